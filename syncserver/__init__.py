@@ -1,0 +1,1 @@
+"""The meeting point: takes frames, keeps them, settles them, hands clean events on. Does I/O, holds no rule."""
