@@ -1,4 +1,4 @@
-"""MessagePack as the protocol uses it: arrays, integers, booleans, nil, str and bin; shortest forms; no trailing bytes. Pure.
+"""MessagePack as the protocol uses it: arrays, integers, booleans, nil, str and bin, shortest forms only. Pure.
 
 The only importer of msgpack. Maps, floats and extension types do not exist on this road: no duplicate keys, no NaN, no
 second spelling. Bounded: lengths are checked by the library before anything is allocated (measured: 10 MB of empty
