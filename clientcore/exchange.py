@@ -1,11 +1,12 @@
 """One sync conversation, both roles: values to bytes and bytes to values (docs/protocol.md sections 4, 6, 7, 8). Pure.
 
-The device builds requests and reads answers; the server reads requests and builds answers. Nothing here decides or waits.
+The device builds requests and reads answers; the server reads requests and builds answers. Nothing here decides.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,12 @@ from clientcore.wire import Value, pack, shape, unpack
 MEDIA_TYPE = "application/x-hudur"
 
 DURABLE, DUPLICATE, HELD, REFUSED = range(4)
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The server's word on one change. `kind` is DURABLE, DUPLICATE, HELD or REFUSED; `slug` says why for the last two."""
+    """The server's word on one change: DURABLE, DUPLICATE, HELD or REFUSED; `slug` says why for the last two."""
 
     kind: int
     slug: str | None = None
@@ -98,7 +100,7 @@ def read_sync(body: bytes) -> list[bytes]:
     """
     value = unpack(body, bytes_max=FRAME_BYTES_MAX)
     _check_word(value, "sync1")
-    _, frames = shape(value, str, list)
+    frames: list[Any] = shape(value, str, list)[1]
     if not all(type(frame) is bytes for frame in frames) or not frames:
         raise FrameRefused("bad-frame", "frames")
     if len(frames) > FRAMES_PER_REQUEST_MAX:
@@ -395,7 +397,7 @@ def read_payload(data: bytes) -> Payload:
 def _check_word(value: Any, word: str) -> None:
     found = value[0] if type(value) is list and value else None
     if found != word:
-        same_family = type(found) is str and found.rstrip("0123456789").startswith(word.rstrip("0123456789eacn")[:4])
+        same_family = type(found) is str and _DIGITS.sub("", found) == _DIGITS.sub("", word)
         raise FrameRefused("version" if same_family else "bad-frame", f"{word} expected")
 
 
