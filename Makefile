@@ -1,0 +1,69 @@
+# Hudur. `make run` serves the demo; `make test` proves the tree. Both set up whatever they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PY := .venv/bin/python
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+PWA_SOURCES := $(shell find pwa/src -type f 2>/dev/null) pwa/build.mjs pwa/tsconfig.json
+
+.PHONY: help run setup test lint types unit pwa-test browser-ready browsers bench vectors lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: setup ## Serve the demo: three schools, links ready to open (PORT=8000)
+	.venv/bin/hudur demo
+
+setup: .venv/.ready pwa/dist/build.json ## Make .venv (with .venv/bin/hudur) and build the phone's page
+
+# Debian splits venv from python3; ask apt for it only where it is missing.
+.venv/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq python3-venv; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --constraint requirements.lock --editable . --group dev
+	touch $@
+
+pwa/node_modules/.ready: pwa/package.json pwa/package-lock.json
+	cd pwa && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+pwa/dist/build.json: pwa/node_modules/.ready $(PWA_SOURCES)
+	cd pwa && node build.mjs
+	touch $@
+
+browser-ready: ## Install Chromium (Debian's package) where it is missing
+	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq chromium fonts-dejavu-core; }
+
+test: setup browser-ready lint types pwa-test unit ## Everything that must hold
+
+lint:
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types:
+	.venv/bin/mypy
+	cd pwa && npx --no-install tsc --noEmit
+
+pwa-test: pwa/node_modules/.ready
+	cd pwa && npm test --silent
+
+unit:
+	PYTHONHASHSEED=0 .venv/bin/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+browsers: setup ## Smoke of capture, offline restart and sync on Chromium 64, 109, 138 and current
+	.venv/bin/pytest tests/browser -m oldbrowser --override-ini addopts=
+
+vectors: .venv/.ready ## Write tests/vectors again
+	$(PY) tests/vectors/produce.py
+
+bench: setup ## Print the figures of bench/
+	$(PY) -m bench
+
+lock: ## Pin what is installed now
+	.venv/bin/pip freeze --exclude-editable > requirements.lock
+
+clean:
+	rm -rf .venv pwa/node_modules pwa/dist .demo
