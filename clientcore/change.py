@@ -36,6 +36,7 @@ MAGIC = b"\x85\x6f\x4a\x83"
 ACTOR_BYTES = 16
 NONCE_BYTES = 8
 HASH_BYTES = 32
+BODY_BYTES_MAX = CHUNK_BYTES_MAX - 11  # what is inflated must still be a plain chunk of legal size (header: 11 bytes)
 PUT, DELETE = 1, 3
 STRING_TYPE = 6
 PLAIN, DEFLATED = 1, 2
@@ -172,10 +173,10 @@ def _plain_body(chunk: bytes) -> bytes:
         raise ChangeRefused("chunk-type", f"type {chunk[8]}")
     inflater = zlib.decompressobj(-15)
     try:
-        body = inflater.decompress(chunk[start:], CHUNK_BYTES_MAX + 1)
+        body = inflater.decompress(chunk[start:], BODY_BYTES_MAX + 1)
     except zlib.error:
         raise ChangeRefused("chunk-type", "deflate") from None
-    if len(body) > CHUNK_BYTES_MAX:
+    if len(body) > BODY_BYTES_MAX:
         raise ChangeRefused("chunk-size", "inflated")
     if not inflater.eof or inflater.unused_data:
         raise ChangeRefused("chunk-type", "deflate")
