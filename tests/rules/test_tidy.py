@@ -1,0 +1,69 @@
+"""House rules that a reader should never have to check by hand."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FUNCTION_LINES_MAX = 70
+MODULE_LINES_MAX = 500
+LEFTOVERS = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+TEST_SLEEP = re.compile(r"\b(time\.sleep|asyncio\.sleep)\(")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+@pytest.mark.parametrize("path", tracked("*.py"), ids=name)
+def test_functions_fit_on_a_screen(path: Path) -> None:
+    """No function is longer than the wall."""
+    too_long = [(function, lines) for function, lines in functions(path) if lines > FUNCTION_LINES_MAX]
+    assert not too_long
+
+
+@pytest.mark.parametrize("path", tracked("*.py", "pwa/src/*.ts"), ids=name)
+def test_a_module_is_one_idea(path: Path) -> None:
+    """No module is longer than the wall, and none carries leftovers."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= MODULE_LINES_MAX
+    assert not LEFTOVERS.search(text)
+
+
+@pytest.mark.parametrize("path", tracked("tests/*.py"), ids=name)
+def test_tests_never_sleep(path: Path) -> None:
+    """Tests wait for conditions or move a clock; they never sleep."""
+    if path != Path(__file__):
+        assert not TEST_SLEEP.search(path.read_text())
+
+
+@pytest.mark.parametrize("path", tracked("syncserver/*.py"), ids=name)
+def test_middleware_is_plain_asgi(path: Path) -> None:
+    """BaseHTTPMiddleware and threads hide suspension points that the simulator must see."""
+    text = path.read_text()
+    assert "BaseHTTPMiddleware" not in text
+    assert "to_thread" not in text
