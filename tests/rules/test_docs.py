@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import pytest
-
 from syncserver.cli import main
 
 ROOT = Path(__file__).parents[2]
