@@ -1,0 +1,1 @@
+"""The server's store: a small database port, its SQLite, and the operations on top."""

@@ -1,0 +1,79 @@
+"""The database port: the few verbs the server's SQL needs, so that SQLite, PostgreSQL and a simulator can stand behind it.
+
+SQL is written once, for both: `?` placeholders, types INTEGER, TEXT and BLOB, `ON CONFLICT … DO …`, no function that only one
+of them has. Rows are tuples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+Row = tuple[Any, ...]
+Params = Sequence[Any]
+
+
+class Reader(Protocol):
+    """What can be read from: a database or an open transaction."""
+
+    async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
+        """Every row of a query."""
+        ...
+
+    async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
+        """The first row of a query, or None."""
+        ...
+
+
+class Transaction(Reader, Protocol):
+    """One open writing transaction."""
+
+    async def execute(self, sql: str, params: Params = ()) -> int:
+        """Run one statement; returns the number of rows it changed."""
+        ...
+
+    async def executemany(self, sql: str, rows: Iterable[Params]) -> None:
+        """Run one statement for many rows, in one call."""
+        ...
+
+
+class Database(Reader, Protocol):
+    """A store's connection(s).
+
+    Invariants:
+      1. Reads outside a transaction see committed data only.
+      2. Writing transactions run one after another; leaving the block commits and the data is on disk then.
+      3. After a failed commit (`StoreFailed`) every transaction is refused until `reopen` has verified the store.
+    """
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A writing transaction: commits when the block ends, rolls back when it raises.
+
+        Raises:
+            StoreFailed: the disk failed; nothing of this block is acknowledged.
+            ConstraintBroken: the data contradict the schema; nothing was written, the store is fine.
+        """
+        ...
+
+    @property
+    def failed(self) -> bool:
+        """Whether a commit failed and the store has not been verified since."""
+        ...
+
+    async def reopen(self) -> None:
+        """Close, open and verify.
+
+        Raises:
+            StoreFailed: when it still does not work.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+def placeholders(count: int) -> str:
+    """`?, ?, …` for an IN list."""
+    return ", ".join("?" * count)

@@ -1,0 +1,177 @@
+-- The road of a mark on the server: frames as evidence, changes as the log, what was settled from them.
+-- All times are milliseconds since 1970 UTC (`_ms`). A register is named by four columns: school, class_id, date, session.
+
+CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT;
+
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+
+-- Every authentic frame, whole, once. `carrier`: the device that brought it in a bundle, NULL when it came itself.
+CREATE TABLE frames (
+  id INTEGER PRIMARY KEY,
+  hash BLOB NOT NULL UNIQUE,
+  device BLOB NOT NULL,
+  number INTEGER NOT NULL,
+  received_ms INTEGER NOT NULL,
+  carrier BLOB,
+  wall_ms INTEGER NOT NULL,
+  mono_ms INTEGER NOT NULL,
+  app_session BLOB NOT NULL,
+  beacon_server_ms INTEGER,
+  beacon_mono_ms INTEGER,
+  body BLOB NOT NULL
+) STRICT;
+CREATE INDEX frames_by_number ON frames (device, number);
+
+-- The log. Dense offsets from 1; the chunk is a slice of its frame's body (`chunk_at` counts from 1), never a second copy.
+CREATE TABLE changes (
+  log_offset INTEGER PRIMARY KEY,
+  hash BLOB NOT NULL UNIQUE,
+  school TEXT NOT NULL,
+  class_id TEXT NOT NULL,
+  date TEXT NOT NULL,
+  session TEXT NOT NULL,
+  frame_id INTEGER NOT NULL,
+  chunk_at INTEGER NOT NULL,
+  chunk_bytes INTEGER NOT NULL,
+  delegation TEXT,
+  held TEXT
+) STRICT;
+CREATE INDEX changes_by_register ON changes (school, class_id, date, session);
+CREATE INDEX changes_by_frame ON changes (frame_id);
+
+CREATE TABLE devices (
+  id BLOB PRIMARY KEY,
+  school TEXT NOT NULL,
+  user_id TEXT NOT NULL,
+  public_key BLOB NOT NULL,
+  label TEXT NOT NULL,
+  app TEXT NOT NULL,
+  enrolled_ms INTEGER NOT NULL,
+  revoked_ms INTEGER,
+  nonce BLOB,
+  last_number INTEGER NOT NULL,
+  last_contact_ms INTEGER,
+  unsent INTEGER NOT NULL,
+  clock_offset_ms INTEGER,
+  done INTEGER NOT NULL,
+  flag TEXT,
+  flag_ms INTEGER
+) STRICT;
+CREATE INDEX devices_by_user ON devices (school, user_id);
+
+-- Enrolment codes: `name` is the code's first three letters, `digest` an argon2id digest of the rest.
+CREATE TABLE codes (
+  id INTEGER PRIMARY KEY,
+  school TEXT NOT NULL,
+  name TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  user_id TEXT NOT NULL,
+  made_ms INTEGER NOT NULL,
+  expires_ms INTEGER NOT NULL,
+  tries INTEGER NOT NULL,
+  used_ms INTEGER
+) STRICT;
+CREATE INDEX codes_by_name ON codes (school, name);
+
+CREATE TABLE directives (
+  id INTEGER PRIMARY KEY,
+  device BLOB NOT NULL,
+  level TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  made_by TEXT NOT NULL,
+  made_ms INTEGER NOT NULL,
+  delivered_ms INTEGER,
+  done_ms INTEGER
+) STRICT;
+CREATE INDEX directives_by_device ON directives (device);
+
+-- Every decision of a person or of the server about people's work; `hash` chains each row to the one before.
+CREATE TABLE audit (
+  id INTEGER PRIMARY KEY,
+  at_ms INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  action TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  before_json TEXT NOT NULL,
+  after_json TEXT NOT NULL,
+  prev_hash BLOB NOT NULL,
+  hash BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE security_events (
+  id INTEGER PRIMARY KEY,
+  at_ms INTEGER NOT NULL,
+  device BLOB NOT NULL,
+  kind TEXT NOT NULL,
+  detail TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE consumers (partition_no INTEGER PRIMARY KEY, log_offset INTEGER NOT NULL) STRICT;
+
+-- Work that is not caused by a new change: a roster import, a calendar exception, a requeue.
+-- `class_id` or `date` NULL: every class, every date of the school.
+CREATE TABLE settle_again (
+  id INTEGER PRIMARY KEY,
+  school TEXT NOT NULL,
+  class_id TEXT,
+  date TEXT,
+  session TEXT,
+  cause TEXT NOT NULL,
+  at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE outcomes (
+  school TEXT NOT NULL,
+  class_id TEXT NOT NULL,
+  date TEXT NOT NULL,
+  session TEXT NOT NULL,
+  revision INTEGER NOT NULL,
+  settled_ms INTEGER NOT NULL,
+  body TEXT NOT NULL,
+  PRIMARY KEY (school, class_id, date, session)
+) STRICT;
+
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  school TEXT NOT NULL,
+  body TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_school ON events (school, seq);
+
+-- The word on each settled change. `seq` rises whenever the word changes, `merged_seq` is the seq at which it was first merged.
+CREATE TABLE settlements (
+  log_offset INTEGER PRIMARY KEY,
+  seq INTEGER NOT NULL UNIQUE,
+  merged_seq INTEGER,
+  school TEXT NOT NULL,
+  class_id TEXT NOT NULL,
+  state INTEGER NOT NULL,
+  slug TEXT,
+  revision INTEGER NOT NULL
+) STRICT;
+CREATE INDEX settlements_by_class ON settlements (school, class_id, seq);
+
+CREATE TABLE dead_letters (
+  id INTEGER PRIMARY KEY,
+  log_offset INTEGER NOT NULL UNIQUE,
+  school TEXT NOT NULL,
+  class_id TEXT NOT NULL,
+  date TEXT NOT NULL,
+  session TEXT NOT NULL,
+  code TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  at_ms INTEGER NOT NULL,
+  requeued INTEGER NOT NULL
+) STRICT;
+
+-- Dates that differ from the week's pattern. `school` '*': every school.
+CREATE TABLE calendar_exceptions (
+  school TEXT NOT NULL,
+  date TEXT NOT NULL,
+  is_open INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  audit_id INTEGER NOT NULL,
+  PRIMARY KEY (school, date)
+) STRICT;

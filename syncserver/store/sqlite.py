@@ -1,0 +1,251 @@
+"""The SQLite behind the database port, on aiosqlite.
+
+Invariants:
+  1. Exactly one connection writes and checkpoints. SQLite 3.7.0 to 3.51.2 can corrupt a WAL database that two connections
+     write; a lock file (`<store>.lock`) keeps a second process out, readers are opened read-only.
+  2. WAL with `synchronous=FULL`, asserted after it was set: a commit that returned is on disk, power cut included.
+  3. After a failed statement of the disk nothing is written until `reopen` ran `quick_check`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import aiosqlite
+
+from syncserver.errors import ConstraintBroken, StoreFailed, StoreInUse
+from syncserver.store.port import Params, Row, Transaction
+from syncserver.store.schema import SCHEMA_VERSION, schema_statements
+
+_BUSY_MS = 5_000
+_WAL_PAGES = 1_000  # checkpoint about every 4 MB of log
+
+
+class _Connection:
+    """One aiosqlite connection as a `Transaction`; knows nothing of BEGIN and COMMIT."""
+
+    def __init__(self, inner: aiosqlite.Connection) -> None:
+        self.inner = inner
+
+    async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
+        with _translated():
+            return list(await self.inner.execute_fetchall(sql, params))  # type: ignore[arg-type]
+
+    async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
+        rows = await self.fetch_all(sql, params)
+        return rows[0] if rows else None
+
+    async def execute(self, sql: str, params: Params = ()) -> int:
+        with _translated():
+            cursor = await self.inner.execute(sql, params)
+            return cursor.rowcount
+
+    async def executemany(self, sql: str, rows: Iterable[Params]) -> None:
+        with _translated():
+            await self.inner.executemany(sql, rows)
+
+
+class _translated:  # noqa: N801  (reads as a word in a with-statement)
+    """Turns sqlite3's errors into ours."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise ConstraintBroken("constraint", str(error)) from error
+        if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError)):
+            return  # a fault in our code: let it be seen as it is
+        if isinstance(error, sqlite3.Error):
+            raise StoreFailed("storage", f"{getattr(error, 'sqlite_errorname', 'sqlite')}: {error}") from error
+
+
+class SqliteDatabase:
+    """One writing connection, one reading connection (see `syncserver.store.port.Database`)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = asyncio.Lock()
+        self._writer: _Connection | None = None
+        self._reader: _Connection | None = None
+        self._held: IO[bytes] | None = None
+        self._failed = False
+
+    @property
+    def failed(self) -> bool:
+        """See `Database`."""
+        return self._failed
+
+    async def open(self) -> None:
+        """Take the store's lock, open both connections, make or check the schema.
+
+        Raises:
+            StoreInUse: another process holds the store.
+            StoreFailed: the file is no SQLite database, is damaged, or has another schema version.
+        """
+        self._take_lock()
+        try:
+            await self._connect()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _connect(self) -> None:
+        with _translated():
+            inner = await aiosqlite.connect(self.path, isolation_level=None, cached_statements=256)
+            writer = self._writer = _Connection(inner)
+            for pragma, wanted in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 0)):
+                await writer.execute(f"PRAGMA {pragma} = {wanted}")
+                found = await writer.fetch_one(f"PRAGMA {pragma}")
+                if found != (wanted,):
+                    raise StoreFailed("storage", f"{pragma} is {found}, not {wanted}")
+            await writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            await writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            await self._make_schema(writer)
+            self._reader = await _open_reader(self.path)
+
+    @staticmethod
+    async def _make_schema(writer: _Connection) -> None:
+        await writer.execute("BEGIN IMMEDIATE")
+        try:
+            known = await writer.fetch_one("SELECT 1 FROM sqlite_schema WHERE name = 'schema_version'")
+            if known is None:
+                for statement in schema_statements():
+                    await writer.execute(statement)
+                await writer.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
+            found = await writer.fetch_one("SELECT version FROM schema_version")
+            if found != (SCHEMA_VERSION,):
+                raise StoreFailed("storage", f"the store has schema {found}, this program {SCHEMA_VERSION}")
+        except BaseException:
+            await writer.execute("ROLLBACK")
+            raise
+        await writer.execute("COMMIT")
+
+    async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
+        """See `Reader`."""
+        return await self._reading().fetch_all(sql, params)
+
+    async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
+        """See `Reader`."""
+        return await self._reading().fetch_one(sql, params)
+
+    def _reading(self) -> _Connection:
+        if self._reader is None:
+            raise StoreFailed("storage", "the store is closed")
+        return self._reader
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """See `Database`."""
+        async with self._lock:
+            writer = self._writer
+            if writer is None or self._failed:
+                raise StoreFailed("storage", "the store has not been reopened since it failed")
+            try:
+                await writer.execute("BEGIN IMMEDIATE")
+                yield writer
+                await writer.execute("COMMIT")
+            except StoreFailed:
+                self._failed = True  # the commit may or may not be on disk: nobody may be told anything now
+                raise
+            except BaseException:
+                await asyncio.shield(self._roll_back(writer))
+                raise
+
+    async def _roll_back(self, writer: _Connection) -> None:
+        try:
+            if writer.inner.in_transaction:
+                await writer.execute("ROLLBACK")
+        except StoreFailed:
+            self._failed = True
+
+    async def reopen(self) -> None:
+        """See `Database`."""
+        async with self._lock:
+            await self._disconnect()
+            await self._connect()
+            writer = self._writer
+            assert writer is not None
+            found = await writer.fetch_all("PRAGMA quick_check")
+            if found != [("ok",)]:
+                raise StoreFailed("storage", f"quick_check: {found[:3]}")
+            self._failed = False
+
+    async def close(self) -> None:
+        """Close the connections, the writer last (it checkpoints), and let the lock go."""
+        await self._disconnect()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    async def _disconnect(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                await connection.inner.close()
+        self._reader = self._writer = None
+
+    def _take_lock(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = Path(f"{self.path}.lock").open("ab")  # noqa: SIM115  (held as long as the store is open)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise StoreInUse("store-in-use", f"a server is running on {self.path}") from None
+        self._held = lock
+
+
+class SqliteReader:
+    """A read-only look at a store file, also while a server runs on it (operator commands)."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
+        """See `Reader`."""
+        return await self._connection.fetch_all(sql, params)
+
+    async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
+        """See `Reader`."""
+        return await self._connection.fetch_one(sql, params)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.inner.close()
+
+
+async def _open_reader(path: Path) -> _Connection:
+    inner = await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    reader = _Connection(inner)
+    await reader.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    return reader
+
+
+async def open_sqlite(path: Path) -> SqliteDatabase:
+    """Open (or make) the store file for writing.
+
+    Raises:
+        StoreInUse: another process holds it.
+        StoreFailed: it cannot be used.
+    """
+    database = SqliteDatabase(path)
+    await database.open()
+    return database
+
+
+async def open_sqlite_reader(path: Path) -> SqliteReader:
+    """Open an existing store file read-only.
+
+    Raises:
+        StoreFailed: there is no such store.
+    """
+    if not path.exists():
+        raise StoreFailed("storage", f"there is no store at {path}")
+    with _translated():
+        return SqliteReader(await _open_reader(path))
