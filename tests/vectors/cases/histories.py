@@ -1,0 +1,132 @@
+"""Sets of changes and the one history each must give, in any order, with duplicates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clientcore.change import Change
+from clientcore.history import History, merge
+from tests.vectors.cases.changes import A, B, C, build, delete, put, taken_register
+
+NOWHERE = bytes([0xEE]) * 32
+
+
+def cases() -> list[tuple[str, list[Change]]]:
+    first = build([put("s1", "P1"), put("s2", "P2")])
+    by_a = build([put("s1", "A3", (1, A))], seq=2, start_op=3, deps=[first.hash])
+    by_b = build([put("s1", "L4:5", (1, A)), put("s3", "P5")], author=B, start_op=3, deps=[first.hash])
+    both = [by_a.hash, by_b.hash]
+    settled = build([put("s1", "P9", (3, A), (3, B))], author=C, start_op=5, deps=both)
+    kept = build([delete("s1", (3, A))], author=C, start_op=5, deps=both)
+    erased = build([delete("s1", (3, A), (3, B))], author=C, start_op=5, deps=both)
+    alone_b = build([put("s1", "E7:sick")], author=B)
+    other_b = build([put("s1", "P8")], author=B)
+    chain = [first]
+    for i in range(5):
+        chain.append(
+            build(
+                [put("s1", f"P{100 + i}", (chain[-1].max_op if i else 1, A))],
+                seq=i + 2,
+                start_op=3 + i,
+                deps=[chain[-1].hash],
+            )
+        )
+    blind = build([put("s2", "S6")], author=B, start_op=3, deps=[first.hash])
+    twice = build([put("s2", "S6", (2, A)), put("s2", "P7", (3, B))], author=B, start_op=3, deps=[first.hash])
+    own_loser = build([put("s2", "S6"), delete("s2", (2, A))], author=B, start_op=3, deps=[first.hash])
+    own_erased = build([put("s4", "S6"), delete("s4", (3, B))], author=B, start_op=3, deps=[first.hash])
+    return [
+        ("nothing", []),
+        ("one change", [first]),
+        ("a chain", chain),
+        ("a chain with a hole", [*chain[:2], *chain[3:]]),
+        ("only a change that depends on something unknown", [by_a]),
+        ("two authors disagree", [first, by_a, by_b]),
+        ("two authors disagree from the start", [build([put("s1", "P1")]), alone_b]),
+        ("disagreement settled by a third", [first, by_a, by_b, settled]),
+        ("loser deleted", [first, by_a, by_b, kept]),
+        (
+            "settled and deleted at once",
+            [first, by_a, by_b, settled, build([delete("s1", (3, A))], author=B, seq=2, start_op=5, deps=both)],
+        ),
+        ("a put without predecessors stands beside what it saw", [first, blind]),
+        ("two puts of one key in one change", [first, twice]),
+        ("a delete after the author's own put", [first, own_loser]),
+        ("a delete that erases the mark", [first, by_a, by_b, erased]),
+        ("a delete that erases the author's own put", [first, own_erased]),
+        ("equivocation", [first, alone_b, other_b]),
+        (
+            "equivocation that others depend on",
+            [
+                first,
+                alone_b,
+                other_b,
+                *(build([put("s9", "P1")], author=C, seq=1, start_op=2, deps=[one.hash]) for one in (alone_b, other_b)),
+            ],
+        ),
+        ("sequence number skipped", [first, build([put("s1", "A3", (1, A))], seq=3, start_op=3, deps=[first.hash])]),
+        ("first change is not number one", [build([put("s1", "A3")], seq=2)]),
+        (
+            "own previous change is not in the past",
+            [first, alone_b, build([put("s1", "A3")], seq=2, start_op=2, deps=[alone_b.hash])],
+        ),
+        ("operation counter too small", [first, build([put("s9", "A3")], author=B, start_op=2, deps=[first.hash])]),
+        ("operation counter too great", [first, build([put("s9", "A3")], author=B, start_op=4, deps=[first.hash])]),
+        ("first operation counter is not one", [build([put("s9", "A3")], start_op=2)]),
+        ("predecessor unknown", [first, build([put("s1", "A3", (2, B))], author=B, start_op=3, deps=[first.hash])]),
+        (
+            "predecessor of another key",
+            [first, build([put("s1", "A3", (2, A))], author=B, start_op=3, deps=[first.hash])],
+        ),
+        (
+            "predecessor outside the past",
+            [first, by_a, by_b, build([put("s1", "E4:sick", (3, A))], author=C, start_op=5, deps=[by_b.hash])],
+        ),
+        (
+            "predecessor is a delete",
+            [first, by_a, by_b, kept, build([put("s1", "A3", (5, C))], author=A, seq=3, start_op=6, deps=[kept.hash])],
+        ),
+        (
+            "what depends on an inconsistent change waits",
+            [
+                first,
+                build([put("s9", "A3")], author=B, start_op=4, deps=[first.hash]),
+                build(
+                    [put("s8", "P1")],
+                    author=C,
+                    start_op=5,
+                    deps=[build([put("s9", "A3")], author=B, start_op=4, deps=[first.hash]).hash],
+                ),
+            ],
+        ),
+        ("unknown dependency", [first, build([put("s9", "A3")], author=B, start_op=3, deps=[NOWHERE])]),
+        ("three heads", [build(taken_register(3), author=name) for name in (A, B, C)]),
+        (
+            "bulk and session",
+            [
+                build([put("~bulk", "B1"), put("~session", "H2"), *taken_register(2)]),
+                build([put("~session", "N3:strike")], author=B),
+            ],
+        ),
+    ]
+
+
+def shown(history: History) -> dict[str, Any]:
+    return {
+        "heads": [head.hex() for head in history.heads],
+        "visible": {
+            key: [[put.value, put.id[0], put.id[1].hex(), put.change_hash.hex()] for put in puts]
+            for key, puts in sorted(history.visible().items())
+        },
+        "pending": sorted(digest.hex() for digest in history.pending),
+        "inconsistent": {digest.hex(): reason for digest, reason in sorted(history.inconsistent.items())},
+        "equivocations": sorted(digest.hex() for digest in history.equivocations),
+        "max_op": history.max_op,
+    }
+
+
+def produce() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "chunks": [change.chunk.hex() for change in changes], **shown(merge(changes))}
+        for name, changes in cases()
+    ]
