@@ -1,0 +1,146 @@
+"""Outcomes and published events as plain data of JSON types, small and the same for equal values. Pure.
+
+An outcome is stored per register, so it is written as short arrays: each author's change is named once, in `sources`,
+and marks point to it.
+
+    {"v": 1, "register": text, "roster_version": text|null, "occasion": text, "no_session_reason": text|null,
+     "closed": text|null, "labels": [slug],
+     "sources": [[change hex, user id, received_at_ms]],
+     "answers": {pupil: null | [[mark], chosen index|null, disputed, [label]]},      null: not taken
+     "held":    [[key, value, slug, user id|null, change hex]],
+     "changes": [[change hex, state, slug|null, detail|null]]}
+    mark = [value, source index, at_ms, from_ms, to_ms, confidence, clock flag, timeliness]
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from clientcore.errors import HudurError
+from clientcore.register import RegisterId
+from reconciliation.errors import BadOutcome
+from reconciliation.model import (
+    NOT_TAKEN,
+    Answer,
+    Capture,
+    Confidence,
+    HeldMark,
+    Occasion,
+    Outcome,
+    Settled,
+    State,
+    Timeliness,
+    VisibleMark,
+)
+
+VERSION = 1
+
+
+def canonical(data: object) -> bytes:
+    """The one spelling of plain data: UTF-8 JSON, keys sorted, no spaces."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def outcome_to_wire(outcome: Outcome) -> dict[str, object]:
+    """See `Outcome.to_wire`."""
+    seen = {m.change_hash: m for answer in outcome.answers.values() for m in answer.values}
+    sources = sorted(seen)
+    index = {digest: i for i, digest in enumerate(sources)}
+    return {
+        "v": VERSION,
+        "register": str(outcome.register),
+        "roster_version": outcome.roster_version,
+        "occasion": outcome.occasion.value,
+        "no_session_reason": outcome.no_session_reason,
+        "closed": outcome.closed,
+        "labels": list(outcome.labels),
+        "sources": [[digest.hex(), seen[digest].user_id, seen[digest].received_at_ms] for digest in sources],
+        "answers": {pupil: _answer_to_wire(answer, index) for pupil, answer in outcome.answers.items()},
+        "held": [[h.key, h.value, h.slug, h.user_id, h.change_hash.hex()] for h in outcome.held],
+        "changes": [[d.hex(), int(s.state), s.slug, s.detail] for d, s in outcome.changes.items()],
+    }
+
+
+def outcome_from_wire(data: object) -> Outcome:
+    """See `Outcome.from_wire`."""
+    try:
+        return _outcome(data)
+    except (LookupError, TypeError, ValueError, AttributeError, HudurError) as error:
+        raise BadOutcome("bad-outcome", f"{type(error).__name__}: {error}") from error
+
+
+def _outcome(data: Any) -> Outcome:
+    if data["v"] != VERSION:
+        raise ValueError(f"version {data['v']}")
+    sources = [(bytes.fromhex(digest), user, received) for digest, user, received in data["sources"]]
+    return Outcome(
+        register=RegisterId.parse(data["register"]),
+        roster_version=data["roster_version"],
+        occasion=Occasion(data["occasion"]),
+        no_session_reason=data["no_session_reason"],
+        closed=data["closed"],
+        labels=tuple(data["labels"]),
+        answers={pupil: _answer(row, sources) for pupil, row in data["answers"].items()},
+        held=tuple(
+            HeldMark(key=key, value=value, slug=slug, user_id=user, change_hash=bytes.fromhex(digest))
+            for key, value, slug, user, digest in data["held"]
+        ),
+        changes={
+            bytes.fromhex(digest): Settled(state=State(state), slug=slug, detail=detail)
+            for digest, state, slug, detail in data["changes"]
+        },
+    )
+
+
+def _answer_to_wire(answer: Answer, index: dict[bytes, int]) -> list[object] | None:
+    if not answer.values:
+        return None
+    values = [
+        [
+            mark.value,
+            index[mark.change_hash],
+            mark.captured.at_ms,
+            *mark.captured.interval,
+            mark.captured.confidence.value,
+            mark.captured.clock_flag,
+            mark.timeliness.value,
+        ]
+        for mark in answer.values
+    ]
+    chosen = None if answer.mark is None else answer.values.index(answer.mark)
+    return [values, chosen, answer.disputed, list(answer.labels)]
+
+
+def _answer(row: Any, sources: list[tuple[bytes, str, int]]) -> Answer:
+    if row is None:
+        return NOT_TAKEN
+    rows, chosen, disputed, labels = row
+    values = tuple(_mark(sources, *mark) for mark in rows)
+    return Answer(
+        mark=None if chosen is None else values[chosen], disputed=disputed, values=values, labels=tuple(labels)
+    )
+
+
+def _mark(
+    sources: list[tuple[bytes, str, int]],
+    value: str,
+    source: int,
+    at_ms: int,
+    from_ms: int,
+    to_ms: int,
+    confidence: str,
+    clock_flag: bool,
+    timeliness: str,
+) -> VisibleMark:
+    digest, user_id, received_at_ms = sources[source]
+    return VisibleMark(
+        value=value,
+        user_id=user_id,
+        change_hash=digest,
+        received_at_ms=received_at_ms,
+        captured=Capture(
+            at_ms=at_ms, interval=(from_ms, to_ms), confidence=Confidence(confidence), clock_flag=clock_flag
+        ),
+        timeliness=Timeliness(timeliness),
+    )
