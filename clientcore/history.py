@@ -104,8 +104,11 @@ class _Merger:
     merged: dict[bytes, Change] = field(default_factory=dict)
     inconsistent: dict[bytes, str] = field(default_factory=dict)
     equivocations: set[bytes] = field(default_factory=set)
-    past: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
-    puts: dict[OpId, tuple[str, bytes]] = field(default_factory=dict)  # put id -> (key, change hash)
+    bit: dict[bytes, int] = field(default_factory=dict)  # hash -> its place in `merged`, as a power of two
+    past: dict[bytes, int] = field(default_factory=dict)  # hash -> bits of everything it depends on, near or far
+    puts: dict[OpId, tuple[str, int]] = field(default_factory=dict)  # put id -> (key, bit of its change)
+    puts_of: dict[str, list[OpId]] = field(default_factory=dict)  # key -> its puts
+    over: dict[OpId, int] = field(default_factory=dict)  # put id -> bits of the changes that supersede it
     last: dict[bytes, bytes] = field(default_factory=dict)  # actor -> hash of its last merged change
 
     def run(self) -> None:
@@ -135,50 +138,60 @@ class _Merger:
 
     def _take(self, digest: bytes) -> bool:
         change = self.known[digest]
-        past = frozenset(change.deps).union(*(self.past[dep] for dep in change.deps))
+        past = 0
+        for dep in change.deps:
+            past |= self.past[dep] | self.bit[dep]
         problem = self._problem(change, past)
         if problem is not None:
             self.inconsistent[digest] = problem
             return False
-        self.merged[digest] = change
-        self.past[digest] = past
+        bit = 1 << len(self.merged)
+        self.merged[digest], self.bit[digest], self.past[digest] = change, bit, past
         self.last[change.actor] = digest
         for i, op in enumerate(change.ops):
+            for pred in op.preds:
+                self.over[pred] = self.over.get(pred, 0) | bit
             if op.value is not None:
-                self.puts[change.start_op + i, change.actor] = (op.key, digest)
+                name = (change.start_op + i, change.actor)
+                self.puts[name] = (op.key, bit)
+                self.puts_of.setdefault(op.key, []).append(name)
         return True
 
-    def _problem(self, change: Change, past: frozenset[bytes]) -> str | None:
+    def _problem(self, change: Change, past: int) -> str | None:
         previous = self.last.get(change.actor)
         expected_seq = self.merged[previous].seq + 1 if previous is not None else 1
         if change.seq != expected_seq:
             return "seq"
-        if previous is not None and previous not in past:
+        if previous is not None and not past & self.bit[previous]:
             return "own previous change not in its past"
         if change.start_op != 1 + max((self.merged[dep].max_op for dep in change.deps), default=0):
             return "start_op"
         return self._pred_problem(change, past)
 
-    def _pred_problem(self, change: Change, past: frozenset[bytes]) -> str | None:
+    def _pred_problem(self, change: Change, past: int) -> str | None:
         own: dict[OpId, str] = {}
-        gone: set[OpId] | None = None
+        gone: set[OpId] = set()
         for i, op in enumerate(change.ops):
             for pred in op.preds:
                 found = self.puts.get(pred)
-                key = own.get(pred) if found is None or found[1] not in past else found[0]
+                key = own.get(pred) if found is None or not found[1] & past else found[0]
                 if key != op.key:
                     return "predecessor unknown"
+            gone.update(op.preds)
             if op.value is not None:
                 own[change.start_op + i, change.actor] = op.key
-            else:
-                if gone is None:
-                    gone = {pred for h in past for o in self.merged[h].ops for pred in o.preds}
-                gone_now = gone.union(*(o.preds for o in change.ops[: i + 1]))
-                seen = {p for p, (k, h) in self.puts.items() if k == op.key and h in past}
-                seen |= {p for p, k in own.items() if k == op.key}
-                if not seen - gone_now:
-                    return "delete erases the mark"
+            elif not self._leaves_a_value(op.key, past, own, gone):
+                return "delete erases the mark"
         return None
+
+    def _leaves_a_value(self, key: str, past: int, own: dict[OpId, str], gone: set[OpId]) -> bool:
+        """Whether, to the author of a delete, some put of `key` is still visible (the latest are looked at first)."""
+        if any(name not in gone for name, put_key in own.items() if put_key == key):
+            return True
+        return any(
+            name not in gone and self.puts[name][1] & past and not self.over.get(name, 0) & past
+            for name in reversed(self.puts_of.get(key, []))
+        )
 
     def history(self) -> History:
         depended = {dep for change in self.merged.values() for dep in change.deps}
