@@ -64,6 +64,8 @@ def provisional(values: Sequence[VisibleMark]) -> tuple[VisibleMark, bool]:
 
     Identical codes are no dispute, whatever their times and reasons.
     """
+    if len(values) == 1:
+        return values[0], False
     witnesses = [mark for mark in values if mark.code.witnesses_presence]
     return (witnesses or values)[-1], len({mark.code for mark in values}) > 1
 
