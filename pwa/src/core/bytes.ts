@@ -1,0 +1,61 @@
+/** Bytes and text: the few conversions every other piece of the core uses. */
+
+/** A refusal of bytes or of a request, with its slug (docs/protocol.md sections 2 and 9). */
+export class Refusal extends Error {
+  constructor(
+    public readonly slug: string,
+    detail = '',
+  ) {
+    super(detail ? slug + ': ' + detail : slug);
+  }
+}
+
+const encoder = new TextEncoder();
+// ignoreBOM keeps a leading U+FEFF: dropping it would make two different byte strings read alike.
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+export const utf8 = (text: string): Uint8Array => encoder.encode(text);
+
+/** Text of UTF-8 bytes; throws a TypeError when they are not UTF-8. */
+export const text = (bytes: Uint8Array): string => decoder.decode(bytes);
+
+export function hex(bytes: Uint8Array): string {
+  let out = '';
+  for (let i = 0; i < bytes.length; i++) out += (bytes[i] < 16 ? '0' : '') + bytes[i].toString(16);
+  return out;
+}
+
+export function unhex(digits: string): Uint8Array {
+  const out = new Uint8Array(digits.length >> 1);
+  for (let i = 0; i < out.length; i++) out[i] = parseInt(digits.substr(i * 2, 2), 16);
+  return out;
+}
+
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  let length = 0;
+  for (const part of parts) length += part.length;
+  const out = new Uint8Array(length);
+  length = 0;
+  for (const part of parts) {
+    out.set(part, length);
+    length += part.length;
+  }
+  return out;
+}
+
+export function equal(a: Uint8Array, b: Uint8Array): boolean {
+  let i = a.length;
+  if (i !== b.length) return false;
+  while (i--) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+export const u32 = (page: Uint8Array, at: number): number =>
+  ((page[at] << 24) | (page[at + 1] << 16) | (page[at + 2] << 8) | page[at + 3]) >>> 0;
+
+export function putU32(page: Uint8Array, at: number, value: number): void {
+  page[at] = value >>> 24;
+  page[at + 1] = value >>> 16;
+  page[at + 2] = value >>> 8;
+  page[at + 3] = value;
+}
