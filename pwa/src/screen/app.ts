@@ -1,0 +1,117 @@
+/** The shell: header, one page at a time, the status line; addresses after `#`, so that Android's back button works. */
+import type { Device } from '../api';
+import { setting, t } from '../i18n';
+import { button, h, note, refill, shape, type Child } from './dom';
+import { homeView } from './home';
+import { registerView } from './register';
+import type { Sheets } from './sheets';
+import { statusLine } from './status';
+import type { App, View } from './view';
+
+export function startApp(device: Device): App {
+  const root = document.getElementById('app')!;
+  const header = h('header');
+  const scroll = h('div', { class: 'scroll' });
+  const foot = h('div');
+  const main = h('main', null, scroll, foot);
+  let view: View | null = null;
+  let deep = false;
+  let opening = 0;
+
+  const lazyView = <T>(loading: Promise<T>, make: (module: T, sheets: Sheets) => View): View => {
+    const mine = ++opening;
+    const body = h('div');
+    Promise.all([loading, import('./sheets')]).then(
+      ([module, sheets]) => mine === opening && show(make(module, sheets)),
+      (error: Error) => {
+        console.error(error);
+        refill(body, note(t.loadFailed, t.loadFailedWhy, button(t.retry, open)));
+      },
+    );
+    return { title: t.app, body, update() {} };
+  };
+
+  const viewOf = (page: string): View => {
+    if (!device.state.identity || /^e=/.test(page)) return lazyView(import('./enrol'), (lazy, sheets) => lazy.enrolView(self, sheets, page));
+    if (/^r\/[^/]+\/[^/]+\/[^/]+$/.test(page)) return registerView(self, page.slice(2));
+    if (page === 's') return lazyView(import('./settings'), (lazy, sheets) => lazy.settingsView(self, sheets));
+    if (page === 'm') return lazyView(import('./school'), (lazy, sheets) => lazy.schoolView(self, sheets));
+    return homeView(self);
+  };
+
+  const page = (): string => decodeURIComponent(location.hash.slice(1));
+
+  function show(next: View): void {
+    view = next;
+    const inside = page() && device.state.identity;
+    const title: Child = next.title;
+    refill(header,
+      inside && h('button', { type: 'button', class: 'back', 'aria-label': t.back, onclick: () => self.home() }, shape('back')),
+      h('h1', { tabindex: -1 }, title));
+    refill(scroll, next.body);
+    refill(foot, next.foot);
+    footer.hidden = !device.state.identity;
+    next.update();
+    status.update();
+  }
+
+  function open(): void {
+    if (view && view.leave) view.leave();
+    opening++;
+    show(viewOf(page()));
+    scroll.scrollTop = 0;
+    // A page change must be heard: the title takes the focus, except at the very start.
+    if (deep) (header.querySelector('h1') as HTMLElement).focus();
+  }
+
+  const self: App = {
+    device,
+    unsaved: 0,
+    update: null,
+    sendLater() {},
+    state: () => device.state,
+    go(to) {
+      deep = true;
+      location.hash = to;
+    },
+    home() {
+      deep = true;
+      if (page()) history.replaceState(null, '', location.pathname);
+      open();
+    },
+    reopen: open,
+    changed() {
+      if (view) view.update();
+      status.update();
+    },
+    lazily(loading, run) {
+      loading.then(run).catch((error: Error) => {
+        console.error(error);
+        scroll.insertBefore(note(t.loadFailed, t.loadFailedWhy), scroll.firstChild);
+      });
+    },
+    session() {
+      const { sessions } = device.state;
+      const mine = setting('session');
+      return mine && sessions.indexOf(mine) >= 0 ? mine : sessions[0] || 'day';
+    },
+    async finish(reason, register) {
+      try {
+        await device.seal(register);
+      } catch (error) {
+        // The taps stay in the log unsealed and are sealed at the next occasion; sending what is sealed goes on.
+        console.error(error);
+      }
+      await device.sync(reason);
+      if (device.state.pending) self.sendLater();
+    },
+  };
+
+  const status = statusLine(self);
+  const footer = h('footer', null, status.node);
+  refill(root, header, main, footer);
+  device.subscribe(self.changed);
+  window.addEventListener('hashchange', open);
+  open();
+  return self;
+}

@@ -1,0 +1,172 @@
+/**
+ * One register: the roll in order, a tap for each exception.
+ *
+ * A tap is painted at once as "being saved" and shown as saved only after the log has it. Whatever is unsealed is
+ * sealed when the page is left, when the work is finished, or after 20 s without a tap.
+ */
+import { dateText, t } from '../i18n';
+import { bdi, chip, counted, fmt, h, note, refill, say, shape, SHAPES, type Child } from './dom';
+import { pupilNumber, sessionText } from './home';
+import { BULK, codeOf, countMarks, nextCode, reasonOf, stepOf, valueOf, visible } from './marks';
+import type { App, View } from './view';
+
+const IDLE_MS = 20_000;
+type Tap = readonly [key: string, value: string | null];
+
+/** A mark in words: "تأخير ٥ دقائق", "غياب بعذر: مرض". */
+export function markText(value: string): Child {
+  const code = codeOf(value) as 'P';
+  const reason = reasonOf(value);
+  if (!reason) return t[code];
+  return codeOf(value) === 'L' && +reason ? [t[code], ' ', counted(t.minutes, +reason)] : [t[code], ': ', t.reasons[reason] || bdi(reason)];
+}
+
+export function registerView(app: App, register: string): View {
+  const [classId, date, session] = register.split('/');
+  const { device } = app;
+  const info = app.state().classes.filter((one) => one.id === classId)[0];
+  if (!info) return { title: t.app, body: note(t.unknownClass, t.noClasses), update() {} };
+
+  const onItsWay = new Map<string, string | null>();
+  let lastSave: Promise<void> = Promise.resolve();
+  let bulk: readonly string[] = [];
+  let idle = 0;
+  let failed = false;
+
+  const current = () => app.state().registers.get(register);
+  const valuesOf = (id: string): readonly string[] => {
+    const fresh = onItsWay.get(id);
+    if (fresh !== undefined) return fresh ? [fresh] : [];
+    const state = current();
+    return visible(state && state.values.get(id));
+  };
+  const winner = (id: string): string | undefined => valuesOf(id)[valuesOf(id).length - 1];
+  const unsealed = (): number => onItsWay.size || (current() || { unsealed: 0 }).unsealed;
+
+  const save = (taps: readonly Tap[]): void => {
+    for (const [key, value] of taps) onItsWay.set(key, value);
+    app.unsaved++;
+    failed = false;
+    clearTimeout(idle);
+    const settle = (): void => {
+      app.unsaved--;
+      for (const [key, value] of taps) if (onItsWay.get(key) === value) onItsWay.delete(key);
+      clearTimeout(idle);
+      idle = window.setTimeout(() => void app.finish('idle', register), IDLE_MS);
+      update();
+    };
+    lastSave = device.tap(register, taps).then(settle, (error: Error) => {
+      // Nothing is hidden: the mark goes back to what the log holds, and the page says so.
+      console.error(error);
+      failed = true;
+      settle();
+    });
+    update();
+  };
+
+  const mark = (id: string, name: string, code: string, reason?: string): void => {
+    const value = valueOf(code, device.msSinceMidnight(date), reason);
+    save([[id, value]]);
+    say(bdi(name), ' ', markText(value));
+  };
+
+  const markRest = (): void => {
+    const ms = device.msSinceMidnight(date);
+    bulk = info.pupils.map(([id]) => id).filter((id) => !winner(id));
+    save([[BULK, valueOf('B', ms)] as Tap].concat(bulk.map((id): Tap => [id, valueOf('P', ms)])));
+  };
+  const undoRest = (): void => {
+    // Only what the bulk act wrote; a pupil tapped since keeps the newer mark.
+    const back = bulk.filter((id) => codeOf(winner(id) || ' ') === 'P');
+    bulk = [];
+    save([BULK].concat(back).map((key): Tap => [key, null]));
+  };
+
+  const rows = info.pupils.map(([id, name], index) => {
+    const icon = shape('none');
+    const word = h('span');
+    const mine = h('button', { type: 'button', class: 'mark', onclick: () => mark(id, name, nextCode(codeOf(winner(id) || '') || undefined)) },
+      h('bdi', { class: 'no' }, pupilNumber(index)), h('span', { class: 'grow' }, bdi(name)), h('span', { class: 'chip' }, icon, word));
+    const open = (): void => app.lazily(import('./sheets'), (sheets) => sheets.choose(name, valuesOf(id).length > 1 ? valuesOf(id).map(markText) : null, {
+      mark: (code, reason) => mark(id, name, code, reason),
+      takeBack: unsealed() && winner(id) ? () => save([[id, null]]) : null,
+    }));
+    const node = h('li', null, mine, h('button', { type: 'button', class: 'more', 'aria-label': t.more.replace('{0}', name), onclick: open }, shape('more')));
+    let shown = '';
+    return {
+      node,
+      update() {
+        const values = valuesOf(id);
+        const key = values.join() + onItsWay.has(id) + t.lang;
+        if (key === shown) return;
+        shown = key;
+        const code = values.length ? codeOf(values[values.length - 1]) : 'none';
+        node.className = 'pupil k-' + (values.length > 1 ? 'two' : code) + (onItsWay.has(id) ? ' wait' : '');
+        (icon.firstChild as Element).setAttribute('d', SHAPES[values.length > 1 ? 'review' : code]);
+        refill(word, values.length > 1
+          ? [t.differ, h('small', null, values.map((value, i) => [i ? ' / ' : '', markText(value)]))]
+          : values.length ? markText(values[0]) : t.none);
+      },
+    };
+  });
+
+  const head = h('div', { class: 'sub' });
+  const foot = h('div', { class: 'bar' });
+  const body = h('div', null, head, h('ol', { class: 'roll' }, rows.map((row) => row.node)));
+
+  const finish = (): void => {
+    const { left, of } = countMarks(info.pupils, winner);
+    if (!left || left === of) return app.home();
+    app.lazily(import('./sheets'), (sheets) => sheets.askAboutRest(left, of, () => { markRest(); app.home(); }, app.home));
+  };
+
+  const notes = h('div');
+  let noted = '';
+  const explain = (slugs: readonly string[]): void => {
+    const key = slugs.join() + failed + t.lang;
+    if (key === noted) return;
+    noted = key;
+    refill(notes, failed && h('p', { class: 'note act', role: 'alert' }, t.saveFailed));
+    if (slugs.length || failed)
+      app.lazily(import('./sheets'), (sheets) => key === noted && refill(notes, failed && sheets.unsavedNote(app), slugs.length > 0 && sheets.reviewNote(slugs)));
+  };
+
+  let summary = '';
+  function update(): void {
+    rows.forEach((row) => row.update());
+    const state = current();
+    const counts = countMarks(info.pupils, winner);
+    const step = onItsWay.size ? 'saving' : stepOf(state);
+    if (!unsealed()) bulk = [];
+    explain((state && state.step === 'review' && state.slugs) || []);
+    const key = [counts.present, counts.absent, counts.left, step, bulk.length, failed, t.lang].join();
+    if (key === summary) return;
+    summary = key;
+    refill(head,
+      h('p', { class: 'wrap' }, dateText(date), session !== 'day' && [' · ', sessionText(session)], ' ', chip(step, t[step as 'none'])),
+      notes,
+      counts.left === counts.of && h('p', { class: 'dim' }, t.how));
+    const focused = document.activeElement && document.activeElement.id;
+    refill(foot,
+      h('p', { class: 'counts' }, [fmt(t.present, counts.present), fmt(t.absent, counts.absent), fmt(t.notTaken, counts.left, counts.of)].map((text) => h('span', null, text, ' '))),
+      h('p', { class: 'row' },
+        bulk.length ? h('button', { type: 'button', id: 'all', class: 'btn', onclick: undoRest }, fmt(t.undoAll, bulk.length))
+          : counts.left > 0 && h('button', { type: 'button', id: 'all', class: 'btn', onclick: markRest }, counts.left < counts.of ? t.restPresent : t.allPresent),
+        h('button', { type: 'button', id: 'done', class: 'btn main', onclick: finish }, t.done)));
+    const again = focused && foot.contains(document.getElementById(focused)) && document.getElementById(focused);
+    if (again) again.focus();
+  }
+
+  return {
+    title: bdi(info.name),
+    body,
+    foot,
+    update,
+    leave() {
+      clearTimeout(idle);
+      void lastSave.then(() => {
+        if (unsealed()) void app.finish('save', register);
+      });
+    },
+  };
+}

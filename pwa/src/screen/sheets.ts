@@ -1,0 +1,107 @@
+/** The common second stage, loaded after the first page. What opens over a page or tells something rare: the status sheet, the long choice, the last question, notes. */
+import { latin, num, t } from '../i18n';
+import { bdi, button, chip, counted, fmt, h, note, sheet, type Child } from './dom';
+import { canShare, saveLog, shareBundle } from './export';
+import { instantText, more, problemText } from './more';
+import { statusOf } from './status';
+import type { App } from './view';
+
+/** Status: what, why, one action. */
+export function openStatus(app: App): void {
+  const state = app.state();
+  const { kind, level } = statusOf(state);
+  const words = more();
+  const text: Record<typeof kind, readonly [what: string, why: Child]> = {
+    memory: [words.memory, words.memoryWhy],
+    revoked: [words.revoked, words.revokedWhy],
+    help: [words.help, fmt(words.helpWhy, state.trouble || '')],
+    sending: [t.sending, counted(t.waiting, state.pending)],
+    offline: [words.offline, words.offlineWhy],
+    portal: [words.portal, words.portalWhy],
+    busy: [words.busy, words.busyWhy],
+    ready: [words.ready, words.readyWhy],
+    fine: [words.fine, words.fineWhy],
+  };
+  sheet(text[kind][0], (close) => [
+    h('p', null, text[kind][1]),
+    level !== 'act' && h('p', null, words.safe),
+    h('p', { class: 'facts' }, counted(t.waiting, state.pending), h('br'), fmt(words.lastSend, instantText(state.lastCompleteSyncAtMs)), h('br'), fmt(words.lastTry, instantText(state.lastTryAtMs))),
+    level === 'act' ? button(words.saveFile, () => { close(); void saveLog(app); }, 'main')
+      : kind !== 'sending' && button(words.sendNow, () => { close(); void app.finish('hand'); }, 'main'),
+  ]);
+}
+
+// The other lazy pages take these from here, so that they are carried once.
+export { canShare, instantText, more, problemText, saveLog, shareBundle };
+export type Sheets = typeof import('./sheets');
+
+interface Choice {
+  mark(code: string, reason?: string): void;
+  /** null where the mark is already sealed: it can only be replaced. */
+  takeBack: (() => void) | null;
+}
+
+const MINUTES = [5, 10, 15, 30];
+const MOST_MINUTES = 600;
+
+/** The long choice for one pupil: every mark with its detail, and taking an unsealed mark back. */
+export function choose(name: string, differing: readonly Child[] | null, choice: Choice): void {
+  const words = more();
+  sheet(bdi(name), (close) => {
+    const act = (run: () => void) => (): void => { close(); run(); };
+    const plain = (code: string): HTMLElement => button(chip(code, t[code as 'P']), act(() => choice.mark(code)), 'pick');
+    const minutes = h('input', { id: 'late', inputmode: 'numeric', autocomplete: 'off', maxlength: 3, placeholder: num(20) });
+    const late = (): void => {
+      const count = +latin(minutes.value.trim());
+      // Nothing typed is "late", without minutes.
+      if (count >= 0 && count <= MOST_MINUTES && count % 1 === 0) act(() => choice.mark('L', count ? String(count) : undefined))();
+      else minutes.focus();
+    };
+    return [
+      differing && h('p', null, h('b', null, t.differ), ': ', differing.map((value, i) => [i ? ' / ' : '', value]), h('br'), words.differWhy),
+      h('div', { class: 'picks' }, ['P', 'A', 'X', 'D'].map(plain)),
+      h('fieldset', null, h('legend', null, chip('L', t.L)),
+        h('div', { class: 'picks four' }, MINUTES.map((count) => h('button', { type: 'button', class: 'btn', onclick: act(() => choice.mark('L', String(count))) }, counted(t.minutes, count)))),
+        h('p', { class: 'row' }, h('label', { for: 'late', class: 'grow' }, words.lateBy), minutes, button(words.choose, late))),
+      h('fieldset', null, h('legend', null, chip('E', t.E)),
+        h('div', { class: 'picks' }, Object.keys(t.reasons).map((reason) => button(t.reasons[reason], act(() => choice.mark('E', reason)))))),
+      choice.takeBack && button(words.takeBack, act(choice.takeBack)),
+    ];
+  });
+}
+
+/** "Done" with names left: nobody is made present or absent by silence, so the teacher says which. */
+export function askAboutRest(left: number, of: number, restPresent: () => void, asIs: () => void): void {
+  const words = more();
+  sheet(fmt(words.someLeft, left, of), (close) => [
+    h('p', null, words.someLeftWhy),
+    button(t.restPresent, () => { close(); restPresent(); }, 'main'),
+    button(words.asIs, () => { close(); asIs(); }),
+  ]);
+}
+
+/** Why a register needs review, in words. */
+export const reviewNote = (slugs: readonly string[]): HTMLElement => {
+  const { why } = more();
+  return note(t.review, slugs.map((slug) => h('span', { class: 'block' }, (why[slug] || why.other).replace('{0}', slug))));
+};
+
+export const unsavedNote = (app: App): HTMLElement => note(t.saveFailed, more().saveFailedWhy, button(more().saveFile, () => saveLog(app)), true);
+
+/** The notes of the home page, by the names `home.ts` gives them. */
+export function noteOf(app: App, name: string): Child {
+  const words = more();
+  const file = (): HTMLElement => button(words.saveFile, () => saveLog(app));
+  const { directive } = app.state();
+  switch (name) {
+    case 'memory': return note(words.memory, words.memoryWhy, file(), true);
+    case 'revoked': return note(words.revoked, words.revokedWhy, file(), true);
+    case 'wiped-phone': return note(words.wiped, words.wipedWhy, null, true);
+    case 'restored-copy': return note(words.restored, words.restoredWhy);
+    case 'directive': return directive && note(words.directive, [words.directiveWhy[directive.level], ' ', h('q', null, bdi(directive.reason)), h('br'), words.directiveSafe]);
+    case 'closed': return note(t.closed, words.closedDay);
+    case 'update': return note(words.update, '', h('p', { class: 'row' },
+      button(words.updateNow, () => app.update && app.update(), 'main'), button(words.later, () => { app.update = null; app.reopen(); })));
+    default: return null;
+  }
+}
