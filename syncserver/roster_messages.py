@@ -76,9 +76,8 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "هذا المعرّف (sourcedId) مكرّر في الملف: يلزم إبقاء سطر واحد.",
     ),
     "bad-id": (
-        "A sourcedId must have 1 to 36 of A-Z a-z 0-9 . _ - and begin with a letter or digit: "
-        "change it in the school's system.",
-        "المعرّف (sourcedId) من ١ إلى ٣٦ حرفًا لاتينيًا أو رقمًا أو . _ - ويبدأ بحرف أو رقم: يلزم تعديله في نظام المدرسة.",
+        "A sourcedId has 1 to 36 of A-Z a-z 0-9 . _ - and begins with a letter or digit: change it where it was made.",
+        "المعرّف (sourcedId) من ١ إلى ٣٦ من الحروف اللاتينية والأرقام و . _ - ويبدأ بحرف أو رقم: يلزم تعديله في مصدره.",
     ),
     "bad-status": (
         "The status must be empty, active or tobedeleted.",
