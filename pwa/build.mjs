@@ -87,6 +87,17 @@ function sharedImports(startFiles) {
   };
 }
 
+/** `import rules from './x.css'` gives the minified text. */
+const cssText = {
+  name: 'css-text',
+  setup(build) {
+    build.onLoad({ filter: /\.css$/ }, async ({ path }) => {
+      const { code } = await esbuild.transform(readFileSync(path, 'utf8'), { loader: 'css', minify: true, target: TARGET });
+      return { contents: `export default ${JSON.stringify(code.trim())}`, loader: 'js' };
+    });
+  },
+};
+
 const base = (app) => ({
   bundle: true,
   write: false,
@@ -211,7 +222,7 @@ const squeeze = (html) => html.replace(/<!--[^]*?-->/g, '').replace(/\s*\n\s*/g,
 export async function build({ outdir = join(HERE, 'dist'), plugins = [] } = {}) {
   const src = join(HERE, 'src');
   const app = releaseName(src);
-  const { start, lazy, startMeta } = await bundleScripts(join(src, 'main.ts'), app, plugins);
+  const { start, lazy, startMeta } = await bundleScripts(join(src, 'main.ts'), app, [cssText, ...plugins]);
   const css = (await esbuild.build({ ...base(app), entryPoints: [join(src, 'style.css')] })).outputFiles[0].text.trim();
   if (start.includes('</script') || css.includes('</style')) throw new Error('the inlined text would end its own element');
 

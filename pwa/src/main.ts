@@ -1,80 +1,19 @@
-/** Start: words, device, page. Then what must not delay the first tap: service worker, manifest, sending. */
+/** Start: words, device, page. What must not delay the first tap is in `later.ts`. */
 import { openDevice } from './core/device';
 import { loadWords, t } from './i18n';
 import { startApp } from './screen/app';
-import { h, note, refill } from './screen/dom';
-import type { App } from './screen/view';
-
-interface SyncRegistration extends ServiceWorkerRegistration {
-  sync?: { register(tag: string): Promise<void> };
-}
-
-/** Send on open, on return, on reconnect. Saving sends by itself; nothing relies on the background. */
-function sendWhenever(app: App): void {
-  document.addEventListener('visibilitychange', () => {
-    if (document.hidden) return void app.finish('hide');
-    // The day may have changed while the page slept.
-    app.changed();
-    void app.finish('return');
-  });
-  window.addEventListener('online', () => void app.finish('reconnect'));
-  void app.finish('open');
-}
-
-/** Ask the browser to keep our data, once something worth keeping is there. Chrome decides without a question. */
-function keepStorage(app: App): void {
-  let asked = false;
-  app.device.subscribe(() => {
-    if (asked || !app.state().registers.size || !navigator.storage || !navigator.storage.persist) return;
-    asked = true;
-    navigator.storage.persist().catch((error) => console.error(error));
-  });
-}
-
-function serviceWorker(app: App): void {
-  const { serviceWorker: container } = navigator;
-  // Absent on plain http and in some private modes; everything but the offline start works without it.
-  if (!container) return;
-  let asked = false;
-  container.register('sw.js').then((registration: SyncRegistration) => {
-    const offer = (): void => {
-      const { waiting } = registration;
-      if (!waiting || !container.controller) return;
-      app.update = () => {
-        asked = true;
-        waiting.postMessage('take-over');
-      };
-      app.changed();
-    };
-    offer();
-    registration.addEventListener('updatefound', () => {
-      const coming = registration.installing;
-      if (coming) coming.addEventListener('statechange', offer);
-    });
-    // Refused in some modes: a bonus only, and the page sends anyway.
-    app.sendLater = () => registration.sync && registration.sync.register('send').catch((error) => console.info(error));
-  }, (error) => console.error(error));
-  container.addEventListener('message', (event) => event.data === 'send' && void app.finish('background'));
-  container.addEventListener('controllerchange', () => {
-    // Only when the user asked for the new release, and only when no tap is on its way.
-    const reload = (): void => { app.unsaved ? setTimeout(reload, 50) : location.reload(); };
-    if (asked) reload();
-  });
-}
+import { note, refill } from './screen/dom';
 
 async function start(): Promise<void> {
   const [device] = await Promise.all([openDevice(), loadWords().catch((error) => console.error(error))]);
   const app = startApp(device);
   performance.mark('usable');
-  keepStorage(app);
-  sendWhenever(app);
-  setTimeout(() => {
-    serviceWorker(app);
-    for (const [rel, href] of [['manifest', 'manifest.webmanifest'], ['icon', 'icon.svg']]) document.head.appendChild(h('link', { rel, href }));
-  });
+  const later = (): void => app.lazily(import('./later'), (module) => module.afterwards(app));
+  // The first picture goes before: a frame and a task later nothing of this can delay it.
+  requestAnimationFrame(() => setTimeout(later));
 }
 
 start().catch((error) => {
   console.error(error);
-  refill(document.querySelector('main')!, note(t.loadFailed, String(error.message), null, true));
+  refill(document.querySelector('main')!, note(t.loadFailed, error.message, null, true));
 });

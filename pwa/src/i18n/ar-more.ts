@@ -1,6 +1,7 @@
 /** Arabic words of the lazy pages: settings, the champion's page, rare problems. */
 export const arMore = {
   // sheets, notes, enrolment
+  session: 'الحصة',
   otherLanguage: 'English',
   closedDay: 'إجازة رسمية. يمكن التسجيل عند الحاجة، ثم تراجعه المدرسة.',
   takeBack: 'إلغاء العلامة',

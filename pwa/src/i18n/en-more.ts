@@ -3,6 +3,7 @@ import type { MoreWords } from './ar-more';
 
 export const enMore: MoreWords = {
   // sheets, notes, enrolment
+  session: 'Session',
   otherLanguage: 'العربية',
   closedDay: 'School holiday. You may still take a register; the school will look at it.',
   takeBack: 'Take the mark back',

@@ -1,5 +1,5 @@
 /** The few helpers that replace a framework: elements, text with isolated numbers, shapes, sheets. */
-import { num, plural, t, type Forms } from '../i18n';
+import { num, plural, type Forms } from '../i18n';
 
 export type Child = Node | string | number | null | undefined | false | readonly Child[];
 type Props = Record<string, string | number | boolean | null | undefined | ((event: Event) => unknown)>;
@@ -78,24 +78,6 @@ export const button = (text: Child, onclick: () => unknown, cls = ''): HTMLButto
 /** A calm box with a title, a sentence and at most one action. `act` marks what only a person can solve. */
 export const note = (title: Child, text: Child, action?: HTMLElement | null, act = false): HTMLElement =>
   h('section', { class: act ? 'note act' : 'note' }, h('h2', null, title), h('p', null, text), action);
-
-/** A sheet over the page with a title and a way out. `body` gets the function that closes it. */
-export function sheet(title: Child, body: (close: () => void) => Child): HTMLDialogElement {
-  const close = (): void => dialog.close();
-  const dialog: HTMLDialogElement = h(
-    'dialog',
-    {
-      'aria-labelledby': 'sheet',
-      onclose: () => dialog.remove(),
-      // A press beside the sheet closes it: only the backdrop makes the dialog itself the target.
-      onclick: (event) => event.target === dialog && close(),
-    },
-    h('div', { class: 'sheet' }, h('h2', { id: 'sheet' }, title), body(close), button(t.close, close, 'plain')),
-  );
-  document.body.appendChild(dialog);
-  dialog.showModal();
-  return dialog;
-}
 
 /** Say something to people who do not see the screen, when nothing moves the focus. */
 export const say = (...words: Child[]): void => refill(document.getElementById('say')!, words);

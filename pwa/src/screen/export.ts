@@ -1,6 +1,7 @@
 /** Hand out what this phone holds, as a file the champion can carry. */
 import { t } from '../i18n';
-import { button, note, sheet } from './dom';
+import { button, note } from './dom';
+import { sheet } from './sheet';
 import { more } from './more';
 import type { App } from './view';
 

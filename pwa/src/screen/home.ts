@@ -1,11 +1,11 @@
 /** The classes of today, each with its step, and the last 14 days. */
 import type { ClassInfo } from '../api';
-import { addDays, dateText, num, setting, t } from '../i18n';
-import { bdi, button, chip, counted, fmt, h, note, refill, shape, type Child } from './dom';
+import { dateText, num, t } from '../i18n';
+import { bdi, button, chip, counted, fmt, h, note, refill, type Child } from './dom';
 import { stepOf } from './marks';
 import type { App, View } from './view';
 
-const DAYS = 14;
+export const DAYS = 14;
 const opened: Record<string, boolean> = {};
 
 export function sessionText(session: string): Child {
@@ -28,6 +28,7 @@ function dueNotes(app: App): string[] {
     state.directive && 'directive',
     app.update && mayUpdate(app) && 'update',
     state.closedDates.has(app.device.today()) && 'closed',
+    state.sessions.length > 1 && 'session',
   ].filter(Boolean) as string[];
 }
 
@@ -35,23 +36,12 @@ export function homeView(app: App): View {
   const body = h('div');
   const { device } = app;
 
-  const strip = (info: ClassInfo): HTMLElement => {
-    const today = device.today();
-    const cells: Child[] = [];
-    const steps: string[] = [];
-    for (let back = DAYS - 1; back >= 0; back--) {
-      const date = addDays(today, -back);
-      const register = info.id + '/' + date + '/' + app.session();
-      const state = app.state();
-      let step = stepOf(state.registers.get(register));
-      if (step === 'none' && state.closedDates.has(date)) step = 'closed';
-      if (steps.indexOf(step) < 0) steps.push(step);
-      cells.push(
-        h('button', { type: 'button', id: 'd-' + register, class: 'k-' + step, onclick: () => app.go('r/' + register), 'aria-label': dateText(date) + ': ' + t[step as 'none'] },
-          h('small', null, dateText(date, { weekday: 'short' })), h('b', null, dateText(date, { day: 'numeric' })), shape(step)),
-      );
-    }
-    return h('div', null, h('div', { class: 'strip' }, cells), h('p', null, steps.map((step) => chip(step, t[step as 'none']))));
+  /** Rebuilt in place, so that a change of state does not make the days jump. */
+  const boxes: Record<string, HTMLElement> = {};
+  const days14 = (info: ClassInfo): HTMLElement => {
+    const box = boxes[info.id] || (boxes[info.id] = h('div'));
+    app.lazily(import('./sheets'), (sheets) => refill(box, sheets.strip(app, info)));
+    return box;
   };
 
   const card = (info: ClassInfo): HTMLElement => {
@@ -59,7 +49,7 @@ export function homeView(app: App): View {
     const step = stepOf(app.state().registers.get(register));
     const days = h('details', { open: opened[info.id] },
       h('summary', { id: 's-' + info.id }, fmt(t.lastDays, DAYS)),
-      opened[info.id] && strip(info));
+      opened[info.id] && days14(info));
     days.addEventListener('toggle', () => {
       if (days.open === !!opened[info.id]) return;
       opened[info.id] = days.open;
@@ -70,13 +60,6 @@ export function homeView(app: App): View {
         h('span', { class: 'row' }, h('b', { class: 'grow' }, bdi(info.name)), chip(step, t[step as 'none'])),
         h('small', null, info.grade && [bdi(info.grade), ' · '], counted(t.pupils, info.pupils.length))),
       days);
-  };
-
-  const sessions = (): Child => {
-    const all = app.state().sessions;
-    return all.length > 1 && h('p', { class: 'field' }, h('label', { for: 'session' }, t.session),
-      h('select', { id: 'session', onchange: (event) => { setting('session', (event.target as HTMLSelectElement).value); update(); } },
-        all.map((session) => h('option', { value: session, selected: session === app.session() }, sessionText(session)))));
   };
 
   const notes = h('div');
@@ -97,7 +80,7 @@ export function homeView(app: App): View {
     const { classes, identity } = app.state();
     refill(body,
       h('p', { class: 'lead' }, identity && [bdi(identity.schoolName), h('br')], dateText(device.today())),
-      notes, sessions(),
+      notes,
       classes.length ? h('ul', { class: 'cards' }, classes.map(card)) : note(t.none, t.noClasses),
       h('p', { class: 'row' },
         button(t.settings, () => app.go('s')),

@@ -85,13 +85,14 @@ export function registerView(app: App, register: string): View {
   const rows = info.pupils.map(([id, name], index) => {
     const icon = shape('none');
     const word = h('span');
+    const state = h('span', null, icon, word);
     const mine = h('button', { type: 'button', class: 'mark', onclick: () => mark(id, name, nextCode(codeOf(winner(id) || '') || undefined)) },
-      h('bdi', { class: 'no' }, pupilNumber(index)), h('span', { class: 'grow' }, bdi(name)), h('span', { class: 'chip' }, icon, word));
+      h('bdi', { class: 'no' }, pupilNumber(index)), h('span', { class: 'grow' }, bdi(name)), state);
     const open = (): void => app.lazily(import('./sheets'), (sheets) => sheets.choose(name, valuesOf(id).length > 1 ? valuesOf(id).map(markText) : null, {
       mark: (code, reason) => mark(id, name, code, reason),
       takeBack: unsealed() && winner(id) ? () => save([[id, null]]) : null,
     }));
-    const node = h('li', null, mine, h('button', { type: 'button', class: 'more', 'aria-label': t.more.replace('{0}', name), onclick: open }, shape('more')));
+    const node = h('li', { class: 'pupil' }, mine, h('button', { type: 'button', class: 'more', 'aria-label': t.more.replace('{0}', name), onclick: open }, shape('more')));
     let shown = '';
     return {
       node,
@@ -100,12 +101,12 @@ export function registerView(app: App, register: string): View {
         const key = values.join() + onItsWay.has(id) + t.lang;
         if (key === shown) return;
         shown = key;
-        const code = values.length ? codeOf(values[values.length - 1]) : 'none';
-        node.className = 'pupil k-' + (values.length > 1 ? 'two' : code) + (onItsWay.has(id) ? ' wait' : '');
-        (icon.firstChild as Element).setAttribute('d', SHAPES[values.length > 1 ? 'review' : code]);
+        const code = values.length > 1 ? 'review' : values.length ? codeOf(values[0]) : 'none';
+        state.className = 'chip k-' + code + (onItsWay.has(id) ? ' wait' : '');
+        (icon.firstChild as Element).setAttribute('d', SHAPES[code]);
         refill(word, values.length > 1
           ? [t.differ, h('small', null, values.map((value, i) => [i ? ' / ' : '', markText(value)]))]
-          : values.length ? markText(values[0]) : t.none);
+          : values.length ? markText(values[0]) : t.notYet);
       },
     };
   });

@@ -1,7 +1,7 @@
 /** المدرسة: the champion's page. Devices worst first, a new phone's code, a forced resync, a file from another phone. */
 import type { Problem } from '../api';
 import { t } from '../i18n';
-import { bdi, button, chip, counted, fmt, h, note, refill, sheet, type Child } from './dom';
+import { bdi, button, chip, counted, fmt, h, note, refill, type Child } from './dom';
 import type { MoreWords } from '../i18n/ar-more';
 import type { Sheets } from './sheets';
 import type { App, View } from './view';
@@ -38,7 +38,7 @@ function clockText(words: MoreWords, offset: number | null): Child {
   return [text.replace('{0}', ''), span(words, offset)];
 }
 
-export function schoolView(app: App, { instantText, more, problemText }: Sheets): View {
+export function schoolView(app: App, { instantText, more, problemText, sheet }: Sheets): View {
   const words = more();
 
   /** Run a call into a box: loading, then its result, or what went wrong and a way to try again. */

@@ -1,8 +1,13 @@
 /** The common second stage, loaded after the first page. What opens over a page or tells something rare: the status sheet, the long choice, the last question, notes. */
-import { latin, num, t } from '../i18n';
-import { bdi, button, chip, counted, fmt, h, note, sheet, type Child } from './dom';
+import type { ClassInfo } from '../api';
+import { addDays, dateText, latin, num, setting, t } from '../i18n';
+import { bdi, button, chip, counted, fmt, h, note, shape, type Child } from './dom';
 import { canShare, saveLog, shareBundle } from './export';
 import { instantText, more, problemText } from './more';
+import rules from '../later.css';
+import { DAYS, sessionText } from './home';
+import { stepOf } from './marks';
+import { sheet } from './sheet';
 import { statusOf } from './status';
 import type { App } from './view';
 
@@ -31,8 +36,12 @@ export function openStatus(app: App): void {
   ]);
 }
 
+// Rules the first page does without. Put in through the style sheet's own door, which the policy allows.
+const [page] = Array.from(document.styleSheets) as CSSStyleSheet[];
+for (const rule of rules.split('}')) if (rule.trim()) page.insertRule(rule + '}', page.cssRules.length);
+
 // The other lazy pages take these from here, so that they are carried once.
-export { canShare, instantText, more, problemText, saveLog, shareBundle };
+export { canShare, instantText, more, problemText, saveLog, shareBundle, sheet };
 export type Sheets = typeof import('./sheets');
 
 interface Choice {
@@ -80,6 +89,26 @@ export function askAboutRest(left: number, of: number, restPresent: () => void, 
   ]);
 }
 
+/** The last 14 days of a class, today last: a shape a day, and the words for the shapes that occur. */
+export function strip(app: App, info: ClassInfo): Child {
+  const today = app.device.today();
+  const cells: Child[] = [];
+  const steps: string[] = [];
+  for (let back = DAYS - 1; back >= 0; back--) {
+    const date = addDays(today, -back);
+    const register = info.id + '/' + date + '/' + app.session();
+    const state = app.state();
+    let step = stepOf(state.registers.get(register));
+    if (step === 'none' && state.closedDates.has(date)) step = 'closed';
+    if (steps.indexOf(step) < 0) steps.push(step);
+    cells.push(
+      h('button', { type: 'button', id: 'd-' + register, class: 'k-' + step, onclick: () => app.go('r/' + register), 'aria-label': dateText(date) + ': ' + t[step as 'none'] },
+        h('small', null, dateText(date, { weekday: 'short' })), h('b', null, dateText(date, { day: 'numeric' })), shape(step)),
+    );
+  }
+  return [h('div', { class: 'strip' }, cells), h('p', { class: 'days' }, steps.map((step) => chip(step, t[step as 'none'])))];
+}
+
 /** Why a register needs review, in words. */
 export const reviewNote = (slugs: readonly string[]): HTMLElement => {
   const { why } = more();
@@ -102,6 +131,9 @@ export function noteOf(app: App, name: string): Child {
     case 'closed': return note(t.closed, words.closedDay);
     case 'update': return note(words.update, '', h('p', { class: 'row' },
       button(words.updateNow, () => app.update && app.update(), 'main'), button(words.later, () => { app.update = null; app.reopen(); })));
+    case 'session': return h('p', { class: 'field' }, h('label', { for: 'session' }, words.session),
+      h('select', { id: 'session', onchange: (event) => { setting('session', (event.target as HTMLSelectElement).value); app.changed(); } },
+        app.state().sessions.map((session) => h('option', { value: session, selected: session === app.session() }, sessionText(session)))));
     default: return null;
   }
 }
