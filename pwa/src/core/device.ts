@@ -9,14 +9,13 @@
  *   3. No answer and no error deletes anything.
  */
 import { Refusal, hex } from './bytes';
-import { Op, actorOf, encodeChange } from './change';
-import { Enrolment, Fold, Register, row } from './fold';
-import { frontier } from './history';
+import { Enrolment, Fold, row } from './fold';
 import type { Value } from './msgpack';
 import type { NewRow } from './pages';
 import { Ports, browserPorts } from './ports';
 import { Offsets, isMark, isKey, isRegister, isoDate, midnight, offsetAt } from './register';
 import { Store } from './store';
+import type { Ledger } from './ledger';
 import type { ClassInfo, Device, Identity, RegisterState, State } from '../api';
 
 declare const __APP__: string;
@@ -40,9 +39,6 @@ const SEAL_IDLE_MS = 20000;
 const CONFIRM_AFTER_MS = 3000;
 const BACKOFF_BASE_MS = 5000;
 const BACKOFF_CAP_MS = 900000;
-/** Marks sealed into one change: 100 of the longest keys and values stay well below the 16 kB of a frame. */
-const SEAL_OPS_MAX = 100;
-const PREDS_MAX = 16;
 /** Somebody asked with a finger, or the network came back: the back-off does not apply, `Retry-After` does. */
 const AT_ONCE = /^(hand|reconnect|enrol)$/;
 
@@ -85,18 +81,36 @@ export class Core {
     return this.row('start', null, [this.session, this.app]);
   }
 
-  /** Rows that seal the unsealed taps of one register or of all. To be called inside a `write`. */
+  /** Load the lazy half of the fold; to be awaited before anything is sealed, framed or asked of it. */
+  async complete(): Promise<Ledger> {
+    const { fold } = this;
+    if (!fold.ledger) {
+      const { Ledger } = await import('./ledger');
+      if (!fold.ledger) fold.complete(new Ledger(fold));
+    }
+    return fold.ledger as unknown as Ledger;
+  }
+
+  /** Rows that seal the unsealed taps of one register or of all. To be called inside a `write`, after `complete`. */
   sealRows(only?: string): NewRow[] {
-    const { enrolment } = this.fold;
+    const { enrolment, ledger, registers } = this.fold;
     const rows: NewRow[] = [];
     if (!enrolment) return rows; // no key, no actor: the taps wait in the log
-    const actor = actorOf(enrolment.device, this.session);
-    this.fold.registers.forEach((register, name) => {
+    registers.forEach((register, name) => {
       if (register.taps.size && (only === undefined || only === name)) {
-        for (const chunk of sealed(register, actor, Math.floor(this.ports.wallMs() / 1000))) rows.push(this.row('change', name, [chunk]));
+        const chunks = (ledger as unknown as Ledger).seal(register, enrolment.device, this.session, Math.floor(this.ports.wallMs() / 1000));
+        for (const chunk of chunks) rows.push(this.row('change', name, [chunk]));
       }
     });
     return rows;
+  }
+
+  async seal(only?: string): Promise<void> {
+    await this.complete();
+    await this.write(() => {
+      const rows = this.sealRows(only);
+      return rows.length ? { rows } : null;
+    });
   }
 
   /** Append rows in one durable transaction, then tell the screens. */
@@ -165,27 +179,6 @@ export const identityOf = (enrolment: Enrolment, names?: Names): Identity => ({
   shortNumber: names ? names.shortNumber : '',
 });
 
-/** The chunks that seal a register's taps: the last value of each key, superseding all that is visible there. */
-function sealed(register: Register, actor: string, timeS: number): Uint8Array[] {
-  const { deps, maxOp, visible, seq } = frontier(register.history, actor);
-  const chunks: Uint8Array[] = [];
-  const taps = Array.from(register.taps);
-  let draft = { actor, seq: seq + 1, startOp: maxOp + 1, timeS, deps };
-  while (taps.length) {
-    const ops = taps.splice(0, SEAL_OPS_MAX).map(
-      ([key, values]): Op => ({
-        key,
-        value: values[values.length - 1],
-        preds: (visible.get(key) || []).map((put) => put.id).slice(-PREDS_MAX),
-      }),
-    );
-    const change = encodeChange({ ...draft, ops });
-    chunks.push(change.chunk);
-    draft = { ...draft, seq: draft.seq + 1, startOp: draft.startOp + ops.length, deps: [change.hash] };
-  }
-  return chunks;
-}
-
 class Phone implements Device {
   private running: Promise<void> | null = null;
   private again = false;
@@ -224,11 +217,8 @@ class Phone implements Device {
     this.cancelSeal = this.core.ports.later(SEAL_IDLE_MS, () => this.background('save'));
   }
 
-  async seal(register?: string): Promise<void> {
-    await this.core.write(() => {
-      const rows = this.core.sealRows(register);
-      return rows.length ? { rows } : null;
-    });
+  seal(register?: string): Promise<void> {
+    return this.core.seal(register);
   }
 
   sync(reason: string): Promise<void> {
@@ -249,28 +239,33 @@ class Phone implements Device {
 
   async enrol(school: string, code: string, label: string): Promise<Identity> {
     await this.running;
-    const identity = await (await import('./wire')).enrol(this.core, school, code, label);
+    const identity = await (await this.wire()).enrol(this.core, school, code, label);
     this.background('enrol');
     return identity;
   }
 
   async exportLog(): Promise<Uint8Array> {
-    await (await import('./wire')).frameAll(this.core);
+    await (await this.wire()).frameAll(this.core);
     return this.core.store.bytes();
   }
 
   async exportBundle(): Promise<Uint8Array> {
-    return (await import('./wire')).exportBundle(this.core);
+    return (await this.wire()).exportBundle(this.core);
   }
 
   async importFile(file: Uint8Array): Promise<unknown> {
     await this.running;
-    return (await import('./wire')).importFile(this.core, file);
+    return (await this.wire()).importFile(this.core, file);
   }
 
   async call(command: string, args: readonly unknown[]): Promise<unknown> {
     await this.running;
-    return (await import('./wire')).call(this.core, command, args as Value[]);
+    return (await this.wire()).call(this.core, command, args as Value[]);
+  }
+
+  private async wire(): Promise<typeof import('./wire')> {
+    await this.core.complete();
+    return import('./wire');
   }
 
   private background(reason: string): void {
@@ -296,7 +291,7 @@ class Phone implements Device {
         this.again = false;
         outcome = null;
         if (!ports.online() && reason !== 'hand') throw new Refusal('offline');
-        const wire = await import('./wire');
+        const wire = await this.wire();
         await ports.exclusively(async () => {
           outcome = await wire.converse(core);
         });
@@ -336,12 +331,12 @@ class Phone implements Device {
 export async function openDevice(ports: Ports = browserPorts(), app = typeof __APP__ === 'string' ? __APP__ : 'dev'): Promise<Device> {
   const core = new Core(ports, app);
   await core.store.open();
-  core.notify();
   const start = core.begin();
   if (core.fold.enrolment) {
-    core
-      .write(() => ({ rows: [start, ...core.sealRows()] }))
-      .catch((cause) => console.error(cause));
+    // On a phone in use the lazy half is in the cache. Where it cannot be had, capture goes on without it.
+    await core.complete().catch((cause) => console.error(cause));
+    core.write(() => ({ rows: [start, ...(core.fold.ledger ? core.sealRows() : [])] })).catch((cause) => console.error(cause));
   }
+  core.notify();
   return new Phone(core);
 }

@@ -4,7 +4,8 @@
  */
 import { Refusal, equal, hex } from './bytes';
 import { parseChange } from './change';
-import { Fold, row, shortHash } from './fold';
+import { Fold, row } from './fold';
+import { Ledger, shortHash } from './ledger';
 import { Value, pack, unpack } from './msgpack';
 import type { NewRow } from './pages';
 import { isRegister } from './register';
@@ -125,7 +126,7 @@ export interface Effects {
  * The effects of a pull payload on a device whose log folds to `fold`. Unknown words are skipped: a later server may say
  * more than we understand. A change that breaks the rules is not taken, and a notice says so.
  */
-export function effectsOf(payload: Uint8Array, fold: Fold, atMs: number): Effects {
+export function effectsOf(payload: Uint8Array, fold: Fold, ledger: Ledger, atMs: number): Effects {
   const [cursor, more, items] = shape(unpack(payload), ['bin', 'boolean', 'list']);
   const effects: Effects = { rows: [], cache: {}, cursor: cursor as Uint8Array, more: more as boolean, want: [], level: null };
   const add = (kind: string, register: string | null, body: Value[]): void => {
@@ -134,40 +135,39 @@ export function effectsOf(payload: Uint8Array, fold: Fold, atMs: number): Effect
   for (const item of items as Value[]) {
     const [word, ...rest] = shape([item], ['list'])[0] as Value[];
     const take = WORDS[word as string];
-    if (take) take(shape(rest, take.kinds), effects, add, fold);
+    if (take) take(shape(rest, take.kinds), effects, add, fold, ledger);
   }
   return effects;
 }
 
 type Add = (kind: string, register: string | null, body: Value[]) => void;
-type Take = ((item: Value[], effects: Effects, add: Add, fold: Fold) => void) & { kinds: Kinds };
+type Take = ((item: Value[], effects: Effects, add: Add, fold: Fold, ledger: Ledger) => void) & { kinds: Kinds };
 
-const word = (kinds: Kinds, take: (item: Value[], effects: Effects, add: Add, fold: Fold) => void): Take => Object.assign(take, { kinds });
+const word = (kinds: Kinds, take: (item: Value[], effects: Effects, add: Add, fold: Fold, ledger: Ledger) => void): Take => Object.assign(take, { kinds });
 
 const WORDS: Record<string, Take | undefined> = {
-  change: word(['string', 'string', 'bin'], ([register, user, chunk], _effects, add, fold) => {
+  change: word(['string', 'string', 'bin'], ([register, user, chunk], _effects, add, _fold, ledger) => {
     try {
       if (!isRegister(register as string)) throw new Refusal('bad-register');
       const { hash } = parseChange(chunk as Uint8Array);
-      if (!fold.entry(shortHash(hash))) add('pulled', register as string, [user, chunk]);
+      if (!ledger.entry(shortHash(hash))) add('pulled', register as string, [user, chunk]);
     } catch (cause) {
       if (!(cause instanceof Refusal)) throw cause;
       add('notice', null, ['unreadable-change', cause.message]);
     }
   }),
-  settled: word(['string', 'number', 'list'], ([register, revision, states], _effects, add, fold) => {
+  settled: word(['string', 'number', 'list'], ([register, revision, states], _effects, add, _fold, ledger) => {
     for (const state of states as Value[]) shape(state, [8, 'number', ['string', null]]);
-    const known = fold.registers.get(register as string);
-    if (isRegister(register as string) && (!known || known.revision < (revision as number))) add('settled', register as string, [revision, states]);
+    if (isRegister(register as string) && ledger.revision(register as string) < (revision as number)) add('settled', register as string, [revision, states]);
   }),
   classes: word(['list'], ([classes], { cache }) => {
     for (const one of classes as Value[]) shape(one, ['string', 'string', 'string']);
     cache.classes = classes;
   }),
-  roster: word(['string', 'number', 'list'], ([id, version, pupils], { cache }, add, fold) => {
+  roster: word(['string', 'number', 'list'], ([id, version, pupils], { cache }, add, _fold, ledger) => {
     for (const pupil of pupils as Value[]) shape(pupil, ['string', 'string']);
     cache['roster:' + id] = { version, pupils };
-    if (fold.rosterVersions.get(id as string) !== version) add('roster', null, [id, version, (pupils as Value[]).length]);
+    if (ledger.rosterVersions.get(id as string) !== version) add('roster', null, [id, version, (pupils as Value[]).length]);
   }),
   calendar: word(['number', 'list', 'list', 'list'], ([version, offsets, closed, sessions], { cache }, add) => {
     for (const offset of offsets as Value[]) shape(offset, ['number', 'number']);

@@ -13,7 +13,8 @@ import { Refusal, concat, hex, u32, unhex } from './bytes';
 import { identityOf } from './device';
 import type { Core, Names, Outcome } from './device';
 import { Answer, Effects, Signed, callPart, effectsOf, enrolPart, envelope, openAnswer, readAnswer, readEnrolled, syncBody } from './exchange';
-import { Entry, Fold, Outstanding, frameHash, shortNumber } from './fold';
+import type { Fold } from './fold';
+import { Entry, Ledger, Outstanding, frameHash, shortNumber } from './ledger';
 import {
   Ask, CHANGES_MAX, FRAME_BYTES_MAX, FramedChange, HAVE_BYTES_MAX, SIGNATURE_BYTES, deflate, isBundle, nonceOf, readBundle, signedPart, writeBundle,
 } from './frame';
@@ -44,24 +45,30 @@ function keyOf(core: Core): DeviceKey {
   return key;
 }
 
+/** Every entry of this module is called after `complete`. */
+const ledgerOf = ({ fold }: Core): Ledger => fold.ledger as unknown as Ledger;
+
 // ---- frames
 
 /** Own changes that must go (again), newest school day first. */
 function toFrame(core: Core): Entry[] {
-  const { fold, store } = core;
-  const entries = new Map(fold.unframed);
+  const { store } = core;
+  const ledger = ledgerOf(core);
+  const entries = new Map(ledger.unframed);
   for (const name of (store.cache.get('want') as string[] | undefined) || []) {
-    const entry = fold.entry(name);
+    const entry = ledger.entry(name);
     if (entry && entry.own) entries.set(name, entry); // others' changes carry their own devices' signatures, not ours
   }
   return Array.from(entries.values()).sort((a, b) => newestFirst(dateOf(a.register), dateOf(b.register)));
 }
 
 /** Frames that still need a receipt and can be sent by this device, newest school day first. */
-function sendable({ fold }: Core): Outstanding[] {
-  const device = fold.enrolment ? hex(fold.enrolment.device) : '';
-  return Array.from(fold.outstanding.values())
-    .filter((frame) => frame.device === device && frame.entries.length && !fold.quarantined.has(frame.number))
+function sendable(core: Core): Outstanding[] {
+  const { enrolment } = core.fold;
+  const ledger = ledgerOf(core);
+  const device = enrolment ? hex(enrolment.device) : '';
+  return Array.from(ledger.outstanding.values())
+    .filter((frame) => frame.device === device && frame.entries.length && !ledger.quarantined.has(frame.number))
     .sort((a, b) => newestFirst(newest(a), newest(b)) || a.number - b.number);
 }
 
@@ -85,14 +92,15 @@ function fill(entries: Entry[], room: number): { changes: FramedChange[]; hashes
 async function appendFrame(core: Core, entries: Entry[], ask: Ask | null): Promise<boolean> {
   const { fold, ports, store } = core;
   const { env, school, device } = fold.enrolment!;
-  const number = fold.lastNumber + 1;
+  const ledger = ledgerOf(core);
+  const number = ledger.lastNumber + 1;
   const room = FRAME_BYTES_MAX - FRAME_ROOM - (ask && ask.have ? ask.have.length : 0);
   const { changes, hashes } = ask && ask.have ? { changes: [], hashes: [] } : fill(entries, room);
   const clock = { wallMs: ports.wallMs(), monoMs: core.monoMs(), session: core.session, beacon: core.beacon };
-  const signed = signedPart({ env, school, device, number, prev: fold.lastFrameHash, clock, changes, ask });
+  const signed = signedPart({ env, school, device, number, prev: ledger.lastFrameHash, clock, changes, ask });
   const frame = concat([signed, await sign(keyOf(core), signed)]);
   return core.write(() => {
-    if (fold.lastNumber + 1 !== number) return null;
+    if (ledger.lastNumber + 1 !== number) return null;
     const sent = hashes.map(hex);
     const want = ((store.cache.get('want') as string[] | undefined) || []).filter((name) => sent.indexOf(name) < 0);
     return { rows: [core.row('frame', null, [number, hashes, frame])], cache: { want } };
@@ -101,10 +109,7 @@ async function appendFrame(core: Core, entries: Entry[], ask: Ask | null): Promi
 
 /** Seal and frame all pending work, without an ask. */
 export async function frameAll(core: Core): Promise<void> {
-  await core.write(() => {
-    const rows = core.sealRows();
-    return rows.length ? { rows } : null;
-  });
+  await core.seal();
   if (!core.fold.enrolment) return;
   for (let entries = toFrame(core); entries.length; entries = toFrame(core)) await appendFrame(core, entries, null);
 }
@@ -148,10 +153,7 @@ export async function converse(core: Core): Promise<Outcome> {
 /** The frames of the next request, the asking one last; null when there is nothing to send and nothing to ask. */
 async function nextRequest(talk: Talk): Promise<Outstanding[] | null> {
   const { core } = talk;
-  await core.write(() => {
-    const rows = core.sealRows();
-    return rows.length ? { rows } : null;
-  });
+  await core.seal();
   for (;;) {
     const waiting = sendable(core);
     const batch = fitting(waiting, talk.limit);
@@ -166,7 +168,7 @@ async function nextRequest(talk: Talk): Promise<Outstanding[] | null> {
     const rebuild = modeOf(core) === 'rebuild';
     const asks = last && (!rebuild || !entries.length) ? ask(core, entries) : null;
     const wrote = await appendFrame(core, entries, asks);
-    if (wrote && asks) talk.asked = core.fold.lastNumber;
+    if (wrote && asks) talk.asked = ledgerOf(core).lastNumber;
   }
 }
 
@@ -194,9 +196,10 @@ function askingLast({ core, asked }: Talk, batch: readonly Outstanding[]): Outst
     return !modeOf(core) && under !== undefined && (under ? hex(under) : null) === (nonce ? hex(nonce) : null);
   };
   const device = hex(fold.enrolment!.device);
+  const ledger = ledgerOf(core);
   let found: Outstanding | null = null;
-  fold.outstanding.forEach((frame) => {
-    if (frame.number === fold.lastNumber && frame.device === device && !fold.quarantined.has(frame.number) && asksNow(frame)) found = frame;
+  ledger.outstanding.forEach((frame) => {
+    if (frame.number === ledger.lastNumber && frame.device === device && !ledger.quarantined.has(frame.number) && asksNow(frame)) found = frame;
   });
   return found && batch.filter((frame) => frame !== found).concat(found);
 }
@@ -209,7 +212,7 @@ function ask(core: Core, carried: readonly Entry[]): Ask {
   const carrying = new Set(carried.map(({ register }) => register));
   let unsent = 0;
   fold.registers.forEach((register, name) => (unsent += +(register.step === 'saved' && !carrying.has(name))));
-  const hashes = mode === 'rebuild' ? fold.held().reverse().slice(0, HAVE_BYTES_MAX / 8) : null; // the newest, if not all fit
+  const hashes = mode === 'rebuild' ? ledgerOf(core).held().reverse().slice(0, HAVE_BYTES_MAX / 8) : null; // the newest, if not all fit
   return {
     nonce: (store.cache.get('nonce') as Uint8Array | undefined) || null,
     cursor: mode ? null : (store.cache.get('cursor') as Uint8Array | undefined) || null,
@@ -233,7 +236,7 @@ async function take(talk: Talk, request: readonly Outstanding[], body: Uint8Arra
       signed = await verified(fold, reply.body);
       answer = readAnswer(signed, body);
       if (answer.receipts.length !== request.length) throw new Refusal('no-answer', 'receipts');
-      if (signed.payload) effects = effectsOf(signed.payload, fold, core.ports.wallMs());
+      if (signed.payload) effects = effectsOf(signed.payload, fold, ledgerOf(core), core.ports.wallMs());
     } catch (cause) {
       if (!(cause instanceof Refusal)) throw cause;
       slug = 'no-answer';
@@ -271,6 +274,7 @@ interface Taken {
 async function takeAnswer(talk: Talk, request: readonly Outstanding[], { signed, answer, effects, attempt }: Taken): Promise<void> {
   const { core } = talk;
   const { fold, store } = core;
+  const ledger = ledgerOf(core);
   const arrived = core.monoMs();
   await core.write(() => {
     // Copies: a stored view would drag its whole buffer, the answer, into the database.
@@ -290,10 +294,10 @@ async function takeAnswer(talk: Talk, request: readonly Outstanding[], { signed,
       if (effects.want.length) cache.want = want.concat(effects.want);
       mode = effects.level === 'repull' || effects.level === 'rebuild' ? effects.level : null;
     }
-    if (answer.epoch > fold.epoch) mode = 'rebuild'; // the log was restored: offer again what a backup may lack
+    if (answer.epoch > ledger.epoch) mode = 'rebuild'; // the log was restored: offer again what a backup may lack
     cache.mode = mode;
     // Frames of ours that we do not know: this phone was restored or copied. New numbers, new actor.
-    if (answer.lastNumber > fold.lastNumber) rows.push(core.row('notice', null, ['restored-copy', answer.lastNumber]), core.begin());
+    if (answer.lastNumber > ledger.lastNumber) rows.push(core.row('notice', null, ['restored-copy', answer.lastNumber]), core.begin());
     talk.confirm = talk.confirm || answer.receipts.some((entry) => Array.isArray(entry) && entry.indexOf(0) >= 0);
     talk.pull = mode !== null || (effects ? effects.more : talk.pull && ++talk.stale <= STALE_MAX);
     return { rows, cache };
@@ -358,7 +362,7 @@ export async function enrol(core: Core, school: string, code: string, label: str
     const enrolled = readEnrolled(signed, body);
     if (!(await verify(enrolled.serverKey, signed.signed, signed.signature))) throw new Refusal('no-answer', 'signature');
     if (hex(enrolled.device) !== hex(deviceId(key.publicKey))) throw new Refusal('no-answer', 'device');
-    const effects = effectsOf(signed.payload!, core.fold, core.ports.wallMs());
+    const effects = effectsOf(signed.payload!, core.fold, ledgerOf(core), core.ports.wallMs());
     const names: Names = { schoolName: enrolled.schoolName, userName: enrolled.userName, shortNumber: shortNumber(key.publicKey) };
     const { env, device, userId, role, serverKey, epoch, nonce, serverMs } = enrolled;
     await core.write(() => {
@@ -412,7 +416,7 @@ async function ring(core: Core, path: string, command: string, args: readonly Va
 export async function exportBundle(core: Core): Promise<Uint8Array> {
   await frameAll(core);
   return writeBundle(
-    Array.from(core.fold.outstanding.values())
+    Array.from(ledgerOf(core).outstanding.values())
       .filter((frame) => frame.entries.length)
       .map((frame) => frame.bytes),
   );
