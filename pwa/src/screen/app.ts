@@ -95,14 +95,13 @@ export function startApp(device: Device): App {
       const mine = setting('session');
       return mine && sessions.indexOf(mine) >= 0 ? mine : sessions[0] || 'day';
     },
-    async finish(reason, register) {
+    async finish(reason) {
       try {
-        await device.seal(register);
+        await device.sync(reason);
       } catch (error) {
-        // The taps stay in the log unsealed and are sealed at the next occasion; sending what is sealed goes on.
+        // Only storage can fail here. The taps are in the log, unsealed, and are sealed at the next occasion.
         console.error(error);
       }
-      await device.sync(reason);
       if (device.state.pending) self.sendLater();
     },
   };

@@ -2,7 +2,7 @@
  * One register: the roll in order, a tap for each exception.
  *
  * A tap is painted at once as "being saved" and shown as saved only after the log has it. Whatever is unsealed is
- * sealed when the page is left, when the work is finished, or after 20 s without a tap.
+ * sealed when the page is left or the work is finished; after 20 s without a tap the device does it by itself.
  */
 import { dateText, t } from '../i18n';
 import { bdi, chip, counted, fmt, h, note, refill, say, shape, SHAPES, type Child } from './dom';
@@ -10,7 +10,6 @@ import { pupilNumber, sessionText } from './home';
 import { BULK, codeOf, countMarks, nextCode, reasonOf, stepOf, valueOf, visible } from './marks';
 import type { App, View } from './view';
 
-const IDLE_MS = 20_000;
 type Tap = readonly [key: string, value: string | null];
 
 /** A mark in words: "تأخير ٥ دقائق", "غياب بعذر: مرض". */
@@ -30,7 +29,7 @@ export function registerView(app: App, register: string): View {
   const onItsWay = new Map<string, string | null>();
   let lastSave: Promise<void> = Promise.resolve();
   let bulk: readonly string[] = [];
-  let idle = 0;
+  let bulkValue = '';
   let failed = false;
 
   const current = () => app.state().registers.get(register);
@@ -47,12 +46,9 @@ export function registerView(app: App, register: string): View {
     for (const [key, value] of taps) onItsWay.set(key, value);
     app.unsaved++;
     failed = false;
-    clearTimeout(idle);
     const settle = (): void => {
       app.unsaved--;
       for (const [key, value] of taps) if (onItsWay.get(key) === value) onItsWay.delete(key);
-      clearTimeout(idle);
-      idle = window.setTimeout(() => void app.finish('idle', register), IDLE_MS);
       update();
     };
     lastSave = device.tap(register, taps).then(settle, (error: Error) => {
@@ -72,12 +68,13 @@ export function registerView(app: App, register: string): View {
 
   const markRest = (): void => {
     const ms = device.msSinceMidnight(date);
+    bulkValue = valueOf('P', ms);
     bulk = info.pupils.map(([id]) => id).filter((id) => !winner(id));
-    save([[BULK, valueOf('B', ms)] as Tap].concat(bulk.map((id): Tap => [id, valueOf('P', ms)])));
+    save([[BULK, valueOf('B', ms)] as Tap].concat(bulk.map((id): Tap => [id, bulkValue])));
   };
   const undoRest = (): void => {
     // Only what the bulk act wrote; a pupil tapped since keeps the newer mark.
-    const back = bulk.filter((id) => codeOf(winner(id) || ' ') === 'P');
+    const back = bulk.filter((id) => winner(id) === bulkValue);
     bulk = [];
     save([BULK].concat(back).map((key): Tap => [key, null]));
   };
@@ -164,9 +161,8 @@ export function registerView(app: App, register: string): View {
     foot,
     update,
     leave() {
-      clearTimeout(idle);
       void lastSave.then(() => {
-        if (unsealed()) void app.finish('save', register);
+        if (unsealed()) void app.finish('save');
       });
     },
   };

@@ -28,8 +28,8 @@ export interface App {
   lazily<T>(loading: Promise<T>, run: (module: T) => unknown): void;
   /** Session the teacher works in, where the calendar has several. */
   session(): string;
-  /** Seal what is unsealed (of one register or all), then send. Never rejects: a failed save is shown. */
-  finish(reason: string, register?: string): Promise<void>;
+  /** Seal what is unsealed, then send. Never rejects: what went wrong is in the state. */
+  finish(reason: string): Promise<void>;
   /** Ask the browser to wake us when there is a network, where it can. */
   sendLater: () => unknown;
   /** Number of taps on their way to the log; the page must not reload meanwhile. */
