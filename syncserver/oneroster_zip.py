@@ -14,12 +14,13 @@ import csv
 import hashlib
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from syncserver.rostermodel import Dropped, RowError
 
@@ -34,12 +35,15 @@ ROWS_MAX = 4_000_000
 COLUMNS_MAX = 128
 ERRORS_KEPT_MAX = 1_000  # beyond this a person mends the export, not the rows
 DETAIL_CHARS_MAX = 80
+_CHUNK_BYTES = 65_536
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _END = b"PK\x05\x06"
 _END_BYTES = 22
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _ENCRYPTED = 0x1
+# What `zipfile` raises for bytes that are no zip, found by mutation (see the tests): nothing else came out of it.
+_ZIP_FAULTS = (zipfile.BadZipFile, EOFError, ValueError, OSError, NotImplementedError, RuntimeError, struct.error)
 
 
 class ArchiveRefused(Exception):
@@ -122,7 +126,7 @@ class RosterZip:
         self.digest = _digest(source)
         try:
             self._zip = zipfile.ZipFile(source)
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as broken:
+        except _ZIP_FAULTS as broken:
             raise ArchiveRefused("zip-broken", str(broken)) from broken
         self._entries = _checked(self._zip.infolist())
 
@@ -204,13 +208,12 @@ class RosterZip:
 
     def _lines(self, file: str) -> Iterator[tuple[int, str]]:
         """Physical lines without their ends, numbered from 1; empty ones are skipped."""
-        with self._zip.open(self._entries[file]) as raw:
-            # surrogateescape keeps a wrongly encoded byte inside its own row, where it can be named.
-            text = io.TextIOWrapper(
-                _Counted(raw, self, file), encoding="utf-8-sig", errors="surrogateescape", newline=""
-            )
-            number = 0
-            try:
+        number = 0
+        try:
+            with self._zip.open(self._entries[file]) as raw:
+                # surrogateescape keeps a wrongly encoded byte inside its own row, where it can be named.
+                counted = io.BufferedReader(_Counted(raw, self, file), _CHUNK_BYTES)
+                text = io.TextIOWrapper(counted, encoding="utf-8-sig", errors="surrogateescape", newline="")
                 while line := text.readline(LINE_CHARS_MAX + 1):
                     number += 1
                     if len(line) > LINE_CHARS_MAX:
@@ -220,8 +223,8 @@ class RosterZip:
                     stripped = line.rstrip("\r\n")
                     if stripped:
                         yield number, stripped
-            except (zipfile.BadZipFile, zlib.error, EOFError) as broken:
-                raise ArchiveRefused("zip-damaged", str(broken), file=file, line=number) from broken
+        except (*_ZIP_FAULTS, zlib.error) as broken:
+            raise ArchiveRefused("zip-damaged", str(broken), file=file, line=number) from broken
 
     def spend(self, count: int, taken: int, file: str) -> None:
         """Count inflated bytes against the caps (rule 1)."""
@@ -238,7 +241,7 @@ _UNSAFE = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u202
 class _Counted(io.RawIOBase):
     """A file of the zip that counts what comes out of it."""
 
-    def __init__(self, raw: zipfile.ZipExtFile, archive: RosterZip, file: str) -> None:  # type: ignore[name-defined]
+    def __init__(self, raw: IO[bytes], archive: RosterZip, file: str) -> None:
         self._raw, self._archive, self._file, self._taken = raw, archive, file, 0
 
     def readable(self) -> bool:
