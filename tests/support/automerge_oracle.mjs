@@ -1,5 +1,6 @@
 // npm @automerge/automerge as the second opinion: one JSON line in, one out (see automerge_oracle.py).
 // {"sets": [[chunk hex, ...], ...]} -> {"registers": [{heads, values, conflicts, reloads} | {error}, ...]}
+// {"document": hex}                 -> {heads, values, conflicts}
 // {"seeds": [...], "rounds": n}     -> {"made": [{chunks, hashes, heads, values, conflicts}, ...]}
 // Values are ImmutableString here: a plain JS string would become a Text object, which is no scalar and no mark.
 import { createRequire } from "node:module";
@@ -45,6 +46,13 @@ function read(chunks) {
   }
 }
 
+function opened(document) {
+  const doc = A.load(bytes(document));
+  const found = state(doc);
+  A.free(doc);
+  return found;
+}
+
 // A small generator of its own (mulberry32): the same seed, the same documents.
 function chance(seed) {
   let a = seed >>> 0;
@@ -83,7 +91,9 @@ function make(seed, rounds) {
 
 createInterface({ input: process.stdin, crlfDelay: Infinity }).on("line", (line) => {
   const asked = JSON.parse(line);
-  const answer = asked.sets
+  const answer = asked.document
+    ? opened(asked.document)
+    : asked.sets
     ? { registers: asked.sets.map(read) }
     : { made: asked.seeds.map((seed) => make(seed, asked.rounds)) };
   process.stdout.write(`${JSON.stringify(answer)}\n`);
