@@ -163,9 +163,8 @@ def _ask_child(sets: Sequence[Sequence[bytes]], limits: Limits, save: bool) -> t
         output, words, death = expired.output or b"", expired.stderr or b"", "took too long"
     lines = output.split(b"\n")
     if lines[0] != b"ready":
-        raise BadInput(
-            "no-core", f"the automerge package cannot be run ({death}): {words.decode(errors='replace')[-500:]}"
-        )
+        last_words = words.decode(errors="replace")[-500:]
+        raise BadInput("no-core", f"the automerge package cannot be run ({death}): {last_words}")
     whole = lines[1:-1]  # what follows the last newline was cut off
     return [json.loads(line) for line in whole], death
 

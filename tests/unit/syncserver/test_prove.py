@@ -107,9 +107,8 @@ def test_what_kills_the_core_delays_nobody_else() -> None:
 
 def test_a_core_that_fails_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the core says instead of a state stands in the report."""
-    monkeypatch.setattr(
-        "syncserver.prove.core_states", lambda sets, limits: [{"error": "the core panicked"}] * len(sets)
-    )
+    panicked = {"error": "the core panicked"}
+    monkeypatch.setattr("syncserver.prove.core_states", lambda sets, _: [panicked] * len(sets))
     assert prove([("r", [])]).differences == (Difference(register="r", what="core", detail="the core panicked"),)
 
 
