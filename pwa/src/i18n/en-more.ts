@@ -60,6 +60,7 @@ export const enMore: MoreWords = {
   shortNumberWhy: 'The school champion sees the same number. If they differ, tell the champion.',
   start: 'Start work',
   needCode: 'Please give the school and the code: ten letters.',
+  enrolLater: 'The code stays good until it runs out. Press the same button again when the network is back.',
   already: 'This phone is enrolled already',
   alreadyWhy: 'Enrolling again does not delete unsent work.',
   notEnrolled: 'The phone is not enrolled',

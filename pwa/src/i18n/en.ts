@@ -40,7 +40,7 @@ export const en: Words = {
 
   allPresent: 'All present',
   restPresent: 'The rest present',
-  undoAll: 'Undo for {0}',
+  undoAll: 'Undo {0} present',
   done: 'Done, send',
   present: 'Present {0}',
   absent: 'Absent {0}',

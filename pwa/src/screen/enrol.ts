@@ -3,6 +3,7 @@ import type { Identity, Problem } from '../api';
 import { changeLanguage, latin, t } from '../i18n';
 import { bdi, button, h, note, refill, say } from './dom';
 import type { Sheets } from './sheets';
+import { PASSING } from './status';
 import type { App, View } from './view';
 
 /** `#e=SCHOOL.CODE`; a school's id may hold dots, a code cannot. */
@@ -35,7 +36,7 @@ export function enrolView(app: App, { more, problemText }: Sheets, hash: string)
 
   const failed = (error: Problem): void => {
     const [what, todo] = problemText(error.slug || error.name);
-    refill(problem, note(words.notEnrolled + ': ' + what, todo, null, true));
+    refill(problem, note(words.notEnrolled + ': ' + what, PASSING[error.slug] ? words.enrolLater : todo, null, true));
   };
 
   const send = async (): Promise<void> => {

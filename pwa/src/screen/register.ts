@@ -31,6 +31,7 @@ export function registerView(app: App, register: string): View {
   let bulk: readonly string[] = [];
   let bulkValue = '';
   let failed = false;
+  let reason = 'save';
 
   const current = () => app.state().registers.get(register);
   const valuesOf = (id: string): readonly string[] => {
@@ -99,7 +100,8 @@ export function registerView(app: App, register: string): View {
         if (key === shown) return;
         shown = key;
         const code = values.length > 1 ? 'review' : values.length ? codeOf(values[0]) : 'none';
-        state.className = 'chip k-' + code + (onItsWay.has(id) ? ' wait' : '');
+        state.className = 'chip k-' + code;
+        node.className = 'pupil k-' + code + (onItsWay.has(id) ? ' wait' : '');
         (icon.firstChild as Element).setAttribute('d', SHAPES[code]);
         refill(word, values.length > 1
           ? [t.differ, h('small', null, values.map((value, i) => [i ? ' / ' : '', markText(value)]))]
@@ -113,6 +115,7 @@ export function registerView(app: App, register: string): View {
   const body = h('div', null, head, h('ol', { class: 'roll' }, rows.map((row) => row.node)));
 
   const finish = (): void => {
+    reason = 'hand'; // asked for with a finger: no back-off stands in the way
     const { left, of } = countMarks(info.pupils, winner);
     if (!left || left === of) return app.home();
     app.lazily(import('./sheets'), (sheets) => sheets.askAboutRest(left, of, () => { markRest(); app.home(); }, app.home));
@@ -162,7 +165,7 @@ export function registerView(app: App, register: string): View {
     update,
     leave() {
       void lastSave.then(() => {
-        if (unsealed()) void app.finish('save');
+        if (unsealed() || app.state().pending) void app.finish(reason);
       });
     },
   };
