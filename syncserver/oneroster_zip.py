@@ -20,9 +20,12 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from syncserver.rostermodel import Dropped, RowError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 ARCHIVE_BYTES_MAX = 128 << 20  # 800,000 pupils with all their columns deflate to about 60 MB
 FILE_BYTES_MAX = 384 << 20  # users.csv of 800,000 pupils at 300 bytes a row, and room
@@ -247,11 +250,12 @@ class _Counted(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        chunk = self._raw.read(len(buffer))
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        chunk = self._raw.read(len(view))
         self._taken += len(chunk)
         self._archive.spend(len(chunk), self._taken, self._file)
-        buffer[: len(chunk)] = chunk
+        view[: len(chunk)] = chunk
         return len(chunk)
 
 

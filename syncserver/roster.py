@@ -15,19 +15,17 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from clientcore.errors import BadInput
 from syncserver import oneroster
 from syncserver.roster_messages import message
 from syncserver.rostermodel import Dropped, Role, RosterImport, RowError
 from syncserver.rosterplan import Roster, RosterPlan, plan
+from syncserver.store import audit
 from syncserver.store.port import Database, Reader
 from syncserver.store.roster import load_roster, write_import, write_plan
 
-ZONE = ZoneInfo("Africa/Cairo")
 ENDING_SHARE_MAX = 1 / 3  # a big transfer wave stays far below; a file cut in half does not
 ENDING_PUPILS_MIN = 20  # below this a small school would trip over a handful of transfers
 
@@ -49,7 +47,7 @@ async def import_zip(
         data: The zip.
         dry_run: Compare only.
         now_ms: Server time.
-        on: Civil date of the import at the schools (`civil_date`).
+        on: Civil date of the import at the schools.
         actor: Who asked, for the audit.
         allow_mass_ending: Let invariant 4 pass.
     """
@@ -65,6 +63,15 @@ async def import_zip(
         if too_many:
             return report(incoming, made, applied=False, dry_run=False, mass_ending=too_many)
         await write_plan(tx, made[1], now_ms)
+        await audit.record(
+            tx,
+            at_ms=now_ms,
+            actor=actor,
+            action="roster-import",
+            subject=incoming.digest,
+            reason="",
+            after=made[1].counts(),
+        )
         await write_import(
             tx,
             at_ms=now_ms,
@@ -156,8 +163,3 @@ def _error(row: RowError) -> dict[str, Any]:
         "en": english,
         "ar": arabic,
     }
-
-
-def civil_date(now_ms: int) -> str:
-    """The date at the schools at an instant."""
-    return datetime.fromtimestamp(now_ms / 1000, tz=UTC).astimezone(ZONE).date().isoformat()
