@@ -32,8 +32,6 @@ def visible_puts(history: History, counted: Set[bytes]) -> dict[str, list[Put]]:
     if len(counted) == len(history.merged):
         return shown
     replaced = _replaced_through_held(history, counted)
-    if not replaced:
-        return shown
     left = {key: [put for put in puts if put.id not in replaced] for key, puts in shown.items()}
     return {key: puts for key, puts in left.items() if puts}
 
@@ -45,8 +43,6 @@ def _replaced_through_held(history: History, counted: Set[bytes]) -> set[OpId]:
         if digest not in counted:
             for op in change.ops:
                 held_ops.setdefault(op.key, []).append((digest, op.preds))
-    if not held_ops:
-        return set()
     pasts = causal_pasts(history)
     return {
         pred

@@ -63,8 +63,10 @@ class Receipt:
         received_at_ms: Server time of the durable commit.
         offset: Position in the change log.
         clock: What the device's clocks said when it signed the frame.
-        relayed: Whether somebody else handed the frame in (bundle, file).
-        delegation: Id of the delegation the author acted under, as the frame claims it.
+        relayed: Whether somebody else handed the frame in (bundle, file). For the trail: what the clocks prove holds
+            for a frame that was carried as for one that waited for a network.
+        delegation: Id of the delegation the author acted under, as the frame claims it. For the trail: what counts is
+            the right in the context.
     """
 
     change_hash: bytes

@@ -1,7 +1,7 @@
 """Registers as people fill them: phones that mark, learn from each other, are copied, restored and lose messages.
 
 `Phone` builds honest changes on what it has seen. `play` turns a list of small steps into changes, so that a property
-test shrinks to the shortest story that breaks a claim; `steps()` draws such lists, `seeded_steps` makes them from a seed.
+test shrinks to the shortest story that breaks a claim; `steps()` draws such lists, `seeded_steps` takes a seed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+"""Visible marks when some changes do not count, and the provisional answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from clientcore.history import merge
+from reconciliation.conflicts import causal_pasts, provisional, visible_puts
+from reconciliation.model import Capture, Confidence, Timeliness, VisibleMark
+from tests.support.histories import DAY, Phone
+
+
+def phones(*names: str) -> list[Phone]:
+    return [Phone(label=name, user=name) for name in names]
+
+
+def values(found: dict[str, list], key: str = "s1") -> list[str]:  # type: ignore[type-arg]
+    return [put.value for put in found.get(key, [])]
+
+
+def mark(value: str) -> VisibleMark:
+    captured = Capture(at_ms=0, interval=(0, 0), confidence=Confidence.LOW, clock_flag=False)
+    return VisibleMark(
+        value=value,
+        user_id="u",
+        change_hash=value.encode(),
+        received_at_ms=DAY.opens_ms,
+        captured=captured,
+        timeliness=Timeliness.ON_TIME,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "chosen", "disputed"),
+    [
+        (["A1"], "A1", False),
+        (["A1", "A2"], "A2", False),
+        (["E1:sick", "E2:travel"], "E2:travel", False),
+        (["A1", "E2:sick"], "E2:sick", True),
+        (["P1", "A2"], "P1", True),
+        (["A1", "L2:5"], "L2:5", True),
+        (["P1", "L2:5", "U3"], "L2:5", True),
+        (["D1", "S2"], "D1", True),
+        (["X1", "A2", "E3:sick"], "X1", True),
+    ],
+)
+def test_the_provisional_answer(seen: list[str], chosen: str, disputed: bool) -> None:
+    """Never absent where a witness marked presence; else the winner. Identical codes are no dispute."""
+    found, doubtful = provisional([mark(value) for value in seen])
+    assert (found.value, doubtful) == (chosen, disputed)
+
+
+def test_a_held_mark_hides_nobody() -> None:
+    """What the held change had replaced comes back."""
+    amal, omar = phones("amal", "omar")
+    first = amal.mark({"s1": "P1"})
+    omar.learn([first])
+    held = omar.mark({"s1": "A2"})
+    assert values(visible_puts(merge([first, held]), {first.hash})) == ["P1"]
+
+
+def test_who_wrote_over_a_held_mark_has_also_replaced_what_it_hid() -> None:
+    """The teacher saw the held mark, not her first one beneath it; her second answers alone."""
+    amal, omar = phones("amal", "omar")
+    first = amal.mark({"s1": "P1"})
+    omar.learn([first])
+    held = omar.mark({"s1": "A2"})
+    amal.learn([held])
+    second = amal.mark({"s1": "L3:4"})
+    history = merge([first, held, second])
+    assert values(visible_puts(history, {first.hash, second.hash})) == ["L3:4"]
+    assert values(history.visible({first.hash, second.hash})) == ["P1", "L3:4"]  # what the plain view would show
+
+
+def test_a_held_mark_of_one_pupil_replaces_nothing_for_another() -> None:
+    """Going on from a held change elsewhere in the register does not confirm it."""
+    amal, omar = phones("amal", "omar")
+    first = amal.mark({"s1": "P1"})
+    omar.learn([first])
+    held = omar.mark({"s1": "A2"})
+    amal.learn([held])
+    second = amal.mark({"s2": "P3"})
+    found = visible_puts(merge([first, held, second]), {first.hash, second.hash})
+    assert (values(found), values(found, "s2")) == (["P1"], ["P3"])
+
+
+def test_the_loser_a_held_delete_dropped_comes_back_but_not_for_who_built_on_it() -> None:
+    """A held re-affirmation drops nothing; a counted mark over it replaces all its author could know of."""
+    amal, basma, omar = phones("amal", "basma", "omar")
+    one, two = amal.mark({"s1": "P1"}), basma.mark({"s1": "A2"})
+    omar.learn([one, two])
+    dropped = omar.keep_winner("s1")
+    assert dropped is not None
+    counted = {one.hash, two.hash}
+    assert set(values(visible_puts(merge([one, two, dropped]), counted))) == {"P1", "A2"}
+    amal.learn([two, dropped])
+    last = amal.mark({"s1": "E3:sick"})
+    assert values(visible_puts(merge([one, two, dropped, last]), counted | {last.hash})) == ["E3:sick"]
+
+
+def test_a_key_with_nothing_but_held_marks_is_not_visible() -> None:
+    """No counted mark: no key, so the pupil is not taken."""
+    amal, omar = phones("amal", "omar")
+    held = omar.mark({"s1": "A2"})
+    amal.learn([held])
+    first = amal.mark({"s2": "P1"})
+    assert visible_puts(merge([held, first]), {first.hash}).keys() == {"s2"}
+
+
+def test_a_counted_delete_that_kept_a_held_mark_leaves_the_pupil_untaken() -> None:
+    """Whoever chose the held mark has answered with it: until it is released there is no answer, never a guess."""
+    amal, omar = phones("amal", "omar")
+    first, held = amal.mark({"s1": "P1"}), omar.mark({"s1": "A2"})
+    winner = merge([first, held]).visible()["s1"][-1].change_hash
+    chooser = amal if winner == held.hash else omar
+    chooser.learn([first, held])
+    kept = chooser.keep_winner("s1")
+    assert kept is not None
+    assert visible_puts(merge([first, held, kept]), {first.hash, held.hash, kept.hash} - {winner}) == {}
+
+
+def test_causal_pasts_hold_all_that_was_seen() -> None:
+    """The past of a change is what its author had seen, all the way down, without itself."""
+    amal, basma = phones("amal", "basma")
+    one = amal.mark({"s1": "P1"})
+    two = amal.mark({"s1": "P2"})
+    basma.learn([one, two])
+    three = basma.mark({"s1": "P3"})
+    assert causal_pasts(merge([three, two, one])) == {
+        one.hash: frozenset(),
+        two.hash: {one.hash},
+        three.hash: {one.hash, two.hash},
+    }
