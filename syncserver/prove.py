@@ -135,8 +135,8 @@ def export_automerge(chunks: Sequence[bytes], *, limits: Limits | None = None) -
 def core_states(sets: Sequence[Sequence[bytes]], limits: Limits, *, save: bool = False) -> list[dict[str, Any]]:
     """What the native core makes of each set of chunks: `heads`, `values` (and `saved`), or `error`.
 
-    A set on which the child dies is tried once more in a child of its own, then reported as an error; the sets behind it
-    get another child.
+    A set on which the child dies is tried once more in a child of its own, then reported as an error; the sets behind
+    it get another child.
 
     Raises:
         BadInput: `no-core`, when the child dies before it reads anything.
