@@ -22,12 +22,14 @@ export async function serveDist(dist) {
     seen.push(path);
     const file = files.get(path === '/' ? '/index.html' : path);
     if (!file || request.method !== 'GET') return response.writeHead(404).end();
+    // Old browsers take brotli only over https.
+    const packed = file.br_bytes && /\bbr\b/.test(request.headers['accept-encoding'] || '');
     response.writeHead(200, {
       'Content-Type': file.type, 'Content-Security-Policy': policy(build), 'X-Content-Type-Options': 'nosniff',
       'Cache-Control': file.immutable ? 'public, max-age=31536000, immutable' : 'no-cache',
-      ...(file.br_bytes ? { 'Content-Encoding': 'br' } : {}),
+      ...(packed ? { 'Content-Encoding': 'br' } : {}),
     });
-    return response.end(readFileSync(join(dist, file.path + (file.br_bytes ? '.br' : ''))));
+    return response.end(readFileSync(join(dist, file.path + (packed ? '.br' : ''))));
   });
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
   return { url: `http://127.0.0.1:${server.address().port}/`, seen, close: () => new Promise((done) => { server.closeAllConnections(); server.close(done); }) };

@@ -48,7 +48,7 @@ export const ar = {
   // register
   allPresent: 'الكل حاضرون',
   restPresent: 'الباقون حاضرون',
-  undoAll: 'تراجع عن حضور {0}',
+  undoAll: 'تراجع ({0})',
   done: 'إنهاء وإرسال',
   present: 'حاضر {0}',
   absent: 'غائب {0}',

@@ -40,7 +40,7 @@ export const en: Words = {
 
   allPresent: 'All present',
   restPresent: 'The rest present',
-  undoAll: 'Undo {0} present',
+  undoAll: 'Undo ({0})',
   done: 'Done, send',
   present: 'Present {0}',
   absent: 'Absent {0}',
