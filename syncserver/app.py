@@ -1,0 +1,258 @@
+"""The application: every route in one list, every door handed in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from clientcore.errors import FrameRefused, HudurError
+from clientcore.exchange import MEDIA_TYPE
+from clientcore.limits import BODY_DEADLINE_S, BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
+from clientcore.register import is_id
+from syncserver import feed
+from syncserver.config import Config
+from syncserver.errors import RequestProblem
+from syncserver.intake import Intake
+from syncserver.metrics import CONTENT_TYPE_LATEST, Metrics
+from syncserver.middleware import Headers, Measured
+from syncserver.ports import ServerPorts
+from syncserver.problems import as_problem, write_problem
+from syncserver.pull import Puller
+from syncserver.settle import Settler
+from syncserver.store.devices import DeviceBook
+from syncserver.store.meta import Meta, read_meta
+from syncserver.store.port import Database
+from syncserver.sync import Conversations
+
+_LOG = logging.getLogger("hudur.app")
+_CALL_BODY_MAX = 16_384
+_BUNDLE_BODY_MAX = BUNDLE_BYTES_MAX + 1_024  # the call's envelope around the file
+_NO_STORE = {"cache-control": "no-store"}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(slots=True)
+class Server:
+    """The running parts of one server; made by `open_server`, shared by all requests through `app.state.server`."""
+
+    config: Config
+    db: Database
+    ports: ServerPorts
+    metrics: Metrics
+    meta: Meta
+    intake: Intake
+    settler: Settler
+    puller: Puller
+    talk: Conversations
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The writer and the consumer at work; at the end pushes that wait are finished."""
+        tasks = [asyncio.create_task(self.intake.run()), asyncio.create_task(self.settler.run())]
+        try:
+            yield
+        finally:
+            await self.intake.drain()
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+
+async def open_server(config: Config, db: Database, ports: ServerPorts) -> Server:
+    """Put the parts together over an open store.
+
+    Raises:
+        StoreFailed: the store cannot be written.
+    """
+    metrics = Metrics()
+    meta = await read_meta(db)
+    book = DeviceBook(db)
+    intake = Intake(config, db, book, ports, metrics)
+    settler = Settler(config, db, ports, metrics, intake.settled_wake)
+    puller = Puller(config, db, ports, meta.epoch)
+    talk = Conversations(config, db, ports, meta, intake, puller)
+    return Server(
+        config=config,
+        db=db,
+        ports=ports,
+        metrics=metrics,
+        meta=meta,
+        intake=intake,
+        settler=settler,
+        puller=puller,
+        talk=talk,
+    )
+
+
+def create_app(server: Server) -> Starlette:
+    """The ASGI application of an opened server. Its lifespan runs the writer and the consumer."""
+    routes = [
+        Route("/v1/sync", _sync, methods=["POST"]),
+        Route("/v1/enrol", _enrol, methods=["POST"]),
+        Route("/v1/events", _operator(_events), methods=["GET"]),
+        Route("/metrics", _operator(_metrics), methods=["GET"]),
+        Route("/healthz", _healthz, methods=["GET"]),
+        Route("/readyz", _readyz, methods=["GET"]),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with server.running():
+            yield
+
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(Measured, metrics=server.metrics, clock=server.ports.clock), Middleware(Headers)],
+        exception_handlers={HudurError: _refuse, HTTPException: _refuse_http},  # type: ignore[dict-item]
+    )
+    app.state.server = server
+    return app
+
+
+# ---- devices ----------------------------------------------------------------------------------------------------
+
+
+async def _sync(request: Request) -> Response:
+    body = await read_body(request, SYNC_BODY_BYTES_MAX)
+    return _answer(await _server(request).talk.sync(body))
+
+
+async def _enrol(request: Request) -> Response:
+    body = await read_body(request, ENROL_BODY_BYTES_MAX)
+    return _answer(await _server(request).talk.enrol(body))
+
+
+def _answer(body: bytes) -> Response:
+    return Response(body, media_type=MEDIA_TYPE, headers=_NO_STORE)
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The body of a device's request, streamed, never more than `bytes_max` of it.
+
+    Raises:
+        RequestProblem: `media-type`, `too-large`, `slow-body`.
+    """
+    headers = request.headers
+    if headers.get("content-type", "").split(";")[0].strip().lower() != MEDIA_TYPE or "content-encoding" in headers:
+        raise RequestProblem("media-type", f"send {MEDIA_TYPE}, not encoded")
+    declared = headers.get("content-length", "0")
+    if not declared.isdecimal() or len(declared) > 12 or int(declared) > bytes_max:
+        raise RequestProblem("too-large", f"at most {bytes_max} bytes")
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > bytes_max:
+                    raise RequestProblem("too-large", f"at most {bytes_max} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise RequestProblem("slow-body", f"the body took longer than {BODY_DEADLINE_S} s") from None
+    except ClientDisconnect:
+        raise FrameRefused("bad-frame", "the body was cut short") from None
+    return b"".join(parts)
+
+
+# ---- operators --------------------------------------------------------------------------------------------------
+
+
+def _operator(endpoint: Endpoint) -> Endpoint:
+    """Open on a loopback server without a token; with a token only to who has it."""
+
+    async def guarded(request: Request) -> Response:
+        check_operator(request)
+        return await endpoint(request)
+
+    guarded.__name__ = endpoint.__name__
+    return guarded
+
+
+def check_operator(request: Request) -> None:
+    """Let operators pass.
+
+    Raises:
+        RequestProblem: `operator`.
+    """
+    token = _server(request).config.operator_token
+    if token is None:
+        return
+    given = request.headers.get("authorization", "")
+    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise RequestProblem("operator", "Authorization: Bearer and the operator token are needed")
+
+
+async def _events(request: Request) -> Response:
+    after = _number(request, "after", 0, 0, feed.AFTER_MAX)
+    limit = _number(request, "limit", feed.LIMIT_DEFAULT, 1, feed.LIMIT_MAX)
+    school = request.query_params.get("school")
+    if school is not None and not is_id(school):
+        raise RequestProblem("bad-request", "school is no school id")
+    page = await feed.read_page(_server(request).db, after=after, limit=limit, school=school)
+    headers = {**_NO_STORE, "hudur-next-after": str(page.next_after)}
+    return Response(page.to_bytes(), media_type=feed.MEDIA_TYPE, headers=headers)
+
+
+def _number(request: Request, name: str, default: int, low: int, high: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal()) or len(text) > 17 or not low <= int(text) <= high:
+        raise RequestProblem("bad-request", f"{name} is a number from {low} to {high}")
+    return int(text)
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(_server(request).metrics.write(), headers={"content-type": CONTENT_TYPE_LATEST, **_NO_STORE})
+
+
+async def _healthz(_: Request) -> Response:
+    return Response(b'{"ok":true}', media_type="application/json", headers=_NO_STORE)
+
+
+async def _readyz(request: Request) -> Response:
+    server = _server(request)
+    if server.db.failed or not server.settler.alive:
+        raise RequestProblem("busy", "the store or the consumer is not at work", retry_after_s=10)
+    await server.db.fetch_one("SELECT 1")
+    return Response(b'{"ok":true}', media_type="application/json", headers=_NO_STORE)
+
+
+# ---- problems ---------------------------------------------------------------------------------------------------
+
+
+def _server(request: Request) -> Server:
+    server = request.app.state.server
+    assert isinstance(server, Server)
+    return server
+
+
+async def _refuse(request: Request, error: HudurError) -> Response:
+    problem = as_problem(error)
+    if problem.code == "fault":
+        _LOG.error("fault answering %s", request.url.path, exc_info=error)
+    _server(request).metrics.problems.labels(problem.code).inc()
+    reply = write_problem(problem)
+    return Response(reply.body, status_code=reply.status, headers=reply.headers)
+
+
+async def _refuse_http(request: Request, error: HTTPException) -> Response:
+    code = {404: "not-found", 405: "method"}.get(error.status_code, "bad-request")
+    reply = write_problem(RequestProblem(code))
+    return Response(reply.body, status_code=reply.status, headers={**(error.headers or {}), **reply.headers})

@@ -1,0 +1,128 @@
+"""The server's calendar: which dates are closed, the zone's offsets, and exceptions with their audit reference.
+
+The school week is Sunday to Thursday. Exceptions come from people, are never computed, and re-label registers that were
+already taken; they never touch a mark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from clientcore.register import is_date, is_id
+from clientcore.wire import pack
+from reconciliation.model import Zone
+from syncserver.errors import RequestProblem
+from syncserver.store import audit
+from syncserver.store.port import Database, Reader
+
+WEEKEND = "weekend"
+_FRIDAY, _SATURDAY = 4, 5
+_HOUR = timedelta(hours=1)
+ALL_SCHOOLS = "*"
+
+Exceptions = Mapping[str, tuple[bool, str]]
+"""Date to (is open, reason slug)."""
+
+
+def local_date(now_ms: int, zone: str) -> date:
+    """The civil date in `zone` at a moment."""
+    return datetime.fromtimestamp(now_ms / 1000, tz=ZoneInfo(zone)).date()
+
+
+def closed_reason(day: date, exceptions: Exceptions) -> str | None:
+    """Why the school is closed on `day`; None when it is open."""
+    found = exceptions.get(day.isoformat())
+    if found is not None:
+        is_open, reason = found
+        return None if is_open else reason
+    return WEEKEND if day.weekday() in (_FRIDAY, _SATURDAY) else None
+
+
+def school_days_between(first: date, last: date, exceptions: Exceptions) -> int:
+    """Number of open days after `first`, up to and including `last`."""
+    days = range(1, min((last - first).days, 400) + 1)
+    return sum(closed_reason(first + timedelta(days=n), exceptions) is None for n in days)
+
+
+@lru_cache(maxsize=64)
+def zone_table(zone: str, year: int) -> Zone:
+    """Every UTC offset in force from the start of the year before `year` to the end of the year after: (from ms, offset s)."""
+    info = ZoneInfo(zone)
+    at = datetime(year - 1, 1, 1, tzinfo=UTC)
+    end = datetime(year + 2, 1, 1, tzinfo=UTC)
+    table: list[tuple[int, int]] = []
+    while at < end:
+        offset = at.astimezone(info).utcoffset()
+        assert offset is not None
+        offset_s = int(offset.total_seconds())
+        if not table or table[-1][1] != offset_s:
+            table.append((int(at.timestamp()) * 1000, offset_s))
+        at += _HOUR  # the zone's rules change on full hours; 26,000 steps once a process and year
+    return tuple(table)
+
+
+def window_of(today: date) -> tuple[date, date]:
+    """First and last date a phone is told about: last month, this one and the next, so that it changes once a month."""
+    first = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
+    last = (today.replace(day=1) + timedelta(days=63)).replace(day=1) - timedelta(days=1)
+    return first, last
+
+
+def calendar_item(today: date, exceptions: Exceptions, sessions: list[str], zone: str) -> tuple[int, tuple[object, ...]]:
+    """The `calendar` item of a pull and its version: a digest of what it says."""
+    first, last = window_of(today)
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    closed = [[day.isoformat(), reason] for day in days if (reason := closed_reason(day, exceptions)) is not None]
+    offsets = [list(entry) for entry in zone_table(zone, today.year)]
+    version = int.from_bytes(hashlib.sha256(pack([offsets, closed, sessions])).digest()[:4], "big")
+    return version, ("calendar", version, offsets, closed, sessions)
+
+
+async def exceptions_of(reader: Reader, school: str) -> dict[str, tuple[bool, str]]:
+    """All exceptions that hold for a school; its own outweigh those for every school."""
+    rows = await reader.fetch_all(
+        "SELECT school, date, is_open, reason FROM calendar_exceptions WHERE school IN (?, ?)", (school, ALL_SCHOOLS)
+    )
+    rows.sort(key=lambda row: row[0] != ALL_SCHOOLS)
+    return {day: (bool(is_open), reason) for _, day, is_open, reason in rows}
+
+
+async def set_exception(
+    db: Database, school: str, day: str, *, is_open: bool, reason: str, actor: str, now_ms: int
+) -> int:
+    """Open or close one date; registers already taken that day are settled again. Returns the audit row.
+
+    Raises:
+        RequestProblem: `bad-request` when date, school or reason cannot be read.
+    """
+    if not is_date(day) or not (school == ALL_SCHOOLS or is_id(school)) or not reason.strip():
+        raise RequestProblem("bad-request", "a date YYYY-MM-DD, a school and a reason are needed")
+    async with db.transaction() as tx:
+        before = await tx.fetch_one(
+            "SELECT is_open, reason FROM calendar_exceptions WHERE school = ? AND date = ?", (school, day)
+        )
+        after = {"is_open": is_open, "reason": reason}
+        audit_id = await audit.record(
+            tx,
+            at_ms=now_ms,
+            actor=actor,
+            action="calendar",
+            subject=f"{school}/{day}",
+            reason=reason,
+            before={} if before is None else {"is_open": bool(before[0]), "reason": before[1]},
+            after=after,
+        )
+        await tx.execute(
+            """INSERT INTO calendar_exceptions (school, date, is_open, reason, audit_id) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (school, date) DO UPDATE SET is_open = excluded.is_open, reason = excluded.reason,
+            audit_id = excluded.audit_id""",
+            (school, day, int(is_open), reason, audit_id),
+        )
+        await tx.execute(
+            "INSERT INTO settle_again (school, date, cause, at_ms) VALUES (?, ?, ?, ?)", (school, day, "calendar", now_ms)
+        )
+    return audit_id

@@ -1,0 +1,107 @@
+"""The server's configuration: one value, read once from the environment and the command line."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syncserver.errors import ConfigError
+
+_ENV = re.compile(r"[a-z0-9-]{1,16}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How one server runs.
+
+    Attributes:
+        store: The SQLite file.
+        host: Address to listen on. Anything but loopback needs `operator_token`.
+        port: TCP port; 0 takes a free one.
+        env: Environment name devices are bound to at enrolment; a frame of another one is refused.
+        zone: The schools' time zone (IANA name).
+        operator_token: Bearer token of the operator routes, or None.
+        waiting_max: Pushes that may wait for a commit before `busy` is answered.
+        batch_max: Pushes in one commit.
+        device_burst: Requests a device may make at once.
+        device_per_minute: Requests a device may make per minute in the long run.
+        codes_per_minute: Enrolment tries per school and minute.
+        poll_ms: How long the settle stage sleeps when nobody wakes it.
+        settle_batch: Changes the settle stage takes in one transaction.
+        pending_days: Days after which a change whose dependencies never came becomes a dead letter.
+    """
+
+    store: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    env: str = "demo"
+    zone: str = "Africa/Cairo"
+    operator_token: str | None = field(default=None, repr=False)
+    waiting_max: int = 4_096
+    batch_max: int = 256
+    device_burst: int = 60
+    device_per_minute: int = 120
+    codes_per_minute: int = 60
+    poll_ms: int = 1_000
+    settle_batch: int = 256
+    pending_days: int = 3
+
+    def __post_init__(self) -> None:
+        if _ENV.fullmatch(self.env) is None:
+            raise ConfigError("bad-config", f"HUDUR_ENV needs 1 to 16 of a-z 0-9 -, not {self.env!r}")
+        if not 0 <= self.port <= 65_535:
+            raise ConfigError("bad-config", f"the port is 0 to 65535, not {self.port}")
+        if not self.is_loopback and self.operator_token is None:
+            raise ConfigError(
+                "bad-config", f"set HUDUR_OPERATOR_TOKEN before listening on {self.host}: events and metrics would be open"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def store_path(text: str) -> Path:
+    """The file of `sqlite:PATH`.
+
+    Raises:
+        ConfigError: for another kind of store.
+    """
+    kind, _, path = text.partition(":")
+    if kind != "sqlite" or not path:
+        raise ConfigError("bad-config", f"the store is sqlite:PATH, not {text!r}")
+    return Path(path)
+
+
+def read_config(environment: Mapping[str, str], *, store: str, host: str | None = None, port: int | None = None) -> Config:
+    """Configuration from an environment mapping, the command line winning.
+
+    Args:
+        environment: Usually `os.environ`. Read: HUDUR_HOST, PORT, HUDUR_ENV, HUDUR_ZONE, HUDUR_OPERATOR_TOKEN.
+        store: `sqlite:PATH`.
+        host: Address to listen on.
+        port: TCP port.
+
+    Raises:
+        ConfigError: says what to change.
+    """
+    text = environment.get("PORT", "8000")
+    if port is None and not text.isdecimal():
+        raise ConfigError("bad-config", f"PORT is a number, not {text!r}")
+    return Config(
+        store=store_path(store),
+        host=host or environment.get("HUDUR_HOST", "127.0.0.1"),
+        port=port if port is not None else int(text),
+        env=environment.get("HUDUR_ENV", "demo"),
+        zone=environment.get("HUDUR_ZONE", "Africa/Cairo"),
+        operator_token=environment.get("HUDUR_OPERATOR_TOKEN") or None,
+    )

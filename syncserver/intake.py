@@ -1,0 +1,240 @@
+"""Intake: bytes of a push in, verified changes on disk, receipts out. No merge and no rule on this path.
+
+Invariants:
+  1. Nothing is told to a device before the commit that holds its changes is on disk.
+  2. All requests waiting at one moment share one commit; one bad push never fails the others of its batch.
+  3. After a failed commit nothing is acknowledged until the store was reopened, checked, and the last acknowledged
+     change was read back.
+  4. received = durable + duplicate + held + refused, for every frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clientcore.change import is_actor_of, parse
+from clientcore.errors import BadInput, ChangeRefused, HudurError
+from clientcore.frame import Frame, FramedChange, parse_frame
+from clientcore.limits import CHANGES_PER_FRAME_MAX
+from clientcore.register import RegisterId
+from syncserver.config import Config
+from syncserver.errors import ConstraintBroken, RequestProblem, StoreFailed
+from syncserver.metrics import Metrics
+from syncserver.ports import ServerPorts
+from syncserver.store.devices import DeviceBook, Identity
+from syncserver.store.log import Appended, Arrival, Entry, Push, append
+from syncserver.store.port import Database
+
+_LOG = logging.getLogger("hudur.intake")
+_REOPEN_BASE_MS = 500
+_REOPEN_CAP_MS = 30_000
+NONCE_BYTES = 8
+
+
+@dataclass(slots=True)
+class _Waiting:
+    push: Push
+    done: asyncio.Future[Appended]
+
+
+class Intake:
+    """Verifies pushes and makes them durable, many in one commit."""
+
+    def __init__(self, config: Config, db: Database, book: DeviceBook, ports: ServerPorts, metrics: Metrics) -> None:
+        self._config, self._db, self._book, self._ports, self._metrics = config, db, book, ports, metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._last_acknowledged: int = 0
+        self._draining = False
+        self.settled_wake = asyncio.Event()
+
+    # ---- reading and checking -----------------------------------------------------------------------------------
+
+    async def read_frames(self, raw_frames: Sequence[bytes]) -> tuple[Identity, list[Arrival]]:
+        """Check the frames of one device's sync request, cheapest check first, and parse their changes.
+
+        Raises:
+            FrameRefused: by shape or limits.
+            RequestProblem: `unknown-device`, `wrong-audience`, `bad-signature`, `too-many-changes`.
+        """
+        frames = [parse_frame(raw) for raw in raw_frames]
+        if sum(len(frame.changes) for frame in frames) > CHANGES_PER_FRAME_MAX:
+            raise RequestProblem("too-many-changes", f"at most {CHANGES_PER_FRAME_MAX} changes in a request")
+        if any(frame.device != frames[0].device for frame in frames):
+            raise RequestProblem("bad-frame", "frames of several devices; a bundle carries those")
+        identity = await self.identify(frames[0])
+        for frame in frames:
+            self.check_audience(frame, identity)
+        return identity, [self.read_changes(frame, identity) for frame in frames]
+
+    async def identify(self, frame: Frame) -> Identity:
+        """The enrolled device a frame names.
+
+        Raises:
+            RequestProblem: `unknown-device`.
+        """
+        identity = await self._book.identity(frame.device)
+        if identity is None:
+            raise RequestProblem("unknown-device", "enrol again; the work on the device stays")
+        return identity
+
+    def check_audience(self, frame: Frame, identity: Identity) -> None:
+        """Whether a frame is meant for us and signed by its device.
+
+        Raises:
+            RequestProblem: `wrong-audience`, `bad-signature`.
+        """
+        if frame.env != self._config.env or frame.school != identity.school:
+            raise RequestProblem("wrong-audience", "made for another school or environment")
+        if not frame.is_signed_by(identity.public_key):
+            raise RequestProblem("bad-signature", "the frame was not signed by this device")
+
+    def read_changes(self, frame: Frame, identity: Identity, carrier: bytes | None = None) -> Arrival:
+        """Parse each change of an authentic frame; a refused one becomes its slug and blocks nothing else."""
+        entries: list[Entry | str] = []
+        at = 0
+        for framed in frame.changes:
+            at = frame.signed.index(framed.chunk, at)
+            entries.append(_read_change(framed, frame.device, identity.school, at + 1))
+            at += len(framed.chunk)
+        return Arrival(frame=frame, school=identity.school, entries=tuple(entries), carrier=carrier)
+
+    def nonce(self) -> bytes:
+        """A fresh nonce for an answer."""
+        return self._ports.random.bytes(NONCE_BYTES)
+
+    # ---- the group commit ---------------------------------------------------------------------------------------
+
+    async def commit(self, push: Push) -> Appended:
+        """Wait until `push` is on disk.
+
+        Raises:
+            RequestProblem: `busy` when too many wait or the server drains.
+            StoreFailed: nothing was acknowledged.
+        """
+        if self._db.failed:
+            raise StoreFailed("storage", "the store is being reopened")
+        if self._draining or len(self._waiting) >= self._config.waiting_max:
+            raise RequestProblem("busy", "your work is safe; try again", retry_after_s=self._jitter_s())
+        waiting = _Waiting(push, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._wake.set()
+        return await waiting.done
+
+    def _jitter_s(self) -> int:
+        return 5 + int(self._ports.random.fraction() * 25)
+
+    async def run(self) -> None:
+        """The one writer of the log; runs until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                size = min(len(self._waiting), self._config.batch_max)
+                batch = [self._waiting.popleft() for _ in range(size)]
+                await self._commit_batch(batch)
+            self._metrics.waiting.set(0)
+
+    async def drain(self) -> None:
+        """Take no more pushes and finish those that wait."""
+        self._draining = True
+        while self._waiting:
+            await self._ports.clock.sleep_ms(5)
+
+    async def _commit_batch(self, batch: list[_Waiting]) -> None:
+        self._metrics.waiting.set(len(self._waiting) + len(batch))
+        self._metrics.commit_size.observe(len(batch))
+        started_ms = self._ports.clock.mono_ms()
+        try:
+            await self._write(batch)
+        except ConstraintBroken as broken:
+            if len(batch) == 1:
+                _LOG.error("a push contradicts the schema: %s", broken)
+                _fail(batch, broken)
+            else:
+                for one in batch:
+                    await self._commit_batch([one])
+        except StoreFailed as failed:
+            self._metrics.store_failures.inc()
+            _LOG.error("commit failed, nothing acknowledged: %s", failed)
+            _fail(batch, failed)
+            await self._recover()
+        except Exception as fault:  # a fault of ours must answer everyone and must not end the writer
+            _LOG.exception("fault in the writer")
+            _fail(batch, StoreFailed("storage", type(fault).__name__))
+        finally:
+            self._metrics.commit_s.observe((self._ports.clock.mono_ms() - started_ms) / 1000)
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        now_ms = self._ports.clock.wall_ms()
+        async with self._db.transaction() as tx:
+            appended = await append(tx, [one.push for one in batch], now_ms=now_ms)
+            self._ports.reached("intake.before_commit")
+        self._ports.reached("intake.after_commit")
+        self._last_acknowledged = appended[-1].last_offset
+        for one, result in zip(batch, appended, strict=True):
+            self._count(result)
+            if not one.done.done():
+                one.done.set_result(result)
+        if any(result.new_changes for result in appended):
+            self.settled_wake.set()
+
+    def _count(self, result: Appended) -> None:
+        self._metrics.frames.inc(len(result.verdicts))
+        for verdicts in result.verdicts:
+            for verdict in verdicts:
+                self._metrics.verdicts[verdict.kind].inc()
+
+    async def _recover(self) -> None:
+        """Everyone waiting is told `storage`; then reopen and verify until it works."""
+        wait_ms = _REOPEN_BASE_MS
+        while True:
+            _fail(list(self._waiting), StoreFailed("storage", "the store is being reopened"))
+            self._waiting.clear()
+            try:
+                await self._db.reopen()
+                found = await self._db.fetch_one("SELECT max(log_offset) FROM changes")
+            except HudurError as failed:
+                _LOG.error("the store cannot be reopened yet: %s", failed)
+            else:
+                if found is not None and (found[0] or 0) >= self._last_acknowledged:
+                    return
+                _LOG.critical("acknowledged changes are missing: restore the store; nothing is acknowledged")
+            await self._ports.clock.sleep_ms(wait_ms)
+            wait_ms = min(wait_ms * 2, _REOPEN_CAP_MS)
+
+
+def _fail(batch: Sequence[_Waiting], error: HudurError) -> None:
+    for one in batch:
+        if not one.done.done():
+            one.done.set_exception(error)
+
+
+def _read_change(framed: FramedChange, device: bytes, school: str, chunk_at: int) -> Entry | str:
+    try:
+        change = parse(framed.chunk)
+        if not is_actor_of(change.actor, device):
+            return "actor"
+        class_id, date, session = _register_parts(school, framed.register)
+    except ChangeRefused as refused:
+        return refused.code
+    except BadInput:
+        return "register-mismatch"
+    return Entry(
+        hash=change.hash,
+        class_id=class_id,
+        date=date,
+        session=session,
+        chunk_at=chunk_at,
+        chunk_bytes=len(framed.chunk),
+        delegation=framed.delegation,
+    )
+
+
+def _register_parts(school: str, text: str) -> tuple[str, str, str]:
+    register = RegisterId.parse(f"{school}/{text}")
+    return register.class_id, register.date, register.session

@@ -1,0 +1,221 @@
+"""Pull: what a device lacks since its cursor, in rounds of bounded size.
+
+The cursor is opaque to devices: 24 bytes that say how far each kind of item was told. A cursor of another log epoch, or
+one that cannot be read, starts from the beginning; what is told twice does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from clientcore.change import parse
+from clientcore.exchange import Payload, write_payload
+from clientcore.frame import Ask
+from clientcore.limits import PAYLOAD_BYTES_MAX
+from clientcore.wire import pack
+from syncserver.calendar import calendar_item, exceptions_of, local_date
+from syncserver.config import Config
+from syncserver.ports import ServerPorts
+from syncserver.store import pulled, roster
+from syncserver.store.devices import Identity
+from syncserver.store.log import Contact
+from syncserver.store.port import Database
+from syncserver.store.roster import ClassRow
+
+_FORM = struct.Struct(">BIIIHBQ")
+_VERSION = 1
+_ALL_ROSTERS = 0xFFFF
+_BUDGET_BYTES = PAYLOAD_BYTES_MAX - 2_048  # room for the cursor, the envelope and the last item's head
+_WORDS_PER_ROUND = 400
+_RECENT = timedelta(days=21)  # what the screen shows (14 days) and a week for late phones; a rebuild takes everything
+_NOTICE_BITS = {"restored-copy": 1, "revoked": 2}
+_WHOLE = 128  # this walk was started by a rebuild: registers of any age
+
+Item = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """How far a device has been told.
+
+    Attributes:
+        teaching: Digest of its classes and their roster versions.
+        next_roster: Index of the next class whose roster is due; `_ALL_ROSTERS` when all were told.
+        notices: Bits of the notices told, and `_WHOLE`.
+        seq: Settlement sequence told.
+    """
+
+    epoch: int
+    teaching: int = 0
+    calendar: int = 0
+    next_roster: int = 0
+    notices: int = 0
+    seq: int = 0
+
+    def to_bytes(self) -> bytes:
+        """The wire form."""
+        return _FORM.pack(
+            _VERSION, self.epoch, self.teaching, self.calendar, self.next_roster, self.notices, self.seq
+        )
+
+    @classmethod
+    def read(cls, data: bytes | None, epoch: int) -> Cursor:
+        """The cursor a device brings, or a fresh one."""
+        if data is None or len(data) != _FORM.size or data[0] != _VERSION:
+            return cls(epoch=epoch)
+        _, told_epoch, teaching, calendar, next_roster, notices, seq = _FORM.unpack(data)
+        if told_epoch != epoch:
+            return cls(epoch=epoch)
+        return cls(
+            epoch=epoch, teaching=teaching, calendar=calendar, next_roster=next_roster, notices=notices, seq=seq
+        )
+
+
+class _Round:
+    """Items of one answer within their budget."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.room = _BUDGET_BYTES
+
+    def add(self, item: Item) -> bool:
+        """Take an item unless it does not fit any more; an answer always takes its first."""
+        size = len(pack(list(item)))  # type: ignore[arg-type]
+        if size > self.room and self.items:
+            return False
+        self.items.append(item)
+        self.room -= size
+        return True
+
+
+class Puller:
+    """Builds pull payloads from the store."""
+
+    def __init__(self, config: Config, db: Database, ports: ServerPorts, epoch: int) -> None:
+        self._config, self._db, self._ports, self._epoch = config, db, ports, epoch
+
+    async def first(self, identity: Identity, notices: Sequence[str]) -> bytes:
+        """The payload of an enrolment: classes, rosters and calendar come with the key."""
+        ask = Ask(nonce=None, cursor=None, have=None, app="", unsent=0, done=0)
+        contact = Contact(
+            school=identity.school,
+            user_id=identity.user_id,
+            nonce=None,
+            last_number=0,
+            revoked=False,
+            flag=None,
+            waiting_directives=0,
+        )
+        return await self.build(identity, contact, ask, [("notice", slug) for slug in notices])
+
+    async def build(self, identity: Identity, contact: Contact, ask: Ask, extra: Sequence[Item] = ()) -> bytes:
+        """One round for a device that proved it is the one talking now."""
+        today = local_date(self._ports.clock.wall_ms(), self._config.zone)
+        cursor = Cursor.read(ask.cursor, self._epoch)
+        if ask.cursor is None and ask.have is not None:
+            cursor = replace(cursor, notices=cursor.notices | _WHOLE)
+        out = _Round()
+        for item in extra:
+            out.add(item)
+        cursor = self._add_notices(out, cursor, contact)
+        if contact.waiting_directives:
+            await self._add_directives(out, identity, ask)
+        if ask.have is not None:
+            await self._add_want(out, identity, ask.have, today)
+        cursor = await self._add_calendar(out, cursor, identity.school, today)
+        cursor, whole, classes = await self._add_classes(out, cursor, identity, today)
+        more = not whole
+        if whole:
+            cursor, more = await self._add_words(out, cursor, identity, classes, ask.have, today)
+        return write_payload(Payload(cursor=cursor.to_bytes(), more=more, items=tuple(out.items)))
+
+    @staticmethod
+    def _add_notices(out: _Round, cursor: Cursor, contact: Contact) -> Cursor:
+        bit = _NOTICE_BITS.get(contact.flag or "", 0)
+        if not bit or cursor.notices & bit:
+            return cursor
+        out.add(("notice", contact.flag))
+        return replace(cursor, notices=cursor.notices | bit)
+
+    async def _add_directives(self, out: _Round, identity: Identity, ask: Ask) -> None:
+        now_ms = self._ports.clock.wall_ms()
+        for one in await pulled.take_directives(self._db, identity.device, done=ask.done, now_ms=now_ms):
+            out.add(("directive", one.id, one.level, one.reason, one.made_ms))
+
+    async def _add_want(self, out: _Round, identity: Identity, have: bytes, today: date) -> None:
+        names = [have[at : at + 8] for at in range(0, len(have), 8)]
+        classes = [
+            one.id for one in await roster.classes_of(self._db, identity.school, identity.user_id, today.isoformat())
+        ]
+        known = await pulled.known_names(self._db, identity.device, identity.school, classes, names)
+        out.add(("want", b"".join(name for name in names if name not in known)))
+
+    async def _add_calendar(self, out: _Round, cursor: Cursor, school: str, today: date) -> Cursor:
+        exceptions = await exceptions_of(self._db, school)
+        sessions = await roster.sessions_of(self._db, school)
+        version, item = calendar_item(today, exceptions, sessions or ["day"], self._config.zone)
+        if version == cursor.calendar or not out.add(item):
+            return cursor
+        return replace(cursor, calendar=version)
+
+    async def _add_classes(
+        self, out: _Round, cursor: Cursor, identity: Identity, today: date
+    ) -> tuple[Cursor, bool, list[ClassRow]]:
+        """Classes and rosters; returns the cursor, whether everything of them is told, and the classes."""
+        classes = await roster.classes_of(self._db, identity.school, identity.user_id, today.isoformat())
+        teaching = _digest(classes)
+        if teaching == cursor.teaching and cursor.next_roster == _ALL_ROSTERS:
+            return cursor, True, classes
+        at = cursor.next_roster if teaching == cursor.teaching else 0
+        if at == 0 and not out.add(("classes", [[one.id, one.name, one.grade] for one in classes])):
+            return cursor, False, classes
+        while at < len(classes):
+            one = classes[at]
+            pupils = await roster.roster_of(self._db, identity.school, one.id, today.isoformat())
+            if not out.add(("roster", one.id, one.version, [list(pupil) for pupil in pupils])):
+                return replace(cursor, teaching=teaching, next_roster=at), False, classes
+            at += 1
+        return replace(cursor, teaching=teaching, next_roster=_ALL_ROSTERS), True, classes
+
+    async def _add_words(
+        self,
+        out: _Round,
+        cursor: Cursor,
+        identity: Identity,
+        classes: Sequence[ClassRow],
+        have: bytes | None,
+        today: date,
+    ) -> tuple[Cursor, bool]:
+        """What was settled of the device's own changes, and the changes others made."""
+        since = "0000-00-00" if cursor.notices & _WHOLE else (today - _RECENT).isoformat()
+        words = await pulled.read_words(
+            self._db, identity, [one.id for one in classes], cursor.seq, since, _WORDS_PER_ROUND
+        )
+        held = {have[at : at + 8] for at in range(0, len(have), 8)} if have else set()
+        settled: dict[tuple[str, int], list[list[object]]] = {}
+        told = cursor.seq
+        full = len(words) == _WORDS_PER_ROUND
+        for word in words:
+            if word.chunk is None:
+                settled.setdefault((word.register, word.revision), []).append([word.hash[:8], word.state, word.slug])
+                out.room -= 64  # an upper bound of one entry and its register's name
+            elif word.hash[:8] not in held and not out.add(
+                ("change", word.register, word.user_id, parse(word.chunk).chunk)
+            ):
+                full = True
+                break
+            told = word.seq
+            if out.room < 0:
+                full = True
+                break
+        out.items += [("settled", register, revision, entries) for (register, revision), entries in settled.items()]
+        return replace(cursor, seq=told), full
+
+
+def _digest(classes: Sequence[ClassRow]) -> int:
+    text = pack([[one.id, one.name, one.grade, one.version] for one in classes])
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")

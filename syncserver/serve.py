@@ -1,0 +1,67 @@
+"""Start a server and stop it gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvicorn
+
+from syncserver.app import Server, create_app, open_server
+from syncserver.config import Config
+from syncserver.ports import ServerPorts
+from syncserver.store.sqlite import open_sqlite
+
+OnReady = Callable[[Server, str], Awaitable[None] | None]
+
+
+def address_file(store: Path) -> Path:
+    """Where a running server writes its address for the operator's commands."""
+    return Path(f"{store}.server")
+
+
+async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: OnReady | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are finished.
+
+    Args:
+        config: How to run.
+        ports: The doors; the machine's own by default.
+        on_ready: Called once with the server and its URL as soon as it answers.
+
+    Raises:
+        StoreInUse: another server holds the store.
+        StoreFailed: the store cannot be used.
+    """
+    db = await open_sqlite(config.store)
+    try:
+        server = await open_server(config, db, ports or ServerPorts())
+        listener = socket.create_server((config.host, config.port), reuse_port=False, backlog=2_048)
+        url = f"http://{config.host}:{listener.getsockname()[1]}"
+        http = uvicorn.Server(
+            uvicorn.Config(
+                create_app(server), log_level="warning", access_log=False, timeout_graceful_shutdown=20, lifespan="on"
+            )
+        )
+        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        try:
+            while not http.started and not serving.done():
+                await server.ports.clock.sleep_ms(5)
+            if http.started:
+                address_file(config.store).write_text(url)
+                if on_ready is not None and inspect.isawaitable(told := on_ready(server, url)):
+                    await told
+            await serving
+        finally:
+            address_file(config.store).unlink(missing_ok=True)
+            http.should_exit = True
+            await serving
+    finally:
+        await db.close()
+
+
+def run(config: Config, *, on_ready: OnReady | None = None) -> None:
+    """`serve` in a fresh event loop; returns after a graceful stop."""
+    asyncio.run(serve(config, on_ready=on_ready))

@@ -1,0 +1,343 @@
+"""The change log: frames whole, changes as slices of them, appended for many requests in one commit.
+
+Invariants:
+  1. A frame and a change are stored once, known by hash; whatever comes again is a `duplicate`.
+  2. Offsets are dense and rise from 1; a row is never changed.
+  3. Whether a device is revoked, and whether its nonce is the last one issued, is decided inside the transaction that
+     stores its changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from clientcore.exchange import DUPLICATE, DURABLE, HELD, REFUSED, Verdict
+from clientcore.frame import Frame
+from syncserver.store.port import Reader, Row, Transaction, placeholders
+
+_IN_MAX = 512  # names in one IN list; SQLite takes 32,766, PostgreSQL 65,535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One change of a frame that passed every check: where its register is, and where its bytes are in the frame.
+
+    Attributes:
+        hash: The change's identity.
+        chunk_at: First byte of the chunk in the frame's body, counted from 1.
+    """
+
+    hash: bytes
+    class_id: str
+    date: str
+    session: str
+    chunk_at: int
+    chunk_bytes: int
+    delegation: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """An authentic frame with its changes; a refused change is its slug.
+
+    Attributes:
+        school: Of the device, as enrolled.
+        carrier: The device that brought the frame in a bundle; None when it came itself.
+    """
+
+    frame: Frame
+    school: str
+    entries: tuple[Entry | str, ...]
+    carrier: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """One request to be made durable.
+
+    Attributes:
+        device: Who talks to us (in a bundle: the carrier, not the authors).
+        arrivals: The frames.
+        nonce: The fresh nonce its answer will carry.
+        asked_nonce: The nonce its ask carries, or None.
+    """
+
+    device: bytes
+    arrivals: tuple[Arrival, ...]
+    nonce: bytes
+    asked_nonce: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """What the server knew of a device before this request."""
+
+    school: str
+    user_id: str
+    nonce: bytes | None
+    last_number: int
+    revoked: bool
+    flag: str | None
+    waiting_directives: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """What became of one push; valid once the transaction has been committed.
+
+    Attributes:
+        verdicts: One tuple a frame, in order.
+        last_number: Highest frame number known of the talking device, this push included.
+        fresh: Its last frame was new and carried the last nonce issued: a pull may be served.
+        contact: The device as it was before.
+        new_changes: Number of changes stored by this push.
+        held: Changes kept for a person to decide.
+        last_offset: Highest offset of the log after the batch.
+        audit_head: Hash of the last audit row.
+    """
+
+    verdicts: tuple[tuple[Verdict, ...], ...]
+    last_number: int
+    fresh: bool
+    contact: Contact
+    new_changes: int
+    held: int
+    last_offset: int
+    audit_head: bytes | None
+
+
+_DURABLE = Verdict(DURABLE)
+_DUPLICATE = Verdict(DUPLICATE)
+_REVOKED = Verdict(HELD, "revoked")
+
+_CONTACTS = """
+SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active, d.flag,
+  (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL)
+FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id WHERE d.id IN ({})"""
+_HEAD = """SELECT (SELECT max(id) FROM frames), (SELECT max(log_offset) FROM changes),
+  (SELECT hash FROM audit ORDER BY id DESC LIMIT 1)"""
+_INSERT_FRAME = "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE_CONTACT = """
+UPDATE devices SET nonce = ?, last_number = ?, last_contact_ms = ?, clock_offset_ms = coalesce(?, clock_offset_ms),
+  app = coalesce(?, app), unsent = coalesce(?, unsent), flag = coalesce(?, nullif(flag, 'wiped-phone')), flag_ms = coalesce(?, flag_ms)
+WHERE id = ?"""
+_UPDATE_AUTHOR = """
+UPDATE devices SET last_number = ?, flag = coalesce(?, flag), flag_ms = coalesce(?, flag_ms) WHERE id = ?"""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The rows of one commit while they are being collected."""
+
+    now_ms: int
+    frame_id: int
+    log_offset: int
+    audit_head: bytes | None
+    contacts: dict[bytes, Contact]
+    last_numbers: dict[bytes, int]
+    known_frames: set[bytes]
+    known_changes: set[bytes]
+    reused: set[tuple[bytes, int]]
+    numbers: set[tuple[bytes, int]] = field(default_factory=set)
+    flagged: dict[bytes, str] = field(default_factory=dict)
+    frames: list[Row] = field(default_factory=list)
+    changes: list[Row] = field(default_factory=list)
+    security: list[Row] = field(default_factory=list)
+
+    def take(self, push: Push) -> Appended:
+        """Collect the rows of one push and say its verdicts."""
+        contact = self.contacts[push.device]
+        before, was_known = self.log_offset, False
+        verdicts = []
+        held = 0
+        for arrival in push.arrivals:
+            was_known = arrival.frame.hash in self.known_frames
+            frame_id = self._take_frame(arrival, was_known)
+            revoked = self.contacts[arrival.frame.device].revoked
+            verdicts.append(tuple(self._take_change(arrival, entry, frame_id, revoked) for entry in arrival.entries))
+            held += sum(verdict.kind == HELD for verdict in verdicts[-1])
+            if revoked:
+                held += sum(verdict.kind == DUPLICATE for verdict in verdicts[-1])
+        return Appended(
+            verdicts=tuple(verdicts),
+            last_number=self.last_numbers[push.device],
+            fresh=not was_known and push.asked_nonce is not None and push.asked_nonce == contact.nonce,
+            contact=contact,
+            new_changes=self.log_offset - before,
+            held=held,
+            last_offset=self.log_offset,
+            audit_head=self.audit_head,
+        )
+
+    def _take_frame(self, arrival: Arrival, was_known: bool) -> int:
+        frame = arrival.frame
+        if was_known:
+            return 0  # its changes are known as well, unless they were refused
+        self.known_frames.add(frame.hash)
+        name = (frame.device, frame.number)
+        if name in self.reused or name in self.numbers:
+            self.security.append((self.now_ms, frame.device, "number-reused", f"frame {frame.number}"))
+            self.flagged[frame.device] = "restored-copy"
+        self.numbers.add(name)
+        self.last_numbers[frame.device] = max(self.last_numbers[frame.device], frame.number)
+        self.frame_id += 1
+        clock = frame.clock
+        self.frames.append(
+            (
+                self.frame_id,
+                frame.hash,
+                frame.device,
+                frame.number,
+                self.now_ms,
+                arrival.carrier,
+                clock.wall_ms,
+                clock.mono_ms,
+                clock.session,
+                *(clock.beacon or (None, None)),
+                frame.raw,
+            )
+        )
+        return self.frame_id
+
+    def _take_change(self, arrival: Arrival, entry: Entry | str, frame_id: int, revoked: bool) -> Verdict:
+        if isinstance(entry, str):
+            return Verdict(REFUSED, entry)
+        if entry.hash in self.known_changes:
+            return _DUPLICATE
+        self.known_changes.add(entry.hash)
+        self.log_offset += 1
+        self.changes.append(
+            (
+                self.log_offset,
+                entry.hash,
+                arrival.school,
+                entry.class_id,
+                entry.date,
+                entry.session,
+                frame_id,
+                entry.chunk_at,
+                entry.chunk_bytes,
+                entry.delegation,
+                "revoked" if revoked else None,
+            )
+        )
+        return _REVOKED if revoked else _DURABLE
+
+
+async def append(tx: Transaction, pushes: Sequence[Push], *, now_ms: int) -> list[Appended]:
+    """Store what is new in `pushes`, in order; nothing may be told to anyone before the transaction has committed.
+
+    Args:
+        tx: The transaction.
+        pushes: Requests whose devices are enrolled.
+        now_ms: Server time of receipt, the same for the whole batch.
+    """
+    batch = await _open_batch(tx, pushes, now_ms)
+    appended = [batch.take(push) for push in pushes]
+    if batch.frames:
+        await tx.executemany(_INSERT_FRAME, batch.frames)
+    if batch.changes:
+        await tx.executemany(_INSERT_CHANGE, batch.changes)
+    if batch.security:
+        await tx.executemany(
+            "INSERT INTO security_events (at_ms, device, kind, detail) VALUES (?, ?, ?, ?)", batch.security
+        )
+    await _update_devices(tx, pushes, batch)
+    return appended
+
+
+async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _Batch:
+    arrivals = [arrival for push in pushes for arrival in push.arrivals]
+    devices = {push.device for push in pushes} | {arrival.frame.device for arrival in arrivals}
+    contacts = {row[0]: _contact(row) for row in await _rows_in(tx, _CONTACTS, devices)}
+    frames = await _known(tx, "SELECT hash FROM frames WHERE hash IN ({})", {a.frame.hash for a in arrivals})
+    hashes = {entry.hash for a in arrivals for entry in a.entries if not isinstance(entry, str)}
+    changes = await _known(tx, "SELECT hash FROM changes WHERE hash IN ({})", hashes)
+    head = await tx.fetch_one(_HEAD)
+    assert head is not None
+    low = {
+        (a.frame.device, a.frame.number)
+        for a in arrivals
+        if a.frame.number <= contacts[a.frame.device].last_number and a.frame.hash not in frames
+    }
+    return _Batch(
+        now_ms=now_ms,
+        frame_id=head[0] or 0,
+        log_offset=head[1] or 0,
+        audit_head=head[2],
+        contacts=contacts,
+        last_numbers={device: contact.last_number for device, contact in contacts.items()},
+        known_frames=frames,
+        known_changes=changes,
+        reused=await _used_numbers(tx, low),
+    )
+
+
+def _contact(row: Row) -> Contact:
+    _, school, user_id, nonce, last_number, revoked_ms, active, flag, directives = row
+    return Contact(
+        school=school,
+        user_id=user_id,
+        nonce=nonce,
+        last_number=last_number,
+        revoked=revoked_ms is not None or not active,
+        flag=flag,
+        waiting_directives=directives,
+    )
+
+
+async def _used_numbers(tx: Transaction, names: set[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
+    """Which of these frame numbers are taken by another frame; few: only numbers that do not rise are asked for."""
+    used = set()
+    for device, number in sorted(names):
+        if await tx.fetch_one("SELECT 1 FROM frames WHERE device = ? AND number = ? LIMIT 1", (device, number)):
+            used.add((device, number))
+    return used
+
+
+async def _update_devices(tx: Transaction, pushes: Sequence[Push], batch: _Batch) -> None:
+    rows: list[Row] = []
+    talked: set[bytes] = set()
+    for push in pushes:
+        talked.add(push.device)
+        flag = batch.flagged.get(push.device)
+        own = [arrival.frame for arrival in push.arrivals if arrival.carrier is None]
+        ask = own[-1].ask if own else None
+        rows.append(
+            (
+                push.nonce,
+                batch.last_numbers[push.device],
+                batch.now_ms,
+                own[-1].clock.wall_ms - batch.now_ms if own else None,
+                ask.app if ask else None,
+                ask.unsent if ask else None,
+                flag,
+                batch.now_ms if flag else None,
+                push.device,
+            )
+        )
+    await tx.executemany(_UPDATE_CONTACT, rows)
+    authors = [
+        (batch.last_numbers[device], flag := batch.flagged.get(device), batch.now_ms if flag else None, device)
+        for device in sorted({arrival.frame.device for push in pushes for arrival in push.arrivals} - talked)
+    ]
+    if authors:
+        await tx.executemany(_UPDATE_AUTHOR, authors)
+
+
+async def _known(tx: Transaction, sql: str, hashes: Iterable[bytes]) -> set[bytes]:
+    return {row[0] for row in await _rows_in(tx, sql, hashes)}
+
+
+async def _rows_in(reader: Reader, sql: str, names: Iterable[bytes]) -> list[Row]:
+    """Rows of a query with one IN list, in slices; padded to powers of two so that few statements are compiled."""
+    wanted = list(names)
+    rows: list[Row] = []
+    for at in range(0, len(wanted), _IN_MAX):
+        part = wanted[at : at + _IN_MAX]
+        width = 1 << (len(part) - 1).bit_length()
+        part += [part[-1]] * (width - len(part))
+        rows += await reader.fetch_all(sql.format(placeholders(width)), part)
+    return rows

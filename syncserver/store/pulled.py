@@ -1,0 +1,122 @@
+"""What a pull reads: settlements and others' changes of a device's classes, directives, names the log knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from syncserver.store.devices import Identity
+from syncserver.store.port import Database, Reader, placeholders
+
+_NAMES_MAX = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledWord:
+    """One row for a device: the word on its own change (`chunk` None), or a change that somebody else made."""
+
+    seq: int
+    register: str
+    revision: int
+    hash: bytes
+    state: int
+    slug: str | None
+    user_id: str
+    chunk: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directive:
+    """What the champion asks of a device."""
+
+    id: int
+    level: str
+    reason: str
+    made_ms: int
+
+
+async def read_words(
+    reader: Reader, identity: Identity, classes: Sequence[str], seq: int, since: str, limit: int
+) -> list[PulledWord]:
+    """The next rows behind `seq`, in order; others' changes only from date `since` on."""
+    names = list(classes) or [""]
+    width = 1 << (len(names) - 1).bit_length()  # few statements to compile
+    names += [names[-1]] * (width - len(names))
+    found = await reader.fetch_all(
+        f"""SELECT * FROM (
+          SELECT s.seq, c.class_id, c.date, c.session, s.revision, c.hash, s.state, s.slug, '' AS user_id,
+            NULL AS chunk
+          FROM settlements s JOIN changes c ON c.log_offset = s.log_offset
+          WHERE s.device = ? AND s.seq > ? ORDER BY s.seq LIMIT ?) own
+        UNION ALL SELECT * FROM (
+          SELECT s.merged_seq, c.class_id, c.date, c.session, s.revision, c.hash, s.state, s.slug, d.user_id,
+            substr(f.body, c.chunk_at, c.chunk_bytes)
+          FROM settlements s JOIN changes c ON c.log_offset = s.log_offset JOIN frames f ON f.id = c.frame_id
+          JOIN devices d ON d.id = f.device
+          WHERE s.school = ? AND s.class_id IN ({placeholders(width)}) AND s.merged_seq > ? AND s.device <> ?
+            AND c.date >= ? ORDER BY s.merged_seq LIMIT ?) others
+        ORDER BY 1 LIMIT ?""",
+        (
+            identity.device,
+            seq,
+            limit,
+            identity.school,
+            *names,
+            seq,
+            identity.device,
+            since,
+            limit,
+            limit,
+        ),
+    )
+    return [
+        PulledWord(
+            seq=row[0],
+            register=f"{row[1]}/{row[2]}/{row[3]}",
+            revision=row[4],
+            hash=row[5],
+            state=row[6],
+            slug=row[7],
+            user_id=row[8],
+            chunk=row[9],
+        )
+        for row in found
+    ]
+
+
+async def take_directives(db: Database, device: bytes, *, done: int, now_ms: int) -> list[Directive]:
+    """Note what the device has carried out, and what is handed to it now."""
+    async with db.transaction() as tx:
+        await tx.execute(
+            "UPDATE directives SET done_ms = ? WHERE device = ? AND id <= ? AND done_ms IS NULL", (now_ms, device, done)
+        )
+        waiting = await tx.fetch_all(
+            "SELECT id, level, reason, made_ms FROM directives WHERE device = ? AND done_ms IS NULL ORDER BY id",
+            (device,),
+        )
+        await tx.execute(
+            "UPDATE directives SET delivered_ms = ? WHERE device = ? AND done_ms IS NULL AND delivered_ms IS NULL",
+            (now_ms, device),
+        )
+    return [Directive(id=row[0], level=row[1], reason=row[2], made_ms=row[3]) for row in waiting]
+
+
+async def known_names(
+    reader: Reader, device: bytes, school: str, classes: Sequence[str], names: Sequence[bytes]
+) -> set[bytes]:
+    """Which of these 8-byte names of changes the log holds."""
+    rows = await reader.fetch_all(
+        f"""SELECT substr(c.hash, 1, 8) FROM changes c WHERE c.school = ?
+        AND c.class_id IN ({placeholders(max(1, len(classes)))})
+        UNION SELECT substr(c.hash, 1, 8) FROM settlements s JOIN changes c ON c.log_offset = s.log_offset
+        WHERE s.device = ?""",
+        (school, *(classes or [""]), device),
+    )
+    known = {row[0] for row in rows}
+    missing = sorted(set(names) - known)
+    for at in range(0, len(missing), _NAMES_MAX):
+        part = missing[at : at + _NAMES_MAX]
+        where = " OR ".join(["hash BETWEEN ? AND ?"] * len(part))
+        bounds = [bound for name in part for bound in (name + bytes(24), name + b"\xff" * 24)]
+        known |= {row[0] for row in await reader.fetch_all(f"SELECT substr(hash, 1, 8) FROM changes WHERE {where}", bounds)}
+    return known

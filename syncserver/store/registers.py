@@ -1,0 +1,142 @@
+"""What settling one register reads: its changes with their receipts, and what surrounds it."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date as Date
+from typing import Any
+
+from clientcore.frame import ClockEvidence
+from clientcore.register import RegisterId
+from reconciliation.calendar import day_window
+from reconciliation.clocks import midnight_ms
+from reconciliation.model import Context, Outcome, Receipt, Right, Zone
+from reconciliation.wire import canonical
+from syncserver.calendar import closed_reason, exceptions_of, zone_table
+from syncserver.store import roster
+from syncserver.store.port import Reader, Row
+
+POISON = "poison"
+CHANGES_PER_REGISTER_MAX = 2_000
+
+_CHANGES = """
+SELECT c.log_offset, c.hash, substr(f.body, c.chunk_at, c.chunk_bytes), f.device, d.user_id, f.received_ms,
+  f.wall_ms, f.mono_ms, f.app_session, f.beacon_server_ms, f.beacon_mono_ms, f.carrier, c.delegation
+FROM changes c JOIN frames f ON f.id = c.frame_id JOIN devices d ON d.id = f.device
+LEFT JOIN dead_letters x ON x.log_offset = c.log_offset AND x.code = 'poison' AND x.requeued = 0
+WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ? AND c.log_offset <= ? AND x.id IS NULL
+ORDER BY c.log_offset LIMIT ?"""
+
+_RIGHTS = """
+SELECT m.user_id, m.from_date, m.until_date, u.active, u.ended_at_ms FROM members m
+JOIN users u ON u.school = m.school AND u.id = m.user_id
+WHERE m.school = ? AND m.class_id = ? AND m.role = 'teacher' AND m.active = 1
+UNION ALL
+SELECT u.id, u.from_date, u.until_date, u.active, u.ended_at_ms FROM users u
+WHERE u.school = ? AND u.role = 'champion'"""
+
+Key = tuple[str, str, str, str]
+"""school, class, date, session."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredChange:
+    """One change of the log with its receipt; the chunk is as it came (plain or deflated)."""
+
+    log_offset: int
+    hash: bytes
+    chunk: bytes
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredOutcome:
+    """The last outcome of a register, its revision, and the number of the last event per pupil."""
+
+    outcome: Outcome
+    body: bytes
+    revision: int
+    revisions: Mapping[str, int]
+
+
+async def changes_of(reader: Reader, key: Key, up_to: int, limit: int = CHANGES_PER_REGISTER_MAX + 1) -> list[StoredChange]:
+    """A register's changes up to an offset, in order; those that a dead letter holds back are left out."""
+    return [_stored_change(row) for row in await reader.fetch_all(_CHANGES, (*key, up_to, limit))]
+
+
+def _stored_change(row: Row) -> StoredChange:
+    log_offset, digest, chunk, device, user_id, received_ms, wall, mono, session, beacon, came, carrier, delegation = row
+    clock = ClockEvidence(
+        wall_ms=wall, mono_ms=mono, session=session, beacon=None if beacon is None else (beacon, came)
+    )
+    receipt = Receipt(
+        change_hash=digest,
+        device=device,
+        user_id=user_id,
+        received_at_ms=received_ms,
+        offset=log_offset,
+        clock=clock,
+        relayed=carrier is not None,
+        delegation=delegation,
+    )
+    return StoredChange(log_offset=log_offset, hash=digest, chunk=chunk, receipt=receipt)
+
+
+async def outcome_of(reader: Reader, key: Key) -> StoredOutcome | None:
+    """The last outcome of a register."""
+    row = await reader.fetch_one(
+        """SELECT revision, body, revisions FROM outcomes
+        WHERE school = ? AND class_id = ? AND date = ? AND session = ?""",
+        key,
+    )
+    if row is None:
+        return None
+    body = zlib.decompress(row[1])
+    return StoredOutcome(
+        outcome=Outcome.from_wire(json.loads(body)),
+        body=body,
+        revision=row[0],
+        revisions=json.loads(zlib.decompress(row[2])),
+    )
+
+
+def pack_json(data: Any) -> bytes:
+    """Canonical JSON, compressed."""
+    return zlib.compress(canonical(data), 1)
+
+
+async def context_of(reader: Reader, key: Key, zone: str) -> Context:
+    """Roster, calendar and rights of a register's day, as the store knows them now."""
+    school, class_id, day, session = key
+    table = zone_table(zone, Date.fromisoformat(day).year)
+    known = await roster.class_of(reader, school, class_id, day)
+    exceptions = await exceptions_of(reader, school)
+    revoked = await reader.fetch_all(
+        "SELECT id, revoked_ms FROM devices WHERE school = ? AND revoked_ms IS NOT NULL", (school,)
+    )
+    return Context(
+        roster=frozenset(await roster.roster_on(reader, school, class_id, day)),
+        roster_version=None if known is None else str(known.version),
+        zone=table,
+        window=day_window(RegisterId(school, class_id, day, session), table),
+        closed=closed_reason(Date.fromisoformat(day), exceptions),
+        entitled=await _entitled(reader, school, class_id, table),
+        revoked_devices=dict(revoked),
+    )
+
+
+async def _entitled(reader: Reader, school: str, class_id: str, table: Zone) -> dict[str, tuple[Right, ...]]:
+    rights: dict[str, tuple[Right, ...]] = {}
+    for user_id, from_date, until_date, active, ended_ms in await reader.fetch_all(_RIGHTS, (school, class_id, school)):
+        until_ms = None if until_date is None else midnight_ms(until_date, table)
+        revoked = not active and ended_ms is not None and (until_ms is None or ended_ms < until_ms)
+        right = Right(
+            from_ms=table[0][0] if from_date is None else midnight_ms(from_date, table),
+            until_ms=ended_ms if revoked else until_ms,
+            revoked=revoked,
+        )
+        rights[user_id] = (*rights.get(user_id, ()), right)
+    return rights

@@ -1,0 +1,255 @@
+"""What the settle stage reads and writes, as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from syncserver.store.port import Reader, Transaction
+from syncserver.store.registers import Key, pack_json
+
+# Words after which other devices may not see a change: it is nobody's answer until a person or a machine frees it.
+HIDDEN = frozenset(
+    ("out-of-scope", "revoked", "equivocation", "inconsistent", "register-full", "pending", "no-receipt")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh:
+    """A change behind the consumer's offset."""
+
+    log_offset: int
+    key: Key
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """A register to be settled for another reason than a new change."""
+
+    id: int
+    key: Key
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What became of one change."""
+
+    log_offset: int
+    device: bytes
+    state: int
+    slug: str | None
+    detail: str | None
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Everything settling one register writes."""
+
+    key: Key
+    revision: int
+    changed: bool
+    settled_ms: int
+    outcome: Mapping[str, object]
+    revisions: Mapping[str, int]
+    events: Sequence[Mapping[str, object]]
+    words: Sequence[Word]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dead:
+    """A change that could not be processed."""
+
+    key: Key
+    log_offset: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How far the consumer is behind."""
+
+    offsets: int
+    oldest_ms: int | None
+    dead_letters: int
+
+
+async def read_position(reader: Reader, partition: int) -> int:
+    """Offset of the last change that was settled; 0 before the first."""
+    row = await reader.fetch_one("SELECT log_offset FROM consumers WHERE partition_no = ?", (partition,))
+    return 0 if row is None else int(row[0])
+
+
+async def write_position(tx: Transaction, partition: int, log_offset: int) -> None:
+    """Move the consumer's offset."""
+    await tx.execute(
+        """INSERT INTO consumers (partition_no, log_offset) VALUES (?, ?)
+        ON CONFLICT (partition_no) DO UPDATE SET log_offset = excluded.log_offset""",
+        (partition, log_offset),
+    )
+
+
+async def read_fresh(reader: Reader, position: int, limit: int) -> list[Fresh]:
+    """The next changes of the log, in order."""
+    found = await reader.fetch_all(
+        """SELECT c.log_offset, c.school, c.class_id, c.date, c.session, f.received_ms
+        FROM changes c JOIN frames f ON f.id = c.frame_id WHERE c.log_offset > ? ORDER BY c.log_offset LIMIT ?""",
+        (position, limit),
+    )
+    return [Fresh(log_offset=row[0], key=(row[1], row[2], row[3], row[4]), received_ms=row[5]) for row in found]
+
+
+async def read_again(reader: Reader, limit: int) -> list[Again]:
+    """Registers waiting to be settled again; see `spread_again` for whole classes and dates."""
+    found = await reader.fetch_all(
+        """SELECT id, school, class_id, date, session, at_ms FROM settle_again
+        WHERE session IS NOT NULL ORDER BY id LIMIT ?""",
+        (limit,),
+    )
+    return [Again(id=row[0], key=(row[1], row[2], row[3], row[4]), at_ms=row[5]) for row in found]
+
+
+async def has_orders(reader: Reader) -> bool:
+    """Whether whole classes or dates are to be settled again."""
+    return await reader.fetch_one("SELECT 1 FROM settle_again WHERE session IS NULL LIMIT 1") is not None
+
+
+async def spread_again(tx: Transaction) -> int:
+    """Turn each order for a class or a date into one for every register that has changes; returns how many orders."""
+    orders = await tx.fetch_all(
+        "SELECT id, school, class_id, date, cause, at_ms FROM settle_again WHERE session IS NULL ORDER BY id"
+    )
+    for order_id, school, class_id, date, cause, at_ms in orders:
+        where, params = "1 = 1", []
+        for column, value in (("school", None if school == "*" else school), ("class_id", class_id), ("date", date)):
+            if value is not None:
+                where += f" AND {column} = ?"
+                params.append(value)
+        await tx.execute(
+            f"""INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
+            SELECT DISTINCT school, class_id, date, session, ?, ? FROM changes WHERE {where}""",
+            (cause, at_ms, *params),
+        )
+        await tx.execute("DELETE FROM settle_again WHERE id = ?", (order_id,))
+    return len(orders)
+
+
+async def finish_again(tx: Transaction, ids: Sequence[int]) -> None:
+    """These orders have been carried out."""
+    await tx.executemany("DELETE FROM settle_again WHERE id = ?", [(one,) for one in ids])
+
+
+async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: int) -> None:
+    """Outcomes, events and words, for all registers of a round."""
+    row = await tx.fetch_one("SELECT max(last_seq), (SELECT max(seq) FROM settlements) FROM events")
+    event_seq, word_seq = (row[0] or 0, row[1] or 0) if row is not None else (0, 0)
+    outcomes, told = [], []
+    for result in results:
+        if result.changed:
+            outcomes.append(
+                (
+                    *result.key,
+                    result.revision,
+                    result.settled_ms,
+                    pack_json(result.outcome),
+                    pack_json(result.revisions),
+                )
+            )
+        if result.events:
+            first, event_seq = event_seq + 1, event_seq + len(result.events)
+            told.append((first, event_seq, result.key[0], "/".join(result.key), pack_json(result.events)))
+    await tx.executemany(
+        """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (school, class_id, date, session) DO UPDATE SET revision = excluded.revision,
+        settled_ms = excluded.settled_ms, body = excluded.body, revisions = excluded.revisions""",
+        outcomes,
+    )
+    await tx.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", told)
+    await _write_words(tx, results, word_seq, now_ms)
+
+
+async def _write_words(tx: Transaction, results: Sequence[Result], word_seq: int, now_ms: int) -> None:
+    rows, dead, strange = [], [], []
+    for result in results:
+        known = {
+            row[0]: (row[1], row[2])
+            for row in await tx.fetch_all(
+                """SELECT s.log_offset, s.state, s.slug FROM settlements s JOIN changes c ON c.log_offset = s.log_offset
+                WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ?""",
+                result.key,
+            )
+        }
+        for word in result.words:
+            if known.get(word.log_offset) == (word.state, word.slug):
+                continue
+            word_seq += 1
+            shown = word_seq if word.slug not in HIDDEN else None
+            school, class_id = result.key[:2]
+            rows.append(
+                (word.log_offset, word_seq, shown, school, class_id, word.device, word.state, word.slug, result.revision)
+            )
+            if word.dead:
+                dead.append(
+                    Dead(key=result.key, log_offset=word.log_offset, code=str(word.slug), detail=word.detail or "")
+                )
+            if word.slug == "equivocation":
+                strange.append((now_ms, word.device, "equivocation", f"change {word.log_offset}"))
+    await tx.executemany(
+        """INSERT INTO settlements (log_offset, seq, merged_seq, school, class_id, device, state, slug, revision)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (log_offset) DO UPDATE SET seq = excluded.seq,
+        merged_seq = coalesce(settlements.merged_seq, excluded.merged_seq), state = excluded.state,
+        slug = excluded.slug, revision = excluded.revision""",
+        rows,
+    )
+    await write_dead(tx, dead, now_ms=now_ms)
+    await tx.executemany("INSERT INTO security_events (at_ms, device, kind, detail) VALUES (?, ?, ?, ?)", strange)
+
+
+async def write_dead(tx: Transaction, dead: Sequence[Dead], *, now_ms: int) -> None:
+    """Dead letters; one that was requeued and failed again is dead again."""
+    await tx.executemany(
+        """INSERT INTO dead_letters (log_offset, school, class_id, date, session, code, detail, at_ms, requeued)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (log_offset) DO UPDATE SET code = excluded.code,
+        detail = excluded.detail, at_ms = excluded.at_ms, requeued = 0""",
+        [(one.log_offset, *one.key, one.code, one.detail, now_ms) for one in dead],
+    )
+
+
+async def read_requeued(reader: Reader, key: Key) -> set[int]:
+    """Offsets of a register's dead letters that somebody has put back."""
+    found = await reader.fetch_all(
+        """SELECT log_offset FROM dead_letters
+        WHERE requeued = 1 AND school = ? AND class_id = ? AND date = ? AND session = ?""",
+        key,
+    )
+    return {row[0] for row in found}
+
+
+async def read_expired_pending(reader: Reader, before_ms: int) -> list[Dead]:
+    """Changes that have waited for their dependencies since before a moment and are no dead letter yet."""
+    found = await reader.fetch_all(
+        """SELECT c.log_offset, c.school, c.class_id, c.date, c.session FROM settlements s
+        JOIN changes c ON c.log_offset = s.log_offset JOIN frames f ON f.id = c.frame_id
+        LEFT JOIN dead_letters x ON x.log_offset = c.log_offset
+        WHERE s.state = 3 AND f.received_ms < ? AND x.id IS NULL ORDER BY c.log_offset LIMIT 256""",
+        (before_ms,),
+    )
+    return [
+        Dead(key=(row[1], row[2], row[3], row[4]), log_offset=row[0], code="pending", detail="dependencies never came")
+        for row in found
+    ]
+
+
+async def read_lag(reader: Reader, position: int) -> Lag:
+    """How many changes wait, since when the oldest of them, and the dead letters."""
+    row = await reader.fetch_one(
+        """SELECT (SELECT max(log_offset) FROM changes), (SELECT f.received_ms FROM changes c
+        JOIN frames f ON f.id = c.frame_id WHERE c.log_offset > ? ORDER BY c.log_offset LIMIT 1),
+        (SELECT count(*) FROM dead_letters WHERE requeued = 0)""",
+        (position,),
+    )
+    assert row is not None
+    return Lag(offsets=(row[0] or 0) - position, oldest_ms=row[1], dead_letters=row[2])

@@ -1,0 +1,112 @@
+"""The conversations of docs/protocol.md sections 4 and 7: a request's bytes in, the signed answer out."""
+
+from __future__ import annotations
+
+from clientcore.exchange import Answer, Enrolled, read_enrol, read_sync, request_digest, sign_answer, sign_enrolled
+from clientcore.keys import short_number
+from syncserver.calendar import local_date
+from syncserver.config import Config
+from syncserver.enrol import enrol
+from syncserver.errors import RequestProblem
+from syncserver.intake import Intake
+from syncserver.ports import ServerPorts
+from syncserver.pull import Puller
+from syncserver.quota import Quota
+from syncserver.store import roster
+from syncserver.store.devices import Identity
+from syncserver.store.log import Appended, Push
+from syncserver.store.meta import Meta
+from syncserver.store.port import Database
+
+
+class Conversations:
+    """Sync and enrolment."""
+
+    def __init__(
+        self, config: Config, db: Database, ports: ServerPorts, meta: Meta, intake: Intake, puller: Puller
+    ) -> None:
+        self._config, self._db, self._ports, self._meta = config, db, ports, meta
+        self._intake, self._puller = intake, puller
+        self._devices = Quota(ports.clock, burst=config.device_burst, per_minute=config.device_per_minute)
+        self._codes = Quota(ports.clock, burst=config.codes_per_minute, per_minute=config.codes_per_minute)
+
+    async def sync(self, body: bytes) -> bytes:
+        """Answer `POST /v1/sync`.
+
+        Raises:
+            FrameRefused: by shape and limits.
+            RequestProblem: every other row of the table.
+            StoreFailed: nothing was acknowledged.
+        """
+        identity, arrivals = await self._intake.read_frames(read_sync(body))
+        self._devices.take(identity.device)
+        ask = arrivals[-1].frame.ask
+        push = Push(
+            device=identity.device,
+            arrivals=tuple(arrivals),
+            nonce=self._intake.nonce(),
+            asked_nonce=None if ask is None else ask.nonce,
+        )
+        appended = await self._intake.commit(push)
+        if appended.contact.revoked:
+            raise RequestProblem("revoked", "your work is kept for your champion to decide", held=appended.held)
+        payload = None
+        if ask is not None and appended.fresh:
+            payload = await self._puller.build(identity, appended.contact, ask)
+        return self.answer(body, push.nonce, appended, payload)
+
+    def answer(self, body: bytes, nonce: bytes, appended: Appended, payload: bytes | None) -> bytes:
+        """The signed answer to a push whose changes are on disk."""
+        return sign_answer(
+            self._meta.key,
+            Answer(
+                request=request_digest(body),
+                server_ms=self._ports.clock.wall_ms(),
+                epoch=self._meta.epoch,
+                nonce=nonce,
+                last_number=appended.last_number,
+                receipts=appended.verdicts,
+                head=None if appended.audit_head is None else appended.audit_head[:16],
+                payload=payload,
+            ),
+        )
+
+    async def enrol(self, body: bytes) -> bytes:
+        """Answer `POST /v1/enrol`.
+
+        Raises:
+            FrameRefused: by shape, limits or signature.
+            RequestProblem: `bad-code`, `code-locked`, `code-expired`, `code-used`, `slow-down`, `wrong-audience`.
+        """
+        request = read_enrol(body)
+        today = local_date(self._ports.clock.wall_ms(), self._config.zone).isoformat()
+        school_name = await roster.school_name(self._db, request.school)
+        # Schools nobody knows share one bucket, so that inventing names does not multiply the tries.
+        self._codes.take(request.school if school_name is not None else "")
+        enrolment = await enrol(self._db, self._ports, request)
+        person = await roster.user(self._db, request.school, enrolment.user_id, today)
+        if person is None or school_name is None:
+            raise RequestProblem("bad-code", "this person is not on the school's list any more")
+        identity = Identity(
+            device=enrolment.device, school=request.school, user_id=person.id, public_key=request.public_key
+        )
+        payload = await self._puller.first(identity, ["wiped-phone"] if enrolment.wiped else [])
+        return sign_enrolled(
+            self._meta.key,
+            Enrolled(
+                env=self._config.env,
+                school=request.school,
+                school_name=school_name,
+                device=enrolment.device,
+                user_id=person.id,
+                user_name=person.name,
+                role=str(person.role),
+                server_key=self._meta.key.public,
+                server_ms=self._ports.clock.wall_ms(),
+                epoch=self._meta.epoch,
+                nonce=enrolment.nonce,
+                short_number=short_number(request.public_key),
+                payload=payload,
+            ),
+            request=body,
+        )

@@ -1,0 +1,145 @@
+"""A school in a real store, a server over it, and what a test asks of both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+
+from clientcore.ports import ManualClock, SeededRandom
+from syncserver.app import Server, create_app, open_server
+from syncserver.calendar import local_date
+from syncserver.config import Config
+from syncserver.enrol import make_code
+from syncserver.ports import ServerPorts
+from syncserver.store.port import Database
+from syncserver.store.sqlite import SqliteDatabase, open_sqlite
+from tests.support.server.phone import Phone
+
+SCHOOL = "eg-07-113"
+OTHER_SCHOOL = "eg-07-200"
+PUPILS = tuple(f"s{n:03d}" for n in range(1, 41))
+TODAY = "2026-11-22"  # ManualClock's day: a Sunday
+
+
+class QuickHasher:
+    """Keeps the port's promises without argon2's cost; the real one has its own test."""
+
+    async def digest(self, code: str) -> str:
+        return f"quick:{code[::-1]}"
+
+    async def matches(self, digest: str | None, code: str) -> bool:
+        return digest == f"quick:{code[::-1]}"
+
+
+@dataclass(slots=True)
+class Points:
+    """Notes every named point that was passed; a test may hang an act on one."""
+
+    passed: list[str] = field(default_factory=list)
+    acts: dict[str, Callable[[], None]] = field(default_factory=dict)
+
+    def __call__(self, point: str) -> None:
+        self.passed.append(point)
+        if point in self.acts:
+            self.acts[point]()
+
+
+@dataclass(slots=True)
+class World:
+    """One server and everything around it."""
+
+    server: Server
+    db: Database
+    clock: ManualClock
+    points: Points
+    http: httpx.AsyncClient
+
+    async def phone(self, user_id: str = "t1", *, school: str = SCHOOL, seed: int = 1, label: str = "") -> Phone:
+        """A phone enrolled by a code, with its first payload read."""
+        code, _ = await make_code(self.db, self.server.ports, school=school, user_id=user_id, made_by="operator")
+        phone = Phone(http=self.http, clock=self.clock, seed=seed)
+        await phone.enrol(school, code, label=label or f"phone {seed}")
+        return phone
+
+    async def settle(self) -> None:
+        """Settle everything that is in the log."""
+        while await self.server.settler.round():
+            pass
+
+    async def events(self, after: int = 0) -> list[dict[str, object]]:
+        """The whole feed behind `after`, through HTTP, page by page."""
+        found: list[dict[str, object]] = []
+        while True:
+            reply = await self.http.get("/v1/events", params={"after": after, "limit": 100})
+            assert reply.status_code == 200
+            if not reply.json():
+                return found
+            found += reply.json()
+            after = int(reply.headers["hudur-next-after"])
+
+    async def count(self, table: str) -> int:
+        """Rows of a table."""
+        row = await self.db.fetch_one(f"SELECT count(*) FROM {table}")
+        assert row is not None
+        return int(row[0])
+
+
+async def make_school(db: Database, school: str = SCHOOL, *, pupils: tuple[str, ...] = PUPILS) -> None:
+    """Three people, two classes: t1 teaches c-3a and c-3b, t2 teaches c-3a, ch1 is the champion."""
+    people = [("t1", "معلمة أولى", "teacher"), ("t2", "معلم ثان", "teacher"), ("ch1", "منسقة", "champion")]
+    people += [(pupil, f"تلميذ {pupil}", "pupil") for pupil in pupils]
+    members = [("c-3a", "t1", "teacher", 0), ("c-3a", "t2", "teacher", 0), ("c-3b", "t1", "teacher", 0)]
+    members += [("c-3a", pupil, "pupil", n) for n, pupil in enumerate(pupils)]
+    async with db.transaction() as tx:
+        await tx.execute("INSERT INTO schools VALUES (?, ?, ?, 1, 1, NULL)", (school, "مدرسة النيل", "day"))
+        await tx.executemany(
+            "INSERT INTO users VALUES (?, ?, ?, ?, NULL, NULL, 1, NULL)", [(school, *one) for one in people]
+        )
+        await tx.executemany(
+            "INSERT INTO classes VALUES (?, ?, ?, '3', 1, 1, NULL)",
+            [(school, "c-3a", "٣/أ"), (school, "c-3b", "٣/ب")],
+        )
+        await tx.executemany(
+            "INSERT INTO members VALUES (?, ?, ?, ?, 1, '2026-09-01', NULL, ?, 1, NULL)",
+            [(school, *one) for one in members],
+        )
+
+
+@asynccontextmanager
+async def open_world(
+    path: Path, *, db: Database | None = None, background: bool = True, config: Config | None = None
+) -> AsyncIterator[World]:
+    """A server over the store at `path` (made with two schools when it is new).
+
+    Args:
+        path: The store file.
+        db: Another database to serve from, e.g. one that fails on demand.
+        background: Whether the writer and consumer run; without them a test settles by hand (the writer always runs).
+        config: Overrides.
+    """
+    database = db or await open_sqlite(path)
+    if await database.fetch_one("SELECT 1 FROM schools LIMIT 1") is None:
+        await make_school(database)
+        await make_school(database, OTHER_SCHOOL)
+    clock, points = ManualClock(), Points()
+    ports = ServerPorts(clock=clock, random=SeededRandom(7), hasher=QuickHasher(), reached=points)
+    server = await open_server(config or Config(store=path, poll_ms=50), database, ports)
+    if not background:
+        server.settler.run = _stand_by  # type: ignore[method-assign]
+    app = create_app(server)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
+    async with server.running(), httpx.AsyncClient(transport=transport, base_url="http://hudur.test") as http:
+        yield World(server=server, db=database, clock=clock, points=points, http=http)
+    if isinstance(database, SqliteDatabase):
+        await database.close()
+
+
+async def _stand_by() -> None:
+    return None
+
+
+__all__ = ["OTHER_SCHOOL", "PUPILS", "SCHOOL", "TODAY", "Phone", "Points", "World", "local_date", "open_world", "replace"]
