@@ -161,6 +161,13 @@ def test_a_tap_after_its_own_signing_is_flagged_and_bounded_by_the_receipt() -> 
     assert found.confidence is Confidence.LOW
 
 
+def test_a_tap_a_little_after_its_signing_still_comes_before_its_receipt() -> None:
+    """Two minutes the wrong way round are within tolerance; the receipt stays the last possible moment."""
+    found = captured(EIGHT_MS + 3 * MINUTE)
+    assert (found.at_ms, found.interval) == (EIGHT + MINUTE, (EIGHT + MINUTE, EIGHT + MINUTE))
+    assert not found.clock_flag
+
+
 def test_a_clock_turned_forward_after_the_tap_is_flagged() -> None:
     """The frame says that the tap is years old: it cannot be older than its register."""
     found = captured(wall=EIGHT + 4_000 * DAY_MS)

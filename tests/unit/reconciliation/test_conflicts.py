@@ -119,6 +119,22 @@ def test_a_counted_delete_that_kept_a_held_mark_leaves_the_pupil_untaken() -> No
     assert visible_puts(merge([first, held, kept]), {first.hash, held.hash, kept.hash} - {winner}) == {}
 
 
+def test_a_counted_delete_of_a_held_mark_does_not_replace_what_that_mark_hid() -> None:
+    """Dropping a loser is no mark: whose mark the loser had hidden is heard again beside the one that was kept."""
+    amal, basma, omar = phones("amal", "basma", "omar")
+    first, other = amal.mark({"s1": "A1"}), basma.mark({"s1": "P2", "s2": "P2", "s3": "P2"})
+    omar.learn([first])
+    held = omar.mark({"s1": "U3"})
+    chooser = phones("chooser")[0]
+    chooser.learn([first, other, held])
+    shown = chooser.history().visible()["s1"]
+    dropped = chooser.keep_winner("s1")
+    assert dropped is not None
+    assert {put.value for put in shown} == {"P2", "U3"}
+    found = visible_puts(merge([first, other, held, dropped]), {first.hash, other.hash, dropped.hash})
+    assert "A1" in values(found)
+
+
 def test_causal_pasts_hold_all_that_was_seen() -> None:
     """The past of a change is what its author had seen, all the way down, without itself."""
     amal, basma = phones("amal", "basma")
