@@ -151,6 +151,15 @@ def generate(*, schools: int, seed: int, first_day: str, until_day: str) -> Gene
     )
 
 
+def school_year(today: date) -> tuple[str, str]:
+    """First day and first day after, of a generated school year that holds `today`, the month before and the one after.
+
+    Real years run from mid September to June; a trial must work on every day, so ours leaves no gap.
+    """
+    started = today.year if today.month >= 9 else today.year - 1
+    return f"{started}-08-01", f"{started + 1}-10-01"
+
+
 def _school(chance: random.Random, index: int, first: date) -> GeneratedSchool:
     number = FIRST_NUMBER + index
     stage, first_grade, years = STAGES[index % len(STAGES)] if index < len(STAGES) else chance.choice(STAGES)
