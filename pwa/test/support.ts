@@ -1,5 +1,7 @@
 /** What the tests share: a seeded source of randomness, and builders of changes. */
-import { Change, Draft, Op, encodeChange } from '../src/core/change';
+import { inflateRawSync } from 'node:zlib';
+import { Refusal } from '../src/core/bytes';
+import { Change, Draft, Inflate, Op, encodeChange } from '../src/core/change';
 import { merge } from '../src/core/history';
 
 /** xorshift32: the same numbers for the same seed, on every machine. */
@@ -60,3 +62,19 @@ export class Author {
     return change;
   }
 }
+
+/** zlib as the port: bounded, and it tells trailing bytes. */
+export const zlibInflate: Inflate = (packed, limit) => {
+  try {
+    const { buffer, engine } = inflateRawSync(packed, { maxOutputLength: limit + 1, info: true } as object) as unknown as {
+      buffer: Buffer;
+      engine: { bytesWritten: number };
+    };
+    if (buffer.length > limit) throw new Refusal('chunk-size', 'inflated');
+    if (engine.bytesWritten !== packed.length) throw new Refusal('chunk-type', 'trailing');
+    return new Uint8Array(buffer);
+  } catch (cause) {
+    if (cause instanceof Refusal) throw cause;
+    throw new Refusal((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE' ? 'chunk-size' : 'chunk-type');
+  }
+};

@@ -284,6 +284,7 @@ class Phone implements Device {
     this.cancelSeal();
     core.syncing = true;
     core.trouble = null;
+    core.notify();
     let outcome: Outcome | null = null;
     try {
       await this.seal();

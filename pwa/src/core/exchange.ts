@@ -37,6 +37,13 @@ export function shape(value: Value, kinds: Kinds): Value[] {
 
 export const digest = (bytes: Uint8Array): Uint8Array => sha256(bytes).subarray(0, 16);
 
+/** Read one value in its one spelling: the shortest form of every part. */
+export function unpackShortest(bytes: Uint8Array): Value {
+  const value = unpack(bytes);
+  if (!equal(pack(value), bytes)) throw new Refusal('bad-frame', 'not the shortest form');
+  return value;
+}
+
 export interface Signed {
   readonly signed: Uint8Array;
   readonly signature: Uint8Array;
@@ -45,9 +52,7 @@ export interface Signed {
 
 /** Take an answer's envelope apart. Throws {@link Refusal} when the bytes are not one. */
 export function openAnswer(body: Uint8Array): Signed {
-  const value = unpack(body);
-  if (!equal(pack(value), body)) throw new Refusal('no-answer', 'not the shortest form');
-  const [word, signed, signature, payload] = shape(value, ['string', 'bin', 64, ['bin', null]]);
+  const [word, signed, signature, payload] = shape(unpackShortest(body), ['string', 'bin', 64, ['bin', null]]);
   if (word !== 'ans1') throw new Refusal('no-answer', 'word');
   return { signed, signature, payload } as unknown as Signed;
 }

@@ -87,14 +87,15 @@ export function writeBundle(frames: readonly Uint8Array[]): Uint8Array {
 
 export const isBundle = (file: Uint8Array): boolean => equal(file.subarray(0, 8), BUNDLE_MAGIC);
 
-/** The whole frames of a file, and whether it was cut short. Throws {@link Refusal} `not-an-export`. */
+/** The whole frames of a file, and whether it was cut short. Throws {@link Refusal} `not-an-export` or `frame-limits`. */
 export function readBundle(file: Uint8Array): { frames: Uint8Array[]; truncated: boolean } {
   if (!isBundle(file)) throw new Refusal('not-an-export');
   const frames: Uint8Array[] = [];
   let at = 8;
   while (at + 4 <= file.length) {
-    const end = at + 4 + u32(file, at);
-    if (end - at - 4 > FRAME_BYTES_MAX) throw new Refusal('not-an-export', 'frame too large');
+    const length = u32(file, at);
+    const end = at + 4 + length;
+    if (!length || length > FRAME_BYTES_MAX) throw new Refusal('frame-limits', length + ' bytes');
     if (end > file.length) break;
     frames.push(file.subarray(at + 4, end));
     at = end;

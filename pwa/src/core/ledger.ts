@@ -105,6 +105,8 @@ export class Ledger implements LedgerOfFold {
   private device = '';
   private readonly books = new Map<string, Book>();
   private readonly entries = new Map<string, Entry>();
+  /** Hashes of what this app session sealed. Others cannot collide: their actors differ. */
+  private readonly sealedNames = new Set<string>();
 
   constructor(private readonly fold: Fold) {}
 
@@ -141,7 +143,11 @@ export class Ledger implements LedgerOfFold {
           preds: (visible.get(key) || []).map((put) => put.id).slice(-PREDS_MAX),
         }),
       );
-      const change = encodeChange({ ...draft, ops });
+      let change = encodeChange({ ...draft, ops });
+      // A hash does not cover the register: the same marks in two registers at one instant would be one change. The seconds
+      // are only evidence; one more makes them two.
+      for (; this.sealedNames.has(change.hash); change = encodeChange({ ...draft, ops })) draft.timeS++;
+      this.sealedNames.add(change.hash);
       chunks.push(change.chunk);
       draft = { ...draft, seq: draft.seq + 1, startOp: draft.startOp + ops.length, deps: [change.hash] };
     }

@@ -125,26 +125,18 @@ export class LogFile {
 
   /** Take up pages that another tab or an earlier session stored. Throws {@link Refusal} when they are not a log. */
   load(pages: Pages): void {
-    pages.forEach((page, no) => this.pages.set(no, page));
-    this.count = u32(this.pages.get(1) || broken('page 1'), PAGES_AT);
-    const leaf = this.spine((no) => this.pages.get(no) || broken('page ' + no)).pop()!;
-    this.lastSeq = lastRowid(leaf[1]);
+    const all = new Map(this.pages);
+    pages.forEach((page, no) => all.set(no, page));
+    const get = (no: number): Uint8Array => all.get(no) || broken('page ' + no);
+    const count = u32(get(1), PAGES_AT);
+    this.lastSeq = lastRowid(spine(get).pop()![1]);
+    this.pages = all;
+    this.count = count;
   }
 
   /** Pages that an append may change: page 1 and the right spine. */
   changeable(): number[] {
-    return this.count ? [1].concat(this.spine((no) => this.pages.get(no)!).map(([no]) => no)) : [];
-  }
-
-  private spine(get: (no: number) => Uint8Array): [number, Uint8Array][] {
-    const path: [number, Uint8Array][] = [];
-    for (let no = ROOT; path.length < DEPTH_MAX; ) {
-      const page = get(no);
-      path.push([no, page]);
-      if (page[0] === LEAF) return path;
-      no = u32(page, RIGHT_CHILD_AT);
-    }
-    return broken('depth');
+    return this.count ? [1].concat(spine((no) => this.pages.get(no)!).map(([no]) => no)) : [];
   }
 
   /** The pages that would hold these rows too. Nothing changes before {@link commit}. */
@@ -189,7 +181,7 @@ export class LogFile {
   }
 
   private place(draft: Append, edit: (no: number) => Uint8Array, cell: Uint8Array): void {
-    const path = this.spine((no) => draft.pages.get(no) || this.pages.get(no)!).map(([no]) => no);
+    const path = spine((no) => draft.pages.get(no) || this.pages.get(no)!).map(([no]) => no);
     let left = path.pop()!;
     if (addCell(edit(left), cell)) return;
     const leaf = emptyPage(LEAF);
@@ -219,6 +211,18 @@ export class LogFile {
     putU32(root, RIGHT_CHILD_AT, right);
     draft.pages.set(ROOT, root);
   }
+}
+
+/** The right-most path from the root to a leaf. */
+function spine(get: (no: number) => Uint8Array): [number, Uint8Array][] {
+  const path: [number, Uint8Array][] = [];
+  for (let no = ROOT; path.length < DEPTH_MAX; ) {
+    const page = get(no);
+    path.push([no, page]);
+    if (page[0] === LEAF) return path;
+    no = u32(page, RIGHT_CHILD_AT);
+  }
+  return broken('depth');
 }
 
 function newPage(draft: Append, page: Uint8Array): number {

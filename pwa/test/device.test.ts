@@ -1,0 +1,505 @@
+/** The whole device against a server that loses, repeats, refuses, forges and forgets. */
+import { IDBFactory, IDBKeyRange } from 'fake-indexeddb';
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Device } from '../src/api';
+import { hex } from '../src/core/bytes';
+import { parseChange } from '../src/core/change';
+import { Core, openDevice } from '../src/core/device';
+import { readBundle } from '../src/core/frame';
+import { merge } from '../src/core/history';
+import { Value, unpack } from '../src/core/msgpack';
+import { rowsOfFile } from '../src/core/wire';
+import type { Ports } from '../src/core/ports';
+import { Server } from './server';
+import { seeded } from './support';
+
+Object.assign(globalThis, { IDBKeyRange });
+const DAY = '2026-11-22';
+const REGISTER = 'c-3a/' + DAY + '/day';
+
+/** A phone whose clock and timers the test turns by hand. */
+class World {
+  wall = Date.parse('2026-11-22T06:00:00Z');
+  mono = 5000;
+  up = true;
+  timers: { at: number; then: () => void }[] = [];
+  random = seeded(9);
+
+  constructor(
+    readonly server: Server,
+    public factory: IDBFactory | null = new IDBFactory(),
+    seed = 9,
+  ) {
+    this.random = seeded(seed);
+  }
+
+  readonly ports: Ports = {
+    wallMs: () => this.wall,
+    monoMs: () => this.mono,
+    random: (bytes) => this.random.bytes(bytes),
+    uniform: () => 0.5,
+    later: (ms, then) => {
+      const timer = { at: this.mono + ms, then };
+      this.timers.push(timer);
+      return () => (this.timers = this.timers.filter((other) => other !== timer));
+    },
+    fetch: (url, init) => this.server.fetch(url, init),
+    indexedDb: null,
+    origin: 'http://test',
+    online: () => this.up,
+    link: () => '2g',
+    exclusively: (work) => work().then(() => true),
+  };
+
+  open(): Promise<Device> {
+    return openDevice({ ...this.ports, indexedDb: this.factory }, 'test-1');
+  }
+
+  /** Let time pass; timers due run in order. */
+  pass(ms: number): void {
+    this.mono += ms;
+    this.wall += ms;
+    const due = this.timers.filter((timer) => timer.at <= this.mono);
+    this.timers = this.timers.filter((timer) => timer.at > this.mono);
+    due.forEach(({ then }) => then());
+  }
+}
+
+const coreOf = (device: Device): Core => (device as unknown as { core: Core }).core;
+/** Wait until the conversation under way has ended (signatures run on other threads, so turns of the loop are counted generously). */
+const settled = async (device: Device): Promise<void> => {
+  await coreOf(device).store.write(() => null);
+  for (let i = 0; i < 100000 && device.state.syncing; i++) await new Promise((done) => setImmediate(done));
+  assert.equal(device.state.syncing, false);
+};
+const stepOf = (device: Device): unknown => device.state.registers.get(REGISTER)?.step;
+const valueOf = (device: Device, key: string): readonly string[] => device.state.registers.get(REGISTER)?.values.get(key) ?? [];
+
+async function enrolled(server?: Server): Promise<{ world: World; server: Server; device: Device }> {
+  const theServer = server ?? (await new Server().start());
+  const world = new World(theServer);
+  const device = await world.open();
+  const identity = await device.enrol('eg-07-113', 'bcd-fghj-klm', 'هاتف سعاد');
+  assert.equal(identity.userName, 'سعاد');
+  await settled(device);
+  return { world, server: theServer, device };
+}
+
+test('enrolment brings the person, the classes, the calendar, and a greeting', async () => {
+  const { device, server } = await enrolled();
+  const { identity, classes, closedDates, sessions, storage } = device.state;
+  assert.equal(identity!.shortNumber.length, 6);
+  assert.equal(identity!.device, [...server.devices.keys()][0]);
+  assert.deepEqual(classes, [{ id: 'c-3a', name: 'فصل ٣/أ', grade: '3', version: 4, pupils: [['s1', 'أحمد'], ['s2', 'منى']] }]);
+  assert.equal(closedDates.get('2026-10-06'), 'armed-forces-day');
+  assert.deepEqual(sessions, ['day']);
+  assert.equal(storage, 'durable');
+  assert.equal(device.today(), DAY);
+  assert.equal(device.msSinceMidnight(DAY), 8 * 3600000, 'Cairo winter time: 06:00 UTC is 08:00');
+  assert.equal(device.msSinceMidnight('2026-05-01'), (device.msSinceMidnight(DAY) + (Date.parse(DAY) - Date.parse('2026-05-01')) + 3600000), 'summer time then');
+});
+
+test('a wrong code is refused with its slug and changes nothing', async () => {
+  const server = await new Server().start();
+  const device = await new World(server).open();
+  await assert.rejects(device.enrol('eg-07-113', 'ZZZZZZZZZZ', 'x'), { slug: 'bad-code', retry: 'never' });
+  assert.equal(device.state.identity, null);
+});
+
+test('taps become saved, sent, confirmed; every step is in the log', async () => {
+  const { device, server, world } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000'], ['s2', 'A28800001']]);
+  assert.equal(stepOf(device), 'saved');
+  assert.equal(device.state.pending, 1);
+  assert.equal(device.state.registers.get(REGISTER)!.unsealed, 2);
+  await device.tap(REGISTER, [['s2', 'L28900000:5']]);
+  await device.tap(REGISTER, [['s2', null]]);
+  assert.deepEqual(valueOf(device, 's2'), ['A28800001'], 'undo takes back one tap');
+  server.settle = false;
+  await device.sync('save');
+  assert.equal(stepOf(device), 'sent');
+  assert.equal(device.state.pending, 0);
+  assert.equal(device.state.lastCompleteSyncAtMs, server.nowMs);
+  server.settle = true;
+  world.pass(3000);
+  await settled(device);
+  assert.equal(stepOf(device), 'confirmed');
+  const [change] = [...server.changes.values()].map(({ chunk }) => parseChange(chunk));
+  assert.deepEqual(change.ops.map(({ key, value }) => [key, value]), [['s1', 'P28800000'], ['s2', 'A28800001']]);
+  const kinds = [...rowsOfFile(await device.exportLog())].map(({ kind }) => kind);
+  for (const kind of ['enrol', 'start', 'tap', 'change', 'frame', 'receipt', 'settled', 'roster', 'calendar', 'clock', 'attempt']) assert.ok(kinds.includes(kind), kind);
+});
+
+test('bad marks and registers are refused before they reach the log', async () => {
+  const { device } = await enrolled();
+  await assert.rejects(device.tap(REGISTER, [['s1', 'Q1']]), { slug: 'bad-mark' });
+  await assert.rejects(device.tap('c-3a/2026-02-30/day', [['s1', 'P1']]), { slug: 'bad-register' });
+  await assert.rejects(device.tap('c-3a/nonsense', [['s1', 'P1']]), { slug: 'bad-register' });
+  assert.equal(device.state.registers.size, 0);
+});
+
+test('a lost request and a lost answer: the same bytes go again and count once', async () => {
+  const { device, server } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  server.faults = ['lose-request'];
+  await device.sync('save');
+  assert.equal(stepOf(device), 'saved');
+  assert.equal(device.state.trouble, 'no-answer');
+  const before = server.frames.size;
+  server.faults = ['lose-answer'];
+  await device.sync('hand');
+  assert.equal(stepOf(device), 'saved');
+  assert.equal(server.changes.size, 1, 'it arrived, but the phone cannot know');
+  await device.sync('hand');
+  assert.equal(stepOf(device), 'confirmed');
+  assert.equal(device.state.trouble, null);
+  assert.equal(server.changes.size, 1);
+  assert.equal(server.frames.size, before + 2, 'one frame with the change, one greeting under the fresh nonce');
+});
+
+test('portals, cut answers and forged answers are no answer', async () => {
+  for (const fault of ['portal', 'cut', 'forged'] as const) {
+    const { device, server } = await enrolled();
+    await device.tap(REGISTER, [['s1', 'P28800000']]);
+    server.faults = [fault];
+    await device.sync('save');
+    assert.equal(stepOf(device), 'saved', fault);
+    assert.equal(device.state.trouble, 'no-answer', fault);
+    await device.sync('hand');
+    assert.equal(stepOf(device), 'confirmed', fault);
+  }
+});
+
+test('Retry-After is obeyed, also against a finger; then it goes by itself', async () => {
+  const { device, server, world } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  server.faults = ['busy'];
+  await device.sync('save');
+  assert.equal(device.state.trouble, 'busy');
+  const requests = server.requests;
+  await device.sync('hand');
+  assert.equal(server.requests, requests);
+  world.pass(120000);
+  await settled(device);
+  assert.equal(stepOf(device), 'confirmed');
+});
+
+test('the back-off doubles with full jitter up to its cap, and a reconnect ends it', async () => {
+  const { device, server, world } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  const waits: number[] = [];
+  for (let n = 0; n < 10; n++) {
+    server.faults = ['portal'];
+    await device.sync(n ? 'reconnect' : 'save');
+    waits.push(Math.max(...world.timers.map(({ at }) => at)) - world.mono);
+  }
+  assert.deepEqual(waits, [2500, 5000, 10000, 20000, 40000, 80000, 160000, 320000, 450000, 450000]);
+  const requests = server.requests;
+  await device.sync('open');
+  assert.equal(server.requests, requests, 'within the back-off nothing is sent');
+  await device.sync('reconnect');
+  assert.equal(stepOf(device), 'confirmed');
+});
+
+test('a request without an answer ends at its deadline', async () => {
+  const { device, server, world } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  server.faults = ['timeout'];
+  const attempt = device.sync('save');
+  while (!server.timingOut) await new Promise((done) => setImmediate(done));
+  assert.equal(device.state.syncing, true);
+  world.pass(90000);
+  await attempt;
+  assert.equal(device.state.trouble, 'no-answer');
+  assert.equal(stepOf(device), 'saved');
+});
+
+test('offline: nothing is tried, taps are kept, the next start sends them', async () => {
+  const { device, world } = await enrolled();
+  world.up = false;
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  assert.equal(device.state.trouble, 'offline');
+  assert.equal(device.state.pending, 1);
+  world.up = true;
+  const next = await world.open();
+  assert.equal(next.state.pending, 1);
+  assert.deepEqual(valueOf(next, 's1'), ['P28800000']);
+  await next.sync('open');
+  assert.equal(stepOf(next), 'confirmed');
+});
+
+test('taps left unsealed by a kill are sealed at the next start, by a new actor', async () => {
+  const { device, world, server } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.seal();
+  await device.tap(REGISTER, [['s1', 'A28800001']]);
+  const next = await world.open();
+  await settled(next);
+  assert.equal(next.state.registers.get(REGISTER)!.unsealed, 0);
+  await next.sync('open');
+  const changes = [...server.changes.values()].map(({ chunk }) => parseChange(chunk));
+  assert.equal(new Set(changes.map(({ actor }) => actor)).size, 2);
+  assert.deepEqual(merge(changes).visible.get('s1')!.map(({ value }) => value), ['A28800001']);
+  assert.deepEqual(changes.map(({ seq }) => seq), [1, 1]);
+});
+
+test('a large backlog goes in bounded requests, newest day first, also when the server asks for less', async () => {
+  const { device, server } = await enrolled();
+  const random = seeded(4);
+  for (let day = 1; day <= 28; day++) {
+    for (const group of ['a', 'b', 'c']) {
+      const register = `c-${group}/2026-10-${String(day).padStart(2, '0')}/day`;
+      await device.tap(register, Array.from({ length: 90 }, (_, i) => ['s' + (10000 + i), 'PALE'[random.int(4)] + (28800000 + random.int(9999999))]));
+    }
+  }
+  await device.seal();
+  server.faults = ['too-large', 'too-large'];
+  await device.sync('save');
+  assert.equal(device.state.trouble, null);
+  assert.equal(device.state.pending, 0);
+  assert.equal(server.changes.size, 84);
+  const first = [...server.changes.values()][0].register;
+  assert.ok(first.includes('2026-10-28'), first);
+  assert.deepEqual(server.errors, []);
+});
+
+test('a frame the server cannot read is set aside and holds up no other', async () => {
+  const { device, server } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  server.faults = ['lose-request'];
+  await device.sync('save');
+  const bad = coreOf(device).fold.ledger as unknown as { lastNumber: number };
+  const number = bad.lastNumber;
+  server.refuseFrame = (n) => n === number;
+  await device.tap('c-3a/2026-11-23/day', [['s1', 'P28800000']]);
+  await device.sync('hand');
+  assert.equal(device.state.registers.get('c-3a/2026-11-23/day')!.step, 'confirmed');
+  assert.equal(stepOf(device), 'saved', 'kept, and still pending');
+  assert.equal(device.state.pending, 1);
+  const { frames } = readBundle(await device.exportBundle());
+  assert.equal(frames.length, 1, 'an export still holds it');
+});
+
+test('a held and a refused change are told apart', async () => {
+  const { device, server } = await enrolled();
+  server.settle = false;
+  server.verdict = () => [2, 'unknown-pupil'];
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  assert.equal(stepOf(device), 'sent');
+  assert.deepEqual(device.state.registers.get(REGISTER)!.slugs, ['unknown-pupil']);
+  server.verdict = () => [3, 'actor'];
+  await device.tap(REGISTER, [['s2', 'P28800000']]);
+  await device.sync('save');
+  assert.equal(stepOf(device), 'saved', 'a refused change is on this phone only');
+  assert.equal(device.state.pending, 1);
+  const requests = server.requests;
+  server.verdict = () => null;
+  await device.sync('hand');
+  assert.ok(server.requests - requests <= 2, 'and is not offered again and again');
+});
+
+test('revocation keeps everything and says so once', async () => {
+  const { device, server } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  server.revoked = true;
+  await device.sync('save');
+  await device.sync('hand');
+  assert.deepEqual(device.state.notices, ['revoked']);
+  assert.equal(device.state.pending, 1);
+  const rows = [...rowsOfFile(await device.exportLog())];
+  assert.equal(rows.filter(({ kind, body }) => kind === 'notice' && (unpack(body) as Value[])[0] === 'revoked').length, 1);
+});
+
+test('another author’s marks arrive, disagree, and are both shown; a forged change is not taken', async () => {
+  const server = await new Server().start();
+  const one = await enrolled(server);
+  const two = new World(server, new IDBFactory(), 77);
+  const other = await two.open();
+  await other.enrol('eg-07-113', 'BCDFGHJKLM', 'second');
+  await settled(other);
+  await one.device.tap(REGISTER, [['s1', 'P28800000']]);
+  await other.tap(REGISTER, [['s1', 'A28811111']]);
+  await one.device.sync('save');
+  server.items = () => [['change', REGISTER, 'x', Uint8Array.of(1, 2, 3)]];
+  await other.sync('save');
+  server.items = () => [];
+  await one.device.sync('hand');
+  const values = [...valueOf(one.device, 's1')];
+  assert.deepEqual([...values].sort(), ['A28811111', 'P28800000']);
+  assert.deepEqual([...valueOf(other, 's1')], values, 'both phones show the same winner');
+  assert.ok(other.state.notices.includes('unreadable-change'));
+  await one.device.tap(REGISTER, [['s1', 'P28899999']]);
+  await one.device.sync('save');
+  assert.deepEqual(valueOf(one.device, 's1'), ['P28899999'], 'a new tap settles the disagreement');
+});
+
+test('a restored copy of the phone: new numbers, a new actor, a notice, and nothing is lost', async () => {
+  const { device, world, server } = await enrolled();
+  // The copy: the same database as it was before, as a backup of the phone would bring it back.
+  const source = coreOf(device).store;
+  const copy = new World(server, new IDBFactory(), 123);
+  const restored = await copy.open();
+  const pages = new Map(Array.from(source.file.pages, ([no, page]) => [no, page.slice()]));
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  await device.tap(REGISTER, [['s1', 'L28900000:3']]);
+  await device.sync('save');
+  const target = coreOf(restored).store;
+  target.file.load(pages);
+  for (const row of target.file.rows()) coreOf(restored).fold.apply(row);
+  source.cache.forEach((value, key) => target.cache.set(key, value));
+  const actor = hex(coreOf(restored).session);
+  await restored.tap(REGISTER, [['s2', 'A28800000']]);
+  await restored.sync('hand');
+  assert.ok(restored.state.notices.includes('restored-copy'));
+  assert.notEqual(hex(coreOf(restored).session), actor);
+  await restored.sync('hand');
+  assert.equal(restored.state.pending, 0);
+  const changes = [...server.changes.values()].map(({ chunk }) => parseChange(chunk));
+  assert.deepEqual([...merge(changes).visible.keys()].sort(), ['s1', 's2']);
+  assert.equal(world.up, true);
+});
+
+test('a server restored from an older backup gets again what it lost', async () => {
+  const { device, server } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  await device.tap(REGISTER, [['s2', 'A28800000']]);
+  await device.sync('save');
+  assert.equal(server.changes.size, 2);
+  const [kept] = [...server.changes];
+  server.changes = new Map([kept]);
+  server.epoch = 2;
+  await device.sync('hand');
+  assert.equal(server.changes.size, 2);
+  assert.equal(device.state.pending, 0);
+  assert.equal(stepOf(device), 'confirmed');
+});
+
+test('directives: nudge, repull and rebuild are carried out and reported', async () => {
+  for (const level of ['nudge', 'repull', 'rebuild']) {
+    const { device, server } = await enrolled();
+    await device.tap(REGISTER, [['s1', 'P28800000']]);
+    await device.sync('save');
+    let told = 0;
+    server.items = () => (told++ ? [] : [['directive', 7, level, 'lost message', server.nowMs]]);
+    if (level === 'rebuild') server.changes.clear();
+    server.asks.length = 0;
+    await device.sync('hand');
+    server.items = () => [];
+    assert.equal(device.state.directive, null, level);
+    assert.equal(server.asks[server.asks.length - 1][5], 7, level + ' is reported done');
+    if (level !== 'nudge') assert.ok(server.asks.some((ask) => ask[1] === null), level + ' drops the cursor');
+    if (level === 'rebuild') {
+      assert.ok(server.asks.some((ask) => ask[2] !== null));
+      assert.equal(server.changes.size, 1, 'what the server lacked came again');
+    }
+    const requests = server.requests;
+    await device.sync('hand');
+    assert.equal(server.requests, requests + 1, 'and then there is peace');
+  }
+});
+
+test('a call is signed again after a stale nonce; its result is unpacked', async () => {
+  const { device, server } = await enrolled();
+  assert.deepEqual(await device.call('users', []), ['users']);
+  [...server.devices.values()][0].nonce = 'ffffffffffffffff';
+  assert.deepEqual(await device.call('code', ['t-9']), ['code']);
+  assert.deepEqual(server.calls.map(([command]) => command), ['users', 'code']);
+  server.faults = ['portal'];
+  await assert.rejects(device.call('users', []), { slug: 'no-answer', safe: true });
+});
+
+test('another phone’s work comes in as a bundle and as its log file', async () => {
+  for (const form of ['exportBundle', 'exportLog'] as const) {
+    const server = await new Server().start();
+    const { device, world } = await enrolled(server);
+    world.up = false;
+    await device.tap(REGISTER, [['s1', 'P28800000']]);
+    await device.tap('c-3a/2026-11-23/day', [['s1', 'P28800000']]);
+    const file = await device[form]();
+    const champion = await new World(server, new IDBFactory(), 55).open();
+    await champion.enrol('eg-07-113', 'BCDFGHJKLM', 'champion');
+    const result = (await champion.importFile(file)) as Value[];
+    assert.equal(result[1], 2, form);
+    assert.equal(server.changes.size, 2, form);
+    await assert.rejects(champion.importFile(Uint8Array.from([1, 2, 3])), { slug: 'not-an-export' });
+    // The phone itself comes back later: duplicates, and all is well.
+    world.up = true;
+    await device.sync('reconnect');
+    assert.equal(device.state.pending, 0, form);
+  }
+});
+
+test('re-enrolment keeps the earlier key’s work in every export', async () => {
+  const { device, world, server } = await enrolled();
+  world.up = false;
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  world.up = true;
+  server.faults = [];
+  const before = device.state.identity!.device;
+  await device.enrol('eg-07-113', 'BCDFGHJKLM', 'again');
+  await settled(device);
+  assert.notEqual(device.state.identity!.device, before);
+  const { frames } = readBundle(await device.exportBundle());
+  assert.equal(frames.length, 1);
+  assert.equal(hex((unpack(frames[0].subarray(0, -64)) as Value[])[3] as Uint8Array), before);
+  assert.equal(device.state.pending, 1);
+});
+
+test('two tabs: each sees the other’s rows, frames keep one numbering', async () => {
+  const { device, world, server } = await enrolled();
+  const second = await openDevice({ ...world.ports, indexedDb: world.factory, random: seeded(500).bytes }, 'test-1');
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await second.tap('c-3a/2026-11-23/day', [['s1', 'A28800000']]);
+  await Promise.all([device.sync('save'), second.sync('save')]);
+  await device.sync('hand');
+  await second.sync('hand');
+  assert.equal(device.state.pending, 0);
+  assert.equal(second.state.pending, 0);
+  assert.equal(server.changes.size, 2);
+  const numbers = [...rowsOfFile(await second.exportLog())].filter(({ kind }) => kind === 'frame').map(({ body }) => (unpack(body) as Value[])[0]);
+  assert.equal(new Set(numbers).size, numbers.length);
+  assert.ok(!device.state.notices.includes('restored-copy'));
+});
+
+test('without durable storage everything still works, and the state says memory', async () => {
+  const server = await new Server().start();
+  const device = await new World(server, null).open();
+  await device.enrol('eg-07-113', 'BCDFGHJKLM', 'x');
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  assert.equal(device.state.storage, 'memory');
+  assert.equal(stepOf(device), 'confirmed');
+  assert.ok([...rowsOfFile(await device.exportLog())].length > 5);
+});
+
+test('killed between any two transactions, the next start ends with everything sent once', async () => {
+  const marks = (server: Server): string => JSON.stringify([...merge([...server.changes.values()].map(({ chunk }) => parseChange(chunk))).visible].map(([key, puts]) => [key, puts.map(({ value }) => value)]).sort());
+  let expected = '';
+  for (let at = 0; at < 14; at++) {
+    const { device, world, server } = await enrolled();
+    const store = coreOf(device).store;
+    const write = store.write.bind(store);
+    let left = at || Infinity;
+    store.write = (build) => (left-- > 0 ? write(build) : new Promise(() => undefined)); // dead: nothing more happens
+    const race = <T>(work: Promise<T>): Promise<unknown> => Promise.race([work, new Promise((done) => setTimeout(done, 30))]);
+    await race(device.tap(REGISTER, [['s1', 'P28800000']]));
+    const first = left < 0 ? 0 : 1;
+    await race(device.seal());
+    await race(device.tap(REGISTER, [['s2', 'A28800001']]));
+    await race(device.sync('save'));
+    const next = await world.open();
+    await settled(next);
+    if (first) assert.deepEqual(valueOf(next, 's1'), ['P28800000']);
+    if (!valueOf(next, 's1').length) await next.tap(REGISTER, [['s1', 'P28800000']]);
+    if (!valueOf(next, 's2').length) await next.tap(REGISTER, [['s2', 'A28800001']]);
+    await next.sync('hand');
+    assert.equal(next.state.pending, 0, `killed at write ${at}`);
+    expected = expected || marks(server);
+    assert.equal(marks(server), expected, `killed at write ${at}`);
+  }
+});

@@ -1,0 +1,101 @@
+/** The screens' pure parts: words, numbers, marks, links. What needs a page is in `tests/browser/`. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'node:test';
+import { addDays, latin, plural } from '../src/i18n';
+import { ar } from '../src/i18n/ar';
+import { arMore } from '../src/i18n/ar-more';
+import { en } from '../src/i18n/en';
+import { enMore } from '../src/i18n/en-more';
+import { linkParts } from '../src/screen/enrol';
+import { countMarks, nextCode, reasonOf, valueOf, visible } from '../src/screen/marks';
+import { problemText } from '../src/screen/more';
+import { statusOf } from '../src/screen/status';
+import type { State } from '../src/api';
+
+test('Arabic counts registers with six plural forms', () => {
+  const forms = [0, 1, 2, 3, 10, 11, 99, 100, 102, 103].map((count) => ar.waiting.indexOf(plural(ar.waiting, count)));
+  assert.deepEqual(forms, [0, 1, 2, 3, 3, 4, 4, 5, 5, 3]);
+});
+
+/** Every text of a tree of words, with its path. */
+const texts = (words: object, path = ''): [string, string][] =>
+  Object.entries(words).flatMap(([key, value]): [string, string][] => (typeof value === 'string' ? [[path + key, value]] : texts(value, `${path}${key}.`)));
+const holes = (text: string): string => (text.match(/\{\d\}/g) || []).sort().join();
+
+test('English says everything Arabic says, with the same numbers in it', () => {
+  for (const [source, translation] of [[ar, en], [arMore, enMore]]) {
+    const translated = new Map(texts(translation));
+    for (const [path, text] of texts(source)) {
+      assert.ok(translated.has(path), path);
+      // A plural form that a language does without is empty there, or spells the number out.
+      if (!/\.\d$/.test(path)) assert.equal(holes(translated.get(path)!), holes(text), path);
+    }
+    assert.equal(translated.size, texts(source).length);
+  }
+});
+
+test('no Arabic text holds a Latin word, except names of things and placeholders', () => {
+  const allowed = /^(lang|locale|dir|otherLanguage)$/;
+  for (const [path, text] of texts({ ...ar, ...arMore })) if (!allowed.test(path)) assert.doesNotMatch(text, /[A-Za-z]/, path);
+});
+
+test('every problem an enrolment, a call or a sync can meet has words of its own', () => {
+  const protocol = readFileSync(join(process.env.PWA!, '..', 'docs', 'protocol.md'), 'utf8');
+  const enrolment = ['bad-code', 'code-locked', 'code-expired', 'code-used'];
+  const others = ['unknown-device', 'revoked', 'relay-scope', 'forbidden', 'not-an-export', 'version', 'too-large', 'busy', 'storage', 'slow-down'];
+  for (const slug of enrolment.concat(others)) {
+    assert.ok(protocol.includes(`\`${slug}\``), slug);
+    assert.ok(problemText(slug)[0].indexOf(slug) < 0, slug);
+  }
+  assert.ok(problemText('never-heard-of')[0].includes('never-heard-of'), 'an unknown slug is shown, so that it can be read out');
+});
+
+test('a tap goes round absent, late, present; it never ends in nothing', () => {
+  assert.deepEqual([undefined, 'A', 'L', 'P', 'E'].map(nextCode), ['A', 'L', 'P', 'A', 'A']);
+});
+
+test('values are written in the grammar of the protocol', () => {
+  assert.equal(valueOf('L', -5, '12'), 'L-5:12');
+  assert.equal(reasonOf('E28815000:sick'), 'sick');
+  assert.equal(reasonOf('P1'), undefined);
+});
+
+test('equal codes of two authors are no difference; different ones are both shown', () => {
+  assert.deepEqual(visible(['P1', 'P2']), ['P2']);
+  assert.deepEqual(visible(['A1', 'P2']), ['A1', 'P2']);
+  assert.deepEqual(visible(undefined), []);
+});
+
+test('counts: official duty is not absence, no mark is neither', () => {
+  const marks: Record<string, string | undefined> = { a: 'P1', b: 'D1', c: 'L1:5', d: 'A1', e: 'E1:sick' };
+  const pupils = ['a', 'b', 'c', 'd', 'e', 'f'].map((id) => [id, id] as const);
+  assert.deepEqual(countMarks(pupils, (id) => marks[id]), { present: 3, absent: 2, left: 1, of: 6 });
+});
+
+test('both digit sets are understood', () => {
+  assert.equal(latin('١٢ ۳4'), '12 34');
+});
+
+test('a link names school and code; the school may hold dots', () => {
+  assert.deepEqual(linkParts('#e=eg.07-113.BCDFGHJKLM'), { school: 'eg.07-113', code: 'BCDFGHJKLM' });
+  assert.equal(linkParts('#r/c-3a/2026-11-22/day'), null);
+});
+
+test('days are counted as dates, over the change of summer time', () => {
+  assert.equal(addDays('2026-10-30', -1), '2026-10-29');
+  assert.equal(addDays('2026-03-01', -1), '2026-02-28');
+});
+
+test('the status line is red only when a person must act', () => {
+  const calm = { storage: 'durable', notices: [], syncing: false, trouble: null, pending: 0, lastCompleteSyncAtMs: 1 } as unknown as State;
+  // Fragments of text need a page; the kinds do not.
+  Object.assign(globalThis, { document: { createElement: () => ({ setAttribute() {}, appendChild() {} }), createTextNode: String }, Node: class {} });
+  const kinds = (['offline', 'no-answer', 'busy', 'slow-down', 'storage', 'unknown-device', 'revoked', null] as const).map((trouble) => {
+    const { level, kind } = statusOf({ ...calm, trouble });
+    return `${level} ${kind}`;
+  });
+  assert.deepEqual(kinds, ['wait offline', 'wait portal', 'wait busy', 'wait busy', 'wait busy', 'act help', 'act revoked', 'calm fine']);
+  assert.equal(statusOf({ ...calm, storage: 'memory' }).level, 'act');
+});
