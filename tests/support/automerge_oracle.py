@@ -31,6 +31,7 @@ class Oracle:
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, text=True, cwd=ROOT
         )
+        resource.prlimit(self._child.pid, resource.RLIMIT_CPU, (CPU_S_MAX, CPU_S_MAX))  # a core that hangs is ended
 
     def __enter__(self) -> Oracle:
         return self
@@ -127,7 +128,6 @@ def _make(seed: int, rounds: int) -> dict[str, Any]:
 
 def _serve() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S_MAX, CPU_S_MAX))
     for line in sys.stdin:
         asked = json.loads(line)
         if "sets" in asked:
