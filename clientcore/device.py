@@ -28,7 +28,7 @@ from clientcore.exchange import (
     write_enrol,
     write_sync,
 )
-from clientcore.fold import SHORT_BYTES, DeviceState, FrameState
+from clientcore.fold import SHORT_BYTES, DeviceState, Enrolment, FrameState
 from clientcore.frame import Ask
 from clientcore.inbox import Inbox, read_items
 from clientcore.journal import Journal
@@ -130,6 +130,17 @@ class Device:
         """Names, rosters and calendar."""
         return self._cache
 
+    @property
+    def short_number(self) -> str:
+        """Six digits that device and champion compare by eye."""
+        return short_number(self._key.public)
+
+    def frames_to_carry(self, *, everything: bool = False) -> list[bytes]:
+        """Raw frames for a bundle: all work without a receipt, sealed and framed now; or all frames with changes."""
+        self.journal.seal()
+        self.journal.frame()
+        return [frame.raw for frame in self.state.frames.values() if frame.changes and (frame.open or everything)]
+
     # ---- days ----
 
     def offsets(self) -> Offsets:
@@ -171,19 +182,17 @@ class Device:
             raise TransportError("not-ours", "the answer enrols another key or school")
         inbox = read_items(self.state, school, payload)
         with self.journal.act() as act:
-            self.journal.append(
+            self.journal.append_enrolment(
                 act,
-                "enrol",
-                None,
-                [
-                    enrolled.env,
-                    enrolled.school,
-                    enrolled.device,
-                    enrolled.user_id,
-                    enrolled.role,
-                    enrolled.server_key,
-                    enrolled.epoch,
-                ],
+                Enrolment(
+                    env=enrolled.env,
+                    school=enrolled.school,
+                    device=enrolled.device,
+                    user_id=enrolled.user_id,
+                    role=enrolled.role,
+                    server_key=enrolled.server_key,
+                    epoch=enrolled.epoch,
+                ),
             )
             self._append_inbox(act, inbox)
         self._cache.put_names(enrolled.school_name, enrolled.user_name)
@@ -192,6 +201,16 @@ class Device:
         return enrolled
 
     # ---- sync ----
+
+    async def sync_until_answered(self, *, tries: int, confirm: bool = True) -> SyncReport:
+        """`sync`, and again after the back-off while no answer comes or the server asks to wait."""
+        report = await self.sync(confirm=confirm)
+        for _ in range(tries - 1):
+            if not report.wait_ms:
+                break
+            await self._clock.sleep_ms(report.wait_ms)
+            report = await self.sync(confirm=confirm)
+        return report
 
     async def sync(self, *, confirm: bool = True) -> SyncReport:
         """One conversation: send what waits, pull what is lacking, ask once more for the confirmation.
@@ -220,11 +239,11 @@ class Device:
             report.error = problem
             report.outcome = "busy" if problem.retryable else "refused"
             if problem.retryable:
-                report.wait_ms = self._wait_ms(problem.retry_after_s)
+                report.wait_ms = max(1, self._wait_ms(problem.retry_after_s))
         except TransportError as silence:
             report.error = silence
             report.outcome = "no-answer"
-            report.wait_ms = self._wait_ms(None)
+            report.wait_ms = max(1, self._wait_ms(None))
         return report
 
     def _wait_ms(self, retry_after_s: float | None) -> int:

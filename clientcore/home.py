@@ -1,4 +1,4 @@
-"""The home directory of a device: `log.db`, `key.pem` (owner only), `cache.db`, `device.json` (the server's address).
+"""The home directory of a device: `log.db`, `key.pem` (owner only), `cache.db`, `device.json`.
 
 Copy the directory and you have copied the device; the server notices when both copies talk.
 """
@@ -10,14 +10,24 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from clientcore.cache import Cache
 from clientcore.errors import BadInput, LocalError, NotEnrolled, StoreError
+from clientcore.fold import Enrolment
 from clientcore.keys import SigningKey
 from clientcore.log import Log
 
 LOG, KEY, CACHE, SETTINGS, LOCK = "log.db", "key.pem", "cache.db", "device.json", "uploading.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`server` is the base URL; `enrolment` repeats the log's `enrol` row."""
+
+    server: str
+    enrolment: Enrolment
 
 
 class Home:
@@ -25,11 +35,6 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @property
-    def is_new(self) -> bool:
-        """Whether no device lives here yet."""
-        return not (self.path / KEY).exists() and not (self.path / LOG).exists()
 
     def open_log(self, *, at_ms: int) -> Log:
         """The log; `at_ms` is the wall clock.
@@ -79,27 +84,52 @@ class Home:
             raise StoreError("storage", f"{self.path}: {failed.strerror}") from failed
         return self.key()
 
-    def server(self) -> str:
-        """Address of the server this device was enrolled at.
+    @property
+    def has_settings(self) -> bool:
+        """Whether an enrolment was finished here."""
+        return (self.path / SETTINGS).exists()
+
+    def settings(self) -> Settings:
+        """Where this device was enrolled, and for whom.
 
         Raises:
             NotEnrolled: when it is unknown.
+            BadInput: `bad-settings` when the file cannot be read.
         """
         try:
-            settings = json.loads((self.path / SETTINGS).read_bytes())
+            told = json.loads((self.path / SETTINGS).read_bytes())
+            return Settings(
+                server=str(told["server"]),
+                enrolment=Enrolment(
+                    env=str(told["env"]),
+                    school=str(told["school"]),
+                    device=bytes.fromhex(told["device"]),
+                    user_id=str(told["user_id"]),
+                    role=str(told["role"]),
+                    server_key=bytes.fromhex(told["server_key"]),
+                    epoch=int(told["epoch"]),
+                ),
+            )
         except FileNotFoundError:
             raise NotEnrolled("not-enrolled", f"no device lives in {self.path}; enrol first") from None
-        except (OSError, ValueError) as broken:
-            raise BadInput("bad-settings", f"{SETTINGS} cannot be read: {broken}") from None
-        server = settings.get("server") if isinstance(settings, dict) else None
-        if not isinstance(server, str):
-            raise BadInput("bad-settings", f"{SETTINGS} names no server")
-        return server
+        except (OSError, ValueError, KeyError, TypeError) as broken:
+            raise BadInput("bad-settings", f"{SETTINGS} cannot be read: {type(broken).__name__} {broken}") from None
 
-    def put_server(self, url: str) -> None:
-        """Keep the server's address."""
+    def put_settings(self, settings: Settings) -> None:
+        """Keep them: the log holds them too, and may be damaged one day."""
+        enrolment = settings.enrolment
+        told = {
+            "server": settings.server,
+            "env": enrolment.env,
+            "school": enrolment.school,
+            "device": enrolment.device.hex(),
+            "user_id": enrolment.user_id,
+            "role": enrolment.role,
+            "server_key": enrolment.server_key.hex(),
+            "epoch": enrolment.epoch,
+        }
         try:
-            _write_durably(self.path / SETTINGS, json.dumps({"server": url}).encode() + b"\n")
+            _write_durably(self.path / SETTINGS, json.dumps(told, indent=1).encode() + b"\n")
         except OSError as failed:
             raise StoreError("storage", f"{SETTINGS}: {failed.strerror}") from failed
 

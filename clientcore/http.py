@@ -24,20 +24,27 @@ class HttpNetwork:
 
     def __init__(self, base_url: str, clock: Clock, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._clock = clock
-        self._client = httpx.AsyncClient(
-            base_url=base_url,
-            transport=transport,
-            follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=CONNECT_DEADLINE_S),
-            headers={"accept-encoding": "identity"},
-        )
+        self._base_url = base_url
+        self._transport = transport
+        self._open_client: httpx.AsyncClient | None = None
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._open_client is None:  # made when first needed: reading the machine's certificates takes its time
+            self._open_client = httpx.AsyncClient(
+                base_url=self._base_url,
+                transport=self._transport,
+                follow_redirects=False,
+                timeout=httpx.Timeout(None, connect=CONNECT_DEADLINE_S),
+                headers={"accept-encoding": "identity"},
+            )
+        return self._open_client
 
     async def post(self, path: str, body: bytes, *, content_type: str, deadline_s: float) -> HttpReply:
         """See `Network`."""
         started_ms = self._clock.mono_ms()
         try:
             async with asyncio.timeout(deadline_s):
-                async with self._client.stream(
+                async with self._client().stream(
                     "POST", path, content=body, headers={"content-type": content_type}
                 ) as response:
                     first_byte_ms = self._clock.mono_ms() - started_ms
@@ -62,7 +69,9 @@ class HttpNetwork:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if self._open_client is not None:
+            await self._open_client.aclose()
+            self._open_client = None
 
     async def __aenter__(self) -> HttpNetwork:
         return self

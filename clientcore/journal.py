@@ -66,6 +66,35 @@ class Journal:
             raise NotEnrolled("not-enrolled", "the key beside this log is another device's; enrol into a new home")
         return enrolment
 
+    def adopt(self, enrolment: Enrolment) -> bool:
+        """Write a known enrolment into a log that has none: the log was damaged or lost, the key was not.
+
+        Returns whether it did. The server's frame numbers tell, at the next answer, what else is missing.
+        """
+        if self.state.enrolment is not None or enrolment.device != self.device:
+            return False
+        with self.act() as act:
+            self.append_enrolment(act, enrolment)
+            self.append(act, "notice", None, ["empty-log", "the log was empty; the enrolment was taken from beside it"])
+        return True
+
+    def append_enrolment(self, act: Act, enrolment: Enrolment) -> None:
+        """The `enrol` row."""
+        self.append(
+            act,
+            "enrol",
+            None,
+            [
+                enrolment.env,
+                enrolment.school,
+                enrolment.device,
+                enrolment.user_id,
+                enrolment.role,
+                enrolment.server_key,
+                enrolment.epoch,
+            ],
+        )
+
     @contextmanager
     def act(self) -> Iterator[Act]:
         """One transaction of the log; the fold takes its rows once they are on disk."""
