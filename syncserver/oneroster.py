@@ -154,6 +154,7 @@ class _Reading:
         self.orgs: dict[str, School] = {}
         self.other_orgs: set[str] = set()
         self.persons: dict[str, _Person] = {}
+        self.without_role: set[str] = set()
         self.users: dict[tuple[str, str], User] = {}
         self.classes: dict[str, SchoolClass] = {}
         self.class_terms: dict[str, tuple[str | None, str | None]] = {}
@@ -175,8 +176,7 @@ class _Reading:
             for row, ended in self._new_rows(archive, file):
                 take(row, ended)
             if file == "roles.csv":
-                self._count_people_without_role()
-                self.persons = {user: person for user, person in self.persons.items() if user in self._known}
+                self._drop_people_without_role()
 
     def _new_rows(self, archive: RosterZip, file: str) -> Iterator[tuple[Row, bool]]:
         """Rows with a fresh sourcedId and a known status, each with whether upstream withdrew it."""
@@ -300,14 +300,14 @@ class _Reading:
         elif known is None or (known.ended, -_STRENGTH[known.role]) > (out, -_STRENGTH[role]):
             self.users[school, user_id] = user
 
-    @property
-    def _known(self) -> set[str]:
-        return {user_id for _, user_id in self.users}
-
-    def _count_people_without_role(self) -> None:
-        without = len(self.persons.keys() - self._known)
+    def _drop_people_without_role(self) -> None:
+        known = {user_id for _, user_id in self.users}
+        without = self.persons.keys() - known
         if without:
-            self.report.rows["users.csv:no role here"] += without
+            self.report.rows["users.csv:no role here"] += len(without)
+        for user_id in without:
+            del self.persons[user_id]
+        self.without_role = without
 
     def school_class(self, row: Row, ended: bool) -> None:
         class_id, school = self.id_of(row), row["schoolSourcedId"]
@@ -341,7 +341,7 @@ class _Reading:
             self._unknown(row, "classSourcedId", "unknown-class", class_id, ended)
         elif self.classes[class_id].school != row["schoolSourcedId"]:
             self.error(row, "schoolSourcedId", "school-mismatch", row["schoolSourcedId"])
-        elif user_id not in self.persons:
+        elif user_id not in self.persons and user_id not in self.without_role:
             self._unknown(row, "userSourcedId", "unknown-user", user_id, ended)
         elif (user := self.users.get((row["schoolSourcedId"], user_id))) is None:
             self._unknown(row, "userSourcedId", "no-role", user_id, ended)

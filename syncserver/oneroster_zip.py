@@ -41,6 +41,10 @@ DETAIL_CHARS_MAX = 80
 _CHUNK_BYTES = 65_536
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Control characters, and the direction overrides, isolates and separators that would let a name rewrite the line it
+# stands in; the marks that Arabic text really uses (LRM, RLM, ALM, ZWJ, ZWNJ) stay. Last, bytes that were no UTF-8.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_ESCAPED_BYTE = re.compile("[\ud800-\udfff]")
 _END = b"PK\x05\x06"
 _END_BYTES = 22
 _ZIP64_LOCATOR = b"PK\x06\x07"
@@ -162,7 +166,7 @@ class RosterZip:
                 if cells[index].strip():
                     self._report.columns[name] += 1
             taken = {name: cells[index].strip() for index, name in keep}
-            if self._is_spelled(file, number, taken):
+            if _UNSAFE.search(line) is None or self._is_spelled(file, number, taken):
                 yield Row(file=file, line=number, cells=taken)
             else:
                 self._report.poisoned.add(taken.get("sourcedId", ""))
@@ -198,15 +202,10 @@ class RosterZip:
         """Whether all cells are UTF-8 text without control or direction-changing characters; reports the others."""
         good = True
         for column, text in cells.items():
-            if text.isascii() and text.isprintable():
-                continue
-            if any("\ud800" <= c <= "\udfff" for c in text):
-                self._report.error(file, number, column, "not-utf8")
-            elif any(c in _UNSAFE or (c < " " or "\x7f" <= c <= "\x9f") for c in text):
-                self._report.error(file, number, column, "control-characters")
-            else:
-                continue
-            good = False
+            if (bad := _UNSAFE.search(text)) is not None:
+                code = "not-utf8" if _ESCAPED_BYTE.match(bad[0]) else "control-characters"
+                self._report.error(file, number, column, code)
+                good = False
         return good
 
     def _lines(self, file: str) -> Iterator[tuple[int, str]]:
@@ -236,11 +235,6 @@ class RosterZip:
             raise ArchiveRefused("zip-bomb", str(taken), file=file)
 
 
-# Direction overrides, isolates and separators that would let a name rewrite the line it stands in. The marks that
-# Arabic text really uses (LRM, RLM, ALM, ZWJ, ZWNJ) stay.
-_UNSAFE = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029\ufeff\u0000")
-
-
 class _Counted(io.RawIOBase):
     """A file of the zip that counts what comes out of it."""
 
@@ -262,7 +256,7 @@ class _Counted(io.RawIOBase):
 def printable(text: str) -> str:
     """`text` shortened, with everything that could disturb a terminal or a log made visible."""
     short = text if len(text) <= DETAIL_CHARS_MAX else text[: DETAIL_CHARS_MAX - 1] + "…"
-    return "".join(c if c.isprintable() and c not in _UNSAFE else "\ufffd" for c in short)
+    return "".join(c if c.isprintable() and _UNSAFE.match(c) is None else "\ufffd" for c in short)
 
 
 def _split(line: str) -> list[str] | None:

@@ -172,6 +172,7 @@ BAD_ROWS: list[tuple[Spoil, tuple[str, int, str, str]]] = [
         ("enrollments.csv", 3, "userSourcedId", "duplicate-enrolment"),
     ),
     (cell("enrollments.csv", "e2", "userSourcedId", "p3"), ("enrollments.csv", 3, "userSourcedId", "no-role")),
+    (cell("enrollments.csv", "e2", "userSourcedId", "g1"), ("enrollments.csv", 3, "userSourcedId", "no-role")),
     (
         cell("enrollments.csv", "e2", "schoolSourcedId", "sc2"),
         ("enrollments.csv", 3, "schoolSourcedId", "school-mismatch"),
