@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,11 +23,17 @@ from clientcore.exchange import MEDIA_TYPE
 from clientcore.limits import BODY_DEADLINE_S, BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
 from clientcore.register import is_id
 from syncserver import feed
+from syncserver.bundles import Bundles
+from syncserver.calls import Calls
 from syncserver.config import Config
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.metrics import CONTENT_TYPE_LATEST, Metrics
 from syncserver.middleware import Headers, Measured
+from syncserver.oneroster_zip import ARCHIVE_BYTES_MAX
+from syncserver.openapi import OPENAPI
+from syncserver.operators import ORDERS, Desk
+from syncserver.pages import Pages, find_dist, load_pages
 from syncserver.ports import ServerPorts
 from syncserver.problems import as_problem, write_problem
 from syncserver.pull import Puller
@@ -38,6 +45,7 @@ from syncserver.sync import Conversations
 
 _LOG = logging.getLogger("hudur.app")
 _CALL_BODY_MAX = 16_384
+_ORDER_BODY_MAX = ARCHIVE_BYTES_MAX
 _BUNDLE_BODY_MAX = BUNDLE_BYTES_MAX + 1_024  # the call's envelope around the file
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -57,6 +65,7 @@ class Server:
     settler: Settler
     puller: Puller
     talk: Conversations
+    calls: Calls
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -96,18 +105,29 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         settler=settler,
         puller=puller,
         talk=talk,
+        calls=Calls(config, db, ports, meta, book, Bundles(ports, intake)),
     )
 
 
-def create_app(server: Server) -> Starlette:
-    """The ASGI application of an opened server. Its lifespan runs the writer and the consumer."""
+def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
+    """The ASGI application of an opened server. Its lifespan runs the writer and the consumer.
+
+    Args:
+        server: See `open_server`.
+        pages: The phone's page; by default what the last build made.
+    """
     routes = [
         Route("/v1/sync", _sync, methods=["POST"]),
         Route("/v1/enrol", _enrol, methods=["POST"]),
+        Route("/v1/call", _call, methods=["POST"]),
+        Route("/v1/bundles", _bundles, methods=["POST"]),
         Route("/v1/events", _operator(_events), methods=["GET"]),
+        Route("/v1/operator/{order}", _operator(_order), methods=["POST"]),
         Route("/metrics", _operator(_metrics), methods=["GET"]),
         Route("/healthz", _healthz, methods=["GET"]),
         Route("/readyz", _readyz, methods=["GET"]),
+        Route("/openapi.json", _openapi, methods=["GET"]),
+        *(pages or load_pages(find_dist())).routes(),
     ]
 
     @asynccontextmanager
@@ -138,6 +158,16 @@ async def _enrol(request: Request) -> Response:
     return _answer(await _server(request).talk.enrol(body))
 
 
+async def _call(request: Request) -> Response:
+    body = await read_body(request, _CALL_BODY_MAX)
+    return _answer(await _server(request).calls.call(body))
+
+
+async def _bundles(request: Request) -> Response:
+    body = await read_body(request, _BUNDLE_BODY_MAX)
+    return _answer(await _server(request).calls.bundle(body))
+
+
 def _answer(body: bytes) -> Response:
     return Response(body, media_type=MEDIA_TYPE, headers=_NO_STORE)
 
@@ -154,6 +184,10 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     declared = headers.get("content-length", "0")
     if not declared.isdecimal() or len(declared) > 12 or int(declared) > bytes_max:
         raise RequestProblem("too-large", f"at most {bytes_max} bytes")
+    return await _read_stream(request, bytes_max)
+
+
+async def _read_stream(request: Request, bytes_max: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
@@ -216,6 +250,28 @@ def _number(request: Request, name: str, default: int, low: int, high: int) -> i
     if not (text.isascii() and text.isdecimal()) or len(text) > 17 or not low <= int(text) <= high:
         raise RequestProblem("bad-request", f"{name} is a number from {low} to {high}")
     return int(text)
+
+
+async def _order(request: Request) -> Response:
+    """One order of an operator: its arguments as JSON in `args`, a file as the body."""
+    server = _server(request)
+    order = ORDERS.get(request.path_params["order"])
+    if order is None:
+        raise RequestProblem("not-found", "no such order")
+    try:
+        args = json.loads(request.query_params.get("args", "{}"))
+    except ValueError:
+        args = None
+    if not isinstance(args, dict):
+        raise RequestProblem("bad-request", "args is a JSON object")
+    data = await _read_stream(request, _ORDER_BODY_MAX)
+    result = await order(Desk(config=server.config, db=server.db, ports=server.ports), args, data)
+    server.intake.settled_wake.set()
+    return Response(json.dumps(result, ensure_ascii=False).encode(), media_type="application/json", headers=_NO_STORE)
+
+
+async def _openapi(_: Request) -> Response:
+    return Response(OPENAPI, media_type="application/json")
 
 
 async def _metrics(request: Request) -> Response:

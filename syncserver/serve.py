@@ -6,21 +6,18 @@ import asyncio
 import inspect
 import socket
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import uvicorn
 
 from syncserver.app import Server, create_app, open_server
 from syncserver.config import Config
+from syncserver.operator import address_file
 from syncserver.ports import ServerPorts
 from syncserver.store.sqlite import open_sqlite
 
+__all__ = ["OnReady", "address_file", "run", "serve"]
+
 OnReady = Callable[[Server, str], Awaitable[None] | None]
-
-
-def address_file(store: Path) -> Path:
-    """Where a running server writes its address for the operator's commands."""
-    return Path(f"{store}.server")
 
 
 async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: OnReady | None = None) -> None:

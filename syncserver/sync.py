@@ -53,9 +53,9 @@ class Conversations:
         payload = None
         if ask is not None and appended.fresh:
             payload = await self._puller.build(identity, appended.contact, ask)
-        return self.answer(body, push.nonce, appended, payload)
+        return self.answer(body, appended, payload)
 
-    def answer(self, body: bytes, nonce: bytes, appended: Appended, payload: bytes | None) -> bytes:
+    def answer(self, body: bytes, appended: Appended, payload: bytes | None) -> bytes:
         """The signed answer to a push whose changes are on disk."""
         return sign_answer(
             self._meta.key,
@@ -63,7 +63,7 @@ class Conversations:
                 request=request_digest(body),
                 server_ms=self._ports.clock.wall_ms(),
                 epoch=self._meta.epoch,
-                nonce=nonce,
+                nonce=appended.nonce,
                 last_number=appended.last_number,
                 receipts=appended.verdicts,
                 head=None if appended.audit_head is None else appended.audit_head[:16],

@@ -59,14 +59,16 @@ class Push:
     Attributes:
         device: Who talks to us (in a bundle: the carrier, not the authors).
         arrivals: The frames.
-        nonce: The fresh nonce its answer will carry.
+        nonce: The fresh nonce its answer will carry, unless everything in it was known already.
         asked_nonce: The nonce its ask carries, or None.
+        is_relayed: The device only carries the frames: its own nonce and contact stay as they are.
     """
 
     device: bytes
     arrivals: tuple[Arrival, ...]
     nonce: bytes
     asked_nonce: bytes | None = None
+    is_relayed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,8 @@ class Appended:
         held: Changes kept for a person to decide.
         last_offset: Highest offset of the log after the batch.
         audit_head: Hash of the last audit row.
+        nonce: For the answer. Bytes that were all known change nothing, so that a replay by a stranger can neither
+            use up the device's nonce nor speak for its clock.
     """
 
     verdicts: tuple[tuple[Verdict, ...], ...]
@@ -105,6 +109,7 @@ class Appended:
     held: int
     last_offset: int
     audit_head: bytes | None
+    nonce: bytes
 
 
 _DURABLE = Verdict(DURABLE)
@@ -140,8 +145,10 @@ class _Batch:
     known_frames: set[bytes]
     known_changes: set[bytes]
     reused: set[tuple[bytes, int]]
+    nonces: dict[bytes, bytes | None]
     numbers: set[tuple[bytes, int]] = field(default_factory=set)
     flagged: dict[bytes, str] = field(default_factory=dict)
+    talked: dict[bytes, Push] = field(default_factory=dict)
     frames: list[Row] = field(default_factory=list)
     changes: list[Row] = field(default_factory=list)
     security: list[Row] = field(default_factory=list)
@@ -149,26 +156,32 @@ class _Batch:
     def take(self, push: Push) -> Appended:
         """Collect the rows of one push and say its verdicts."""
         contact = self.contacts[push.device]
-        before, was_known = self.log_offset, False
+        before, was_known, anything_new = self.log_offset, False, False
         verdicts = []
         held = 0
         for arrival in push.arrivals:
             was_known = arrival.frame.hash in self.known_frames
+            anything_new |= not was_known
             frame_id = self._take_frame(arrival, was_known)
             revoked = self.contacts[arrival.frame.device].revoked
             verdicts.append(tuple(self._take_change(arrival, entry, frame_id, revoked) for entry in arrival.entries))
             held += sum(verdict.kind == HELD for verdict in verdicts[-1])
             if revoked:
                 held += sum(verdict.kind == DUPLICATE for verdict in verdicts[-1])
+        current = self.nonces[push.device]
+        if (anything_new or current is None) and not push.is_relayed:
+            self.nonces[push.device] = push.nonce
+            self.talked[push.device] = push
         return Appended(
             verdicts=tuple(verdicts),
             last_number=self.last_numbers[push.device],
-            fresh=not was_known and push.asked_nonce is not None and push.asked_nonce == contact.nonce,
+            fresh=not was_known and push.asked_nonce is not None and push.asked_nonce == current,
             contact=contact,
             new_changes=self.log_offset - before,
             held=held,
             last_offset=self.log_offset,
             audit_head=self.audit_head,
+            nonce=self.nonces[push.device] or push.nonce,
         )
 
     def _take_frame(self, arrival: Arrival, was_known: bool) -> int:
@@ -244,7 +257,7 @@ async def append(tx: Transaction, pushes: Sequence[Push], *, now_ms: int) -> lis
         await tx.executemany(
             "INSERT INTO security_events (at_ms, device, kind, detail) VALUES (?, ?, ?, ?)", batch.security
         )
-    await _update_devices(tx, pushes, batch)
+    await _update_devices(tx, batch)
     return appended
 
 
@@ -272,6 +285,7 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
         known_frames=frames,
         known_changes=changes,
         reused=await _used_numbers(tx, low),
+        nonces={device: contact.nonce for device, contact in contacts.items()},
     )
 
 
@@ -297,11 +311,9 @@ async def _used_numbers(tx: Transaction, names: set[tuple[bytes, int]]) -> set[t
     return used
 
 
-async def _update_devices(tx: Transaction, pushes: Sequence[Push], batch: _Batch) -> None:
+async def _update_devices(tx: Transaction, batch: _Batch) -> None:
     rows: list[Row] = []
-    talked: set[bytes] = set()
-    for push in pushes:
-        talked.add(push.device)
+    for push in batch.talked.values():
         flag = batch.flagged.get(push.device)
         own = [arrival.frame for arrival in push.arrivals if arrival.carrier is None]
         ask = own[-1].ask if own else None
@@ -318,10 +330,11 @@ async def _update_devices(tx: Transaction, pushes: Sequence[Push], batch: _Batch
                 push.device,
             )
         )
-    await tx.executemany(_UPDATE_CONTACT, rows)
+    if rows:
+        await tx.executemany(_UPDATE_CONTACT, rows)
     authors = [
         (batch.last_numbers[device], flag := batch.flagged.get(device), batch.now_ms if flag else None, device)
-        for device in sorted({arrival.frame.device for push in pushes for arrival in push.arrivals} - talked)
+        for device in sorted({row[2] for row in batch.frames} - batch.talked.keys())
     ]
     if authors:
         await tx.executemany(_UPDATE_AUTHOR, authors)

@@ -62,13 +62,17 @@ class StoredOutcome:
     revisions: Mapping[str, int]
 
 
-async def changes_of(reader: Reader, key: Key, up_to: int, limit: int = CHANGES_PER_REGISTER_MAX + 1) -> list[StoredChange]:
+async def changes_of(
+    reader: Reader, key: Key, up_to: int, limit: int = CHANGES_PER_REGISTER_MAX + 1
+) -> list[StoredChange]:
     """A register's changes up to an offset, in order; those that a dead letter holds back are left out."""
     return [_stored_change(row) for row in await reader.fetch_all(_CHANGES, (*key, up_to, limit))]
 
 
 def _stored_change(row: Row) -> StoredChange:
-    log_offset, digest, chunk, device, user_id, received_ms, wall, mono, session, beacon, came, carrier, delegation = row
+    log_offset, digest, chunk, device, user_id, received_ms, wall, mono, session, beacon, came, carrier, delegation = (
+        row
+    )
     clock = ClockEvidence(
         wall_ms=wall, mono_ms=mono, session=session, beacon=None if beacon is None else (beacon, came)
     )
@@ -140,3 +144,16 @@ async def _entitled(reader: Reader, school: str, class_id: str, table: Zone) -> 
         )
         rights[user_id] = (*rights.get(user_id, ()), right)
     return rights
+
+
+async def chunks_by_register(reader: Reader, date: str | None) -> list[tuple[str, list[bytes]]]:
+    """Every register (of one date, or all) with its stored chunks."""
+    rows = await reader.fetch_all(
+        """SELECT c.school, c.class_id, c.date, c.session, substr(f.body, c.chunk_at, c.chunk_bytes)
+        FROM changes c JOIN frames f ON f.id = c.frame_id WHERE c.date = ? OR ? = '' ORDER BY c.log_offset""",
+        (date or "", date or ""),
+    )
+    found: dict[str, list[bytes]] = {}
+    for *key, chunk in rows:
+        found.setdefault("/".join(key), []).append(chunk)
+    return sorted(found.items())

@@ -1,0 +1,167 @@
+"""The server's own description (OpenAPI 3.1), kept beside the routes by a test."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from clientcore.exchange import MEDIA_TYPE
+from syncserver import feed, problems
+from syncserver.operators import ORDERS
+
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_OK = {"type": "object", "required": ["ok"], "properties": {"ok": {"const": True}}}
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    slugs = {
+        status: sorted(slug for slug, kind in problems.KINDS.items() if kind.status == status) for status in statuses
+    }
+    return {
+        str(status): {
+            "description": ", ".join(slugs[status]),
+            "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM}},
+            **({"headers": {"retry-after": {"schema": {"type": "integer"}}}} if status in (429, 503) else {}),
+        }
+        for status in statuses
+    }
+
+
+def _device(name: str, summary: str, *statuses: int) -> dict[str, Any]:
+    """A route of devices: msgpack in, signed msgpack out; docs/protocol.md says the bytes."""
+    return {
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            "requestBody": {"required": True, "content": {MEDIA_TYPE: _BYTES}},
+            "responses": {
+                "200": {"description": "A signed answer", "content": {MEDIA_TYPE: _BYTES}},
+                **_problems(400, 401, 408, 413, 415, 429, 500, 503, *statuses),
+            },
+        }
+    }
+
+
+def _get(
+    name: str, summary: str, media_type: str, schema: dict[str, Any], *statuses: int, **more: Any
+) -> dict[str, Any]:
+    responses = {"200": {"description": summary, "content": {media_type: {"schema": schema}}}, **_problems(*statuses)}
+    return {"get": {"operationId": name, "summary": summary, "responses": responses, **more}}
+
+
+def _whole(name: str, low: int, high: int, default: int) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": low, "maximum": high, "default": default}
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+_OPERATOR = {"security": [{"operator": []}, {}]}
+_SCHOOL = {
+    "name": "school",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,35}$"},
+}
+_EVENT = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type", "subject", "time", "data", "sequence"],
+    "properties": {"specversion": {"const": "1.0"}, "sequence": {"type": "string", "pattern": "^[0-9]{20}$"}},
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole description."""
+    events = _get(
+        "events",
+        "Clean events behind a sequence, oldest first (CloudEvents 1.0 JSON batch)",
+        feed.MEDIA_TYPE,
+        {"type": "array", "items": _EVENT},
+        400,
+        401,
+        500,
+        503,
+        parameters=[
+            _whole("after", 0, feed.AFTER_MAX, 0),
+            _whole("limit", 1, feed.LIMIT_MAX, feed.LIMIT_DEFAULT),
+            _SCHOOL,
+        ],
+        **_OPERATOR,
+    )
+    events["get"]["responses"]["200"]["headers"] = {
+        "hudur-next-after": {"required": True, "schema": {"type": "integer"}, "description": "The next `after`"}
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Hudur",
+            "version": "1",
+            "description": "School registers, offline first. The bytes of the device routes are in docs/protocol.md.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            "/v1/sync": _device("sync", "Carry frames up; receipts and what the device lacks come back", 403),
+            "/v1/enrol": _device("enrol", "Turn a code into a device of one person", 409, 410),
+            "/v1/call": _device("call", "A signed command of a champion", 403, 409),
+            "/v1/bundles": _device("bundle", "Hand in frames that somebody else made, from a file", 403, 409),
+            "/v1/events": events,
+            "/v1/operator/{order}": _orders(),
+            "/metrics": _get("metrics", "Prometheus metrics", "text/plain", {"type": "string"}, 401, 500, **_OPERATOR),
+            "/healthz": _get("healthz", "The process lives", "application/json", _OK),
+            "/readyz": _get("readyz", "Store and consumer are at work", "application/json", _OK, 500, 503),
+            "/openapi.json": _get("openapi", "This document", "application/json", {"type": "object"}),
+        },
+        "components": {
+            "schemas": {"Problem": _problem_schema()},
+            "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _orders() -> dict[str, Any]:
+    return {
+        "post": {
+            "operationId": "order",
+            "summary": "An operator's order; docs/operations.md names the arguments of each",
+            **_OPERATOR,
+            "parameters": [
+                {"name": "order", "in": "path", "required": True, "schema": {"enum": sorted(ORDERS)}},
+                {
+                    "name": "args",
+                    "in": "query",
+                    "required": False,
+                    "schema": {"type": "string"},
+                    "description": "A JSON object",
+                },
+            ],
+            "requestBody": {"required": False, "content": {"application/octet-stream": _BYTES}},
+            "responses": {
+                "200": {
+                    "description": "What the order gave",
+                    "content": {"application/json": {"schema": {"type": "object"}}},
+                },
+                **_problems(400, 401, 404, 408, 413, 429, 500, 503),
+            },
+        }
+    }
+
+
+def _problem_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "RFC 9457 problem; `retry` says what helps, `safe` that the work is on the device",
+        "required": ["type", "title", "status", "detail", "retry", "safe", "held"],
+        "properties": {
+            "type": {"enum": sorted(f"/problems/{slug}" for slug in problems.KINDS)},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "retry": {"enum": ["never", "same", "after", "split", "rekey", "upgrade"]},
+            "safe": {"const": True},
+            "held": {"type": "integer", "minimum": 0},
+            "nonce": {"type": "string"},
+            "range": {"type": "string"},
+        },
+    }
+
+
+OPENAPI = json.dumps(document(), sort_keys=True).encode()

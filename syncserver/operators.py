@@ -1,0 +1,209 @@
+"""What an operator may order: one table of commands, the same through a running server and on a store of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from syncserver.calendar import ALL_SCHOOLS, exceptions_of, local_date, set_exception
+from syncserver.config import Config
+from syncserver.enrol import make_code
+from syncserver.errors import RequestProblem
+from syncserver.ports import ServerPorts
+from syncserver.roster import import_zip
+from syncserver.store import audit, champion
+from syncserver.store.port import Database, Row
+
+ACTOR = "operator"
+Args = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a command works with."""
+
+    config: Config
+    db: Database
+    ports: ServerPorts
+
+    @property
+    def now_ms(self) -> int:
+        """Server time."""
+        return self.ports.clock.wall_ms()
+
+
+Order = Callable[[Desk, Args, bytes], Awaitable[dict[str, Any]]]
+
+
+def _text(args: Args, name: str) -> str:
+    value = args.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise RequestProblem("bad-request", f"{name} is missing")
+    return value.strip()
+
+
+async def order_code(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`user`: an id, or `SCHOOL/ID` where several schools have it."""
+    name = _text(args, "user")
+    school, _, user_id = name.rpartition("/")
+    rows = await desk.db.fetch_all(
+        "SELECT school, id, role FROM users WHERE id = ? AND (school = ? OR ? = '') AND active = 1",
+        (user_id, school, school),
+    )
+    rows = [row for row in rows if row[2] != "pupil"]
+    if len(rows) != 1:
+        found = "nobody" if not rows else "people in several schools, say SCHOOL/ID"
+        raise RequestProblem("not-found", f"{name}: {found}")
+    code, expires_ms = await make_code(desk.db, desk.ports, school=rows[0][0], user_id=user_id, made_by=ACTOR)
+    shown = f"{code[:3]}-{code[3:7]}-{code[7:]}"
+    return {"school": rows[0][0], "user": user_id, "code": code, "shown": shown, "expires_ms": expires_ms,
+            "link": f"/#e={rows[0][0]}.{code}"}  # fmt: skip
+
+
+async def order_resync(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`target`: a school, or the first hex digits of a device id; `level`; `reason`."""
+    target, level, reason = _text(args, "target"), _text(args, "level"), _text(args, "reason")
+    if level not in champion.LEVELS:
+        raise RequestProblem("bad-request", f"the level is one of {', '.join(champion.LEVELS)}")
+    if await desk.db.fetch_one("SELECT 1 FROM schools WHERE school = ?", (target,)):
+        devices = await champion.living_devices(desk.db, target)
+    else:
+        rows = await desk.db.fetch_all("SELECT id FROM devices WHERE revoked_ms IS NULL")
+        devices = [row[0] for row in rows if len(target) >= 4 and row[0].hex().startswith(target.lower())]
+        if len(devices) != 1:
+            raise RequestProblem("not-found", f"{target}: neither a school nor one living device")
+    ids = await champion.order_resync(
+        desk.db, devices=devices, level=level, reason=reason, actor=ACTOR, subject=target, now_ms=desk.now_ms
+    )
+    return {"directives": ids, "devices": [device.hex() for device in devices], "level": level}
+
+
+async def order_devices(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`school`."""
+    school = _text(args, "school")
+    rows = await champion.devices_of(
+        desk.db,
+        school,
+        now_ms=desk.now_ms,
+        zone=desk.config.zone,
+        exceptions=await exceptions_of(desk.db, school),
+    )
+    return {
+        "devices": [
+            {
+                "device": one.device.hex(),
+                "user": one.user_id,
+                "role": one.role,
+                "label": one.label,
+                "classes": list(one.classes),
+                "last_contact_ms": one.last_contact_ms,
+                "school_days_silent": one.school_days_silent,
+                "unsent": one.unsent,
+                "clock_offset_ms": one.clock_offset_ms,
+                "app": one.app,
+                "state": one.state,
+                "directive": None if one.directive is None else dict(zip(("id", "level", "state"), one.directive, strict=True)),
+            }
+            for one in rows
+        ]
+    }  # fmt: skip
+
+
+async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`device` (hex), `reason`: what comes from it is kept and held from now on. `undo` takes it back."""
+    name, reason, undo = _text(args, "device"), _text(args, "reason"), args.get("undo") is True
+    try:
+        device = bytes.fromhex(name)
+    except ValueError:
+        raise RequestProblem("bad-request", "the device is 32 hex digits") from None
+    async with desk.db.transaction() as tx:
+        row = await tx.fetch_one("SELECT school, user_id, revoked_ms FROM devices WHERE id = ?", (device,))
+        if row is None:
+            raise RequestProblem("not-found", f"{name}: no such device")
+        revoked_ms = None if undo else desk.now_ms
+        await tx.execute("UPDATE devices SET revoked_ms = ? WHERE id = ?", (revoked_ms, device))
+        await tx.execute(
+            """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
+            SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'revoke', ? FROM changes c
+            JOIN frames f ON f.id = c.frame_id WHERE f.device = ?""",
+            (desk.now_ms, device),
+        )
+        await audit.record(
+            tx,
+            at_ms=desk.now_ms,
+            actor=ACTOR,
+            action="unrevoke" if undo else "revoke",
+            subject=name,
+            reason=reason,
+            before={"revoked_ms": row[2]},
+            after={"revoked_ms": revoked_ms},
+        )
+    return {"device": name, "school": row[0], "user": row[1], "revoked": not undo}
+
+
+async def order_requeue(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`id` of a dead letter, or `all` true: settle its register again with it."""
+    which, params = ("1 = 1", ()) if args.get("all") is True else ("id = ?", (args.get("id"),))
+    if params and type(params[0]) is not int:
+        raise RequestProblem("bad-request", "id is a number")
+    async with desk.db.transaction() as tx:
+        rows = await tx.fetch_all(
+            f"SELECT id, school, class_id, date, session FROM dead_letters WHERE requeued = 0 AND {which}", params
+        )
+        if params and not rows:
+            raise RequestProblem("not-found", f"{params[0]}: no such dead letter")
+        await tx.execute(f"UPDATE dead_letters SET requeued = 1 WHERE requeued = 0 AND {which}", params)
+        await tx.executemany(
+            "INSERT INTO settle_again (school, class_id, date, session, cause, at_ms) VALUES (?, ?, ?, ?, 'requeue', ?)",
+            [(*key, desk.now_ms) for key in sorted({tuple(row[1:]) for row in rows})],
+        )
+        await audit.record(
+            tx, at_ms=desk.now_ms, actor=ACTOR, action="requeue", subject=",".join(str(row[0]) for row in rows),
+            reason=str(args.get("reason") or ""),
+        )  # fmt: skip
+    return {"requeued": [row[0] for row in rows]}
+
+
+async def order_calendar(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`date`, `open` (bool), `reason`, `school` (`*`: all)."""
+    school = args.get("school") or ALL_SCHOOLS
+    day, is_open = _text(args, "date"), args.get("open") is True
+    audit_id = await set_exception(
+        desk.db, str(school), day, is_open=is_open, reason=_text(args, "reason"), actor=ACTOR, now_ms=desk.now_ms
+    )
+    return {"school": school, "date": day, "open": is_open, "audit": audit_id}
+
+
+async def order_roster_import(desk: Desk, args: Args, data: bytes) -> dict[str, Any]:
+    """The zip is the body; `dry_run`, `allow_mass_ending`."""
+    return await import_zip(
+        desk.db,
+        data,
+        dry_run=args.get("dry_run") is True,
+        now_ms=desk.now_ms,
+        on=local_date(desk.now_ms, desk.config.zone).isoformat(),
+        actor=ACTOR,
+        allow_mass_ending=args.get("allow_mass_ending") is True,
+    )
+
+
+ORDERS: Mapping[str, Order] = {
+    "code": order_code,
+    "resync": order_resync,
+    "devices": order_devices,
+    "revoke": order_revoke,
+    "dlq-requeue": order_requeue,
+    "calendar": order_calendar,
+    "roster-import": order_roster_import,
+}
+
+
+def dead_letter(row: Row) -> dict[str, Any]:
+    """A dead letter as plain data; see `DEAD_LETTERS`."""
+    names = ("id", "log_offset", "register", "code", "detail", "at_ms", "requeued")
+    return dict(zip(names, (row[0], row[1], "/".join(row[2:6]), *row[6:9]), strict=True))
+
+
+DEAD_LETTERS = """SELECT id, log_offset, school, class_id, date, session, code, detail, at_ms, requeued
+FROM dead_letters"""
