@@ -260,7 +260,8 @@ function plainBody(chunk: Uint8Array, inflate?: Inflate): Uint8Array {
   if (from.at + length !== chunk.length) refuse('chunk-type', 'length');
   const body = from.take(length);
   if (chunk[8] === 1) return body;
-  return chunk[8] === 2 && inflate ? inflate(body, CHUNK_BYTES_MAX) : refuse('chunk-type');
+  // What is inflated must still be a plain chunk of legal size: its header has up to 11 bytes.
+  return chunk[8] === 2 && inflate ? inflate(body, CHUNK_BYTES_MAX - 11) : refuse('chunk-type');
 }
 
 /**

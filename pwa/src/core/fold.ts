@@ -43,6 +43,8 @@ export class Register implements RegisterState {
   readonly taps = new Map<string, string[]>();
   /** It has sealed changes. */
   written = false;
+  /** A row of it cannot be read: it stays pending, so that a person looks. */
+  damaged = false;
   private shown: Map<string, readonly string[]> | null = null;
 
   constructor(
@@ -74,7 +76,7 @@ export class Register implements RegisterState {
   touch(): void {
     this.shown = null;
     this.fold.pending -= +(this.step === 'saved');
-    this.step = this.taps.size || (this.written && !this.fold.ledger) ? 'saved' : this.sealed && this.sealed.step;
+    this.step = this.damaged || this.taps.size || (this.written && !this.fold.ledger) ? 'saved' : this.sealed && this.sealed.step;
     this.fold.pending += +(this.step === 'saved');
   }
 }
@@ -125,6 +127,11 @@ export class Fold {
     } catch (cause) {
       if (!(cause instanceof Refusal || cause instanceof TypeError)) throw cause;
       this.strange++;
+      if (row.register && /^(tap|change)$/.test(row.kind)) {
+        const register = this.at(row.register);
+        register.damaged = true;
+        register.touch();
+      }
     }
   }
 

@@ -32,7 +32,8 @@ export interface Outstanding {
   readonly number: number;
   readonly bytes: Uint8Array;
   readonly hash: string;
-  readonly entries: readonly Entry[];
+  /** Its changes; null for one that is not in this log. */
+  readonly entries: readonly (Entry | null)[];
   readonly device: string;
 }
 
@@ -49,13 +50,16 @@ export const shortHash = (hash: string): string => hash.slice(0, 16);
 
 class Book implements Sealed {
   readonly changes = new Map<string, Entry>();
+  /** Settlements by short hash; they may come before the change itself. */
+  readonly settlements = new Map<string, { settled: number; slug: string | null }>();
   revision = -1;
   private merged: History | null = null;
 
+  /** The merge of all changes that the server did not refuse: what a new change may build upon. */
   get history(): History {
     if (!this.merged) {
       const changes: Change[] = [];
-      this.changes.forEach(({ chunk }) => changes.push(parseChange(chunk)));
+      this.changes.forEach(({ chunk, verdict }) => verdict !== 3 && changes.push(parseChange(chunk)));
       this.merged = merge(changes);
     }
     return this.merged;
@@ -87,8 +91,18 @@ class Book implements Sealed {
   }
 
   add(name: string, entry: Entry): void {
-    this.changes.set(name, entry);
+    this.changes.set(name, Object.assign(entry, this.settlements.get(name)));
     this.merged = null;
+  }
+
+  judge(entry: Entry, verdict: number | null, slug: string | null): void {
+    if ((entry.verdict === 3) !== (verdict === 3)) this.merged = null;
+    entry.verdict = verdict;
+    entry.slug = slug;
+    if (verdict === null) {
+      entry.settled = 0; // the server has lost it: what it once settled is void
+      this.settlements.delete(shortHash(entry.hash));
+    }
   }
 }
 
@@ -197,21 +211,20 @@ export class Ledger implements LedgerOfFold {
   }
 
   private frame(number: number, hashes: Uint8Array[], bytes: Uint8Array): void {
-    const entries: Entry[] = [];
-    for (const short of hashes) {
-      const entry = this.entries.get(hex(short));
+    const entries = hashes.map((short) => this.entries.get(hex(short)) || null);
+    for (const entry of entries) {
       if (!entry) continue;
-      entry.verdict = null;
-      entries.push(entry);
-      this.unframed.delete(hex(short));
-      this.touch(entry.register);
+      this.unframed.delete(shortHash(entry.hash));
+      this.judge(entry, null);
     }
     const hash = frameHash(bytes);
     // An unanswered greeting carries nothing: it need not be kept once a later frame stands.
     this.outstanding.forEach((older, name) => older.entries.length || this.outstanding.delete(name));
     this.outstanding.set(hex(hash), { number, bytes, hash: hex(hash), entries, device: this.device });
-    this.lastNumber = Math.max(this.lastNumber, number);
-    this.lastFrameHash = hash;
+    if (number >= this.lastNumber) {
+      this.lastNumber = number;
+      this.lastFrameHash = hash;
+    }
   }
 
   private receipt(answer: Value[], hashes: Uint8Array[]): void {
@@ -219,9 +232,10 @@ export class Ledger implements LedgerOfFold {
     hashes.forEach((hash, i) => {
       const frame = this.outstanding.get(hex(hash));
       const verdicts = receipts[i];
-      if (!frame || !Array.isArray(verdicts)) return; // a slug: the frame could not be taken, it stays outstanding
+      // A slug, or another count of verdicts: the frame was not taken, it stays outstanding.
+      if (!frame || !Array.isArray(verdicts) || verdicts.length !== frame.entries.length) return;
       this.outstanding.delete(frame.hash);
-      frame.entries.forEach((entry, k) => this.judge(entry, verdicts[k]));
+      frame.entries.forEach((entry, k) => entry && this.judge(entry, verdicts[k]));
     });
     this.epoch = Math.max(this.epoch, epoch);
     if (last > this.lastNumber) {
@@ -231,11 +245,9 @@ export class Ledger implements LedgerOfFold {
     if (!this.fold.pending) this.fold.lastCompleteSyncAtMs = serverMs;
   }
 
-  private judge(entry: Entry, verdict: Value | undefined): void {
-    if (verdict === undefined) return;
+  private judge(entry: Entry, verdict: Value): void {
     const [kind, slug] = Array.isArray(verdict) ? verdict : [verdict, null];
-    entry.verdict = kind as number;
-    entry.slug = slug as string | null;
+    this.book(entry.register).judge(entry, kind, slug);
     this.touch(entry.register);
   }
 
@@ -245,7 +257,9 @@ export class Ledger implements LedgerOfFold {
     book.revision = revision;
     for (const [short, state, slug] of states) {
       const entry = book.changes.get(hex(short));
-      if (entry) Object.assign(entry, { settled: state, slug });
+      const settlement = { settled: state, slug };
+      book.settlements.set(hex(short), settlement);
+      if (entry) Object.assign(entry, settlement);
     }
     this.touch(register);
   }

@@ -10,6 +10,7 @@
  *   3. Only bytes signed by the server of our enrolment, for this very request, change what the screens show as sent.
  */
 import { Refusal, concat, hex, u32, unhex } from './bytes';
+import { actorOf, parseChange } from './change';
 import { identityOf } from './device';
 import type { Core, Names, Outcome } from './device';
 import { Answer, Effects, Signed, callPart, effectsOf, enrolPart, envelope, openAnswer, readAnswer, readEnrolled, syncBody } from './exchange';
@@ -37,7 +38,7 @@ type Mode = 'repull' | 'rebuild' | null;
 
 const dateOf = (register: string): string => register.split('/')[1];
 const newestFirst = (a: string, b: string): number => (a < b ? 1 : a > b ? -1 : 0);
-const newest = (frame: Outstanding): string => frame.entries.reduce((top, { register }) => (dateOf(register) > top ? dateOf(register) : top), '');
+const newest = (frame: Outstanding): string => frame.entries.reduce((top, entry) => (entry && dateOf(entry.register) > top ? dateOf(entry.register) : top), '');
 
 function keyOf(core: Core): DeviceKey {
   const key = core.store.cache.get('key') as DeviceKey | undefined;
@@ -57,9 +58,15 @@ function toFrame(core: Core): Entry[] {
   const entries = new Map(ledger.unframed);
   for (const name of (store.cache.get('want') as string[] | undefined) || []) {
     const entry = ledger.entry(name);
-    if (entry && entry.own) entries.set(name, entry); // others' changes carry their own devices' signatures, not ours
+    if (entry && (entry.own || isOurs(core, entry))) entries.set(name, entry); // others' changes are for their own devices to send
   }
   return Array.from(entries.values()).sort((a, b) => newestFirst(dateOf(a.register), dateOf(b.register)));
+}
+
+/** Whether a change that was pulled is this device's own all the same, from before its log was restored. */
+function isOurs({ fold }: Core, { chunk }: Entry): boolean {
+  const { actor } = parseChange(chunk);
+  return !!fold.enrolment && actor === actorOf(fold.enrolment.device, unhex(actor.slice(0, 16)));
 }
 
 /** Frames that still need a receipt and can be sent by this device, newest school day first. */
@@ -295,9 +302,12 @@ async function takeAnswer(talk: Talk, request: readonly Outstanding[], { signed,
       mode = effects.level === 'repull' || effects.level === 'rebuild' ? effects.level : null;
     }
     if (answer.epoch > ledger.epoch) mode = 'rebuild'; // the log was restored: offer again what a backup may lack
+    if (answer.lastNumber > ledger.lastNumber) {
+      // Frames of ours that we do not know: this phone was restored or copied. New numbers, new actor, fetch all.
+      rows.push(core.row('notice', null, ['restored-copy', String(answer.lastNumber)]), core.begin());
+      mode = 'rebuild';
+    }
     cache.mode = mode;
-    // Frames of ours that we do not know: this phone was restored or copied. New numbers, new actor.
-    if (answer.lastNumber > ledger.lastNumber) rows.push(core.row('notice', null, ['restored-copy', answer.lastNumber]), core.begin());
     talk.confirm = talk.confirm || answer.receipts.some((entry) => Array.isArray(entry) && entry.indexOf(0) >= 0);
     talk.pull = mode !== null || (effects ? effects.more : talk.pull && ++talk.stale <= STALE_MAX);
     return { rows, cache };
