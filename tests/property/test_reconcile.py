@@ -31,6 +31,7 @@ from tests.support.histories import (
     Step,
     context,
     play,
+    quarrels,
     receipt,
     steps,
     story_context,
@@ -84,7 +85,7 @@ def settle_in_batches(
 
 
 @RUN
-@given(story=steps(), chance=st.randoms(use_true_random=False))
+@given(story=st.one_of(steps(), quarrels()), chance=st.randoms(use_true_random=False))
 def test_order_and_duplicates_do_not_matter(story: list[Step], chance) -> None:  # type: ignore[no-untyped-def]
     """The outcome is a function of the set: any order, and any change arriving again later, give the same bytes."""
     played = play(story)
@@ -101,7 +102,7 @@ def test_order_and_duplicates_do_not_matter(story: list[Step], chance) -> None: 
 
 
 @RUN
-@given(story=steps(), chance=st.randoms(use_true_random=False), data=st.data())
+@given(story=st.one_of(steps(), quarrels()), chance=st.randoms(use_true_random=False), data=st.data())
 def test_batches_and_restarts_end_in_the_same_outcome_and_event_state(  # type: ignore[no-untyped-def]
     story: list[Step], chance, data: st.DataObject
 ) -> None:
@@ -169,7 +170,7 @@ def test_interleaved_registers_do_not_touch_each_other(  # type: ignore[no-untyp
 
 
 @RUN
-@given(story=steps())
+@given(story=st.one_of(steps(), quarrels()))
 def test_absent_is_always_a_mark_of_someone_entitled_whom_no_witness_contradicts(story: list[Step]) -> None:
     """Scan of the outcome and of the events against the story itself, by another road than the rules take."""
     played = play(story)
@@ -207,7 +208,7 @@ def shown_by_causality(history: History, counted: set[bytes]) -> dict[str, list[
 
 
 @RUN
-@given(story=steps())
+@given(story=st.one_of(steps(), quarrels()))
 def test_every_visible_mark_stays_and_the_answer_is_one_of_them(story: list[Step]) -> None:
     """All values of a dispute are kept; what is not an answer is held; every change has its state."""
     played = play(story)

@@ -163,7 +163,8 @@ class Step:
     """One thing that happens. Numbers are indices, taken modulo what there is.
 
     Attributes:
-        what: `mark`, `learn`, `keep`, `restart`, `copy` (the phone is cloned and both mark) or `contradict`.
+        what: `mark`, `learn` (from one other), `meet` (learn from all), `keep`, `restart`, `contradict`, or `copy`
+            (the phone is cloned and both mark).
         phone: Who does it.
         key: Which pupil, the stranger, or (beyond) a key about the register.
         code: Which code.
@@ -235,6 +236,8 @@ def play(steps: Sequence[Step]) -> Played:
         phone = phones[step.phone % len(phones)]
         if step.what == "learn":
             phone.learn(phones[step.other % len(phones)].seen.values())
+        elif step.what == "meet":
+            phone.learn(change for other in phones for change in other.seen.values())
         elif step.what == "restart":
             phone.restart()
         elif step.what == "keep":
@@ -270,7 +273,7 @@ def _value(step: Step, number: int) -> str:
 
 # Repeated entries weigh: most of a story is two teachers and a third person marking the same few pupils about eight
 # o'clock, each learning from the others now and then; that is where disagreements and held marks meet.
-_WHATS = ("mark",) * 6 + ("learn",) * 6 + ("keep", "restart", "copy", "contradict")
+_WHATS = ("mark",) * 9 + ("meet",) * 4 + ("learn",) * 3 + ("keep", "restart", "copy", "contradict")
 _PHONES = (0, 0, 1, 1, 2, 3, 3, 4)
 _KEYS = (0, 0, 0, 0, 1, 2, 3, 4, 5)
 _MINUTES = (0, 0, 0, 1, 20, 300, 1_500, -2_000)
@@ -294,6 +297,20 @@ def steps(*, max_size: int = 16) -> st.SearchStrategy[list[Step]]:
             told=st.booleans(),
         ),
         min_size=max_size // 4,
+        max_size=max_size,
+    )
+
+
+def quarrels(*, max_size: int = 10) -> st.SearchStrategy[list[Step]]:
+    """Stories of one pupil: two teachers and somebody without the right, who meet and mark in turns, all in time."""
+    return st.lists(
+        st.builds(
+            Step,
+            what=st.sampled_from(("mark", "meet")),
+            phone=st.sampled_from((0, 1, 4)),
+            code=st.integers(0, len(CODES) - 1),
+        ),
+        min_size=max_size // 2,
         max_size=max_size,
     )
 
