@@ -23,6 +23,7 @@ from clientcore.ports import SystemClock
 from syncserver.calendar import local_date
 from syncserver.config import store_path
 from syncserver.oneroster_zip import ARCHIVE_BYTES_MAX
+from syncserver.operator import Operator
 from syncserver.rostergen import SCHOOLS_MAX, generate, school_year
 from syncserver.rosterwrite import write_zip
 
@@ -40,7 +41,11 @@ def roster() -> None:
 @roster.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--store", default=STORE_DEFAULT, show_default=True, help="sqlite:PATH; a server running on it does the work."
+    "--store",
+    default=STORE_DEFAULT,
+    show_default=True,
+    envvar="HUDUR_STORE",
+    help="sqlite:PATH; a server that runs on it does the work.",
 )
 @click.option("--dry-run", is_flag=True, help="Compare and report; write nothing.")
 @click.option("--allow-mass-ending", is_flag=True, help="Apply although over a third of a school's pupils would end.")
@@ -63,8 +68,6 @@ def import_(file: Path, store: str, dry_run: bool, allow_mass_ending: bool, as_j
 
 
 async def _import(store: Path, args: dict[str, bool], data: bytes) -> dict[str, Any]:
-    from syncserver.operator import Operator
-
     async with Operator.connect(store) as operator:
         report: dict[str, Any] = await operator.call("roster-import", args, data=data)
         return report
@@ -127,13 +130,13 @@ def show(report: dict[str, Any], console: Console) -> None:
 
 
 def _errors(report: dict[str, Any]) -> Table:
-    table = Table(title=f"{report['errors_found']} errors", title_justify="left")
-    for heading in ("file", "line", "column", "found", "what to do", "المطلوب"):
-        table.add_column(heading, justify="right" if heading in ("line", "المطلوب") else "left", overflow="fold")
+    table = Table(title=f"{report['errors_found']} errors", title_justify="left", show_lines=True)
+    for heading in ("where", "found", "what to do · المطلوب"):
+        table.add_column(heading, overflow="fold")
     for row in report["errors"]:
-        line = str(row["line"] or "")
+        where = ":".join(part for part in (row["file"], str(row["line"] or "")) if part)
         # Text, not markup: what stands in a file must not be able to style the terminal.
-        table.add_row(*(Text(cell) for cell in (row["file"], line, row["column"], row["detail"], row["en"], row["ar"])))
+        table.add_row(Text(f"{where} {row['column']}"), Text(row["detail"]), Text(f"{row['en']}\n{row['ar']}"))
     return table
 
 

@@ -27,11 +27,12 @@ from syncserver.calendar import ALL_SCHOOLS, exceptions_of, local_date, set_exce
 from syncserver.config import Config, read_config
 from syncserver.enrol import make_code
 from syncserver.errors import StoreFailed
+from syncserver.operator import address_file
 from syncserver.roster import import_zip
 from syncserver.rostergen import generate, school_year
 from syncserver.rostermodel import Role
 from syncserver.rosterwrite import write_zip
-from syncserver.serve import address_file, serve
+from syncserver.serve import serve
 from syncserver.store.port import Database
 from syncserver.store.roster import classes_in, entitled_users, roster_on, school_name, staff_of
 from syncserver.store.sqlite import open_sqlite
@@ -232,6 +233,6 @@ def show(links: DemoLinks, console: Console) -> None:
     for label, link in lines:
         console.print(Text(f"  {label}", style="dim"))
         console.print(Text(f"    {link}", style="cyan"), soft_wrap=True)
-    again = f"hudur code {links.teacher[0]} --school {school.school} --store sqlite:{STORE}"
+    again = f"hudur code {school.school}/{links.teacher[0]} --store sqlite:{STORE}"
     console.print(f"A code works once. A new one: {again}", soft_wrap=True)
     console.print("Ctrl-C ends it; started again it goes on where it was, --fresh begins anew.")

@@ -49,7 +49,7 @@ def test_errors_are_shown_row_by_row_in_two_languages() -> None:
     export.row("users.csv", "p2")["enabledUser"] = "[red]maybe[/red]"
     incoming = oneroster.read(io.BytesIO(export.zip()))
     text = shown(roster.report(incoming, None, applied=False, dry_run=False))
-    for part in ("users.csv", "3", "enabledUser", "[red]maybe[/red]", "The value must be true or false.", "القيمة إما"):
+    for part in ("users.csv:3 enabledUser", "[red]maybe[/red]", "The value must be true or false.", "القيمة إما"):
         assert part in text
     assert "users.csv:email" in text
 
@@ -57,7 +57,6 @@ def test_errors_are_shown_row_by_row_in_two_languages() -> None:
 @pytest.mark.parametrize("as_json", [False, True])
 def test_import_through_the_operator_door(tmp_path: Path, as_json: bool) -> None:
     """Applied, then a dry run, then a bad export: exit codes 0, 0 and 3."""
-    pytest.importorskip("syncserver.operator")
     store = f"sqlite:{tmp_path / 'hudur.db'}"
     flags = ["--store", store, *(["--json"] if as_json else [])]
     good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"
@@ -71,4 +70,5 @@ def test_import_through_the_operator_door(tmp_path: Path, as_json: bool) -> None
         assert json.loads(text)["state"] == "applied"
     assert run("import", good, "--dry-run", *flags)[0] == 0
     code, text = run("import", bad, *flags)
-    assert (code, "bad-role" in text or "no OneRoster 1.2 role" in text) == (EXIT_ERRORS, True)
+    assert code == EXIT_ERRORS
+    assert "roles.csv" in text
