@@ -102,8 +102,9 @@ export function strip(app: App, info: ClassInfo): Child {
     if (step === 'none' && state.closedDates.has(date)) step = 'closed';
     if (steps.indexOf(step) < 0) steps.push(step);
     cells.push(
-      h('button', { type: 'button', id: 'd-' + register, class: 'k-' + step, onclick: () => app.go('r/' + register), 'aria-label': dateText(date) + ': ' + t[step as 'none'] },
-        h('small', null, dateText(date, { weekday: 'short' })), h('b', null, dateText(date, { day: 'numeric' })), shape(step)),
+      h('button', { type: 'button', id: 'd-' + register, class: 'k-' + step, onclick: () => app.go('r/' + register) },
+        h('span', { class: 'hide' }, dateText(date) + ': ' + t[step as 'none']),
+        h('span', { 'aria-hidden': 'true' }, h('small', null, dateText(date, { weekday: 'short' })), h('b', null, dateText(date, { day: 'numeric' })), shape(step))),
     );
   }
   return [h('div', { class: 'strip' }, cells), h('p', { class: 'days' }, steps.map((step) => chip(step, t[step as 'none'])))];
