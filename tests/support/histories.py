@@ -163,8 +163,8 @@ class Step:
     """One thing that happens. Numbers are indices, taken modulo what there is.
 
     Attributes:
-        what: `mark`, `learn` (from one other), `meet` (learn from all), `keep`, `restart`, `contradict`, or `copy`
-            (the phone is cloned and both mark).
+        what: `mark`, `learn` (from one other), `meet` (learn from all), `follow` (meet, then mark), `keep`,
+            `restart`, `contradict`, or `copy` (the phone is cloned and both mark).
         phone: Who does it.
         key: Which pupil, the stranger, or (beyond) a key about the register.
         code: Which code.
@@ -248,6 +248,8 @@ def play(steps: Sequence[Step]) -> Played:
             if phone.seen:
                 played.add(contradicting(phone.seen[max(phone.seen)]), phone, step)
         else:
+            if step.what == "follow":
+                phone.learn(change for other in phones for change in other.seen.values())
             if step.what == "copy":
                 copy = Phone(label=phone.label, user=phone.user, seen=dict(phone.seen), session=phone.session)
                 played.add(copy.mark({_key(step.key): _value(step, number + 500)}), copy, step)
@@ -306,7 +308,7 @@ def quarrels(*, max_size: int = 10) -> st.SearchStrategy[list[Step]]:
     return st.lists(
         st.builds(
             Step,
-            what=st.sampled_from(("mark", "meet")),
+            what=st.sampled_from(("mark", "follow", "follow")),
             phone=st.sampled_from((0, 1, 4)),
             code=st.integers(0, len(CODES) - 1),
         ),
