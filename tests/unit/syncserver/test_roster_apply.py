@@ -33,7 +33,7 @@ async def db(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     await database.close()
 
 
-async def put(db: SqliteDatabase, data: bytes, *, on: str = TODAY, **flags: bool) -> dict[str, Any]:
+async def put(db: SqliteDatabase, data: bytes, *, on: str = TODAY, **flags: Any) -> dict[str, Any]:
     report = await roster.import_zip(db, data, dry_run=flags.pop("dry_run", False), now_ms=NOW_MS, on=on, **flags)
     json.dumps(report)
     return report
