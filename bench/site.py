@@ -19,7 +19,7 @@ from clientcore.frame import Ask, ClockEvidence, Frame, FramedChange, seal_frame
 from clientcore.keys import SigningKey
 from clientcore.ports import Random, SystemClock
 
-HUDUR = [sys.executable, "-m", "syncserver.cli"]
+HUDUR = [str(Path(sys.executable).with_name("hudur"))]
 
 
 def hudur(*args: str) -> str:

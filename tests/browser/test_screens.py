@@ -174,7 +174,7 @@ def test_three_absent_take_at_most_eight_taps(teacher: Phone) -> None:
     page = teacher.page
     teacher.taps = 0
     teacher.tap(f"#{room}")
-    pupils = page.evaluate("document.querySelectorAll('.pupil').length")
+    pupils = page.wait("document.querySelectorAll('.pupil').length")
     for row in (2, 5, 9):
         teacher.tap(f".roll > li:nth-child({row}) .mark")
     assert page.evaluate("document.querySelectorAll('li.k-none').length") == pupils - 3

@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,7 +48,7 @@ class Chromium:
         self.profile = profile
         self._command = [binary, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
         self._process: subprocess.Popen[bytes] | None = None
-        self._connections: list[ClientConnection] = []
+        self._connections = ExitStack()
         self._port = 0
 
     def start(self) -> Chromium:
@@ -76,8 +77,7 @@ class Chromium:
         return self._attach(target["webSocketDebuggerUrl"], width=width, height=height)
 
     def _attach(self, url: str, *, width: int, height: int) -> Page:
-        connection = connect(url, max_size=None, open_timeout=20)
-        self._connections.append(connection)
+        connection = self._connections.enter_context(connect(url, max_size=None, open_timeout=20))
         page = Page(connection)
         page.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=True)
         page.send("Page.enable")
@@ -109,9 +109,7 @@ class Chromium:
         os.killpg(self._process.pid, number)
         self._process.wait(timeout=30)
         self._process.stderr.close()
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
+        self._connections.close()
         self._process = None
         (self.profile / "SingletonLock").unlink(missing_ok=True)
 
@@ -163,8 +161,8 @@ class Page:
         """
         script = f"""new Promise((resolve, reject) => {{
           const end = Date.now() + {timeout_ms};
-          const look = () => {{
-            let value; try {{ value = ({condition}); }} catch (e) {{ value = null; }}
+          const look = async () => {{
+            let value; try {{ value = await ({condition}); }} catch (e) {{ value = null; }}
             if (value) resolve(value);
             else if (Date.now() > end) reject(new Error('waited in vain for ' + {json.dumps(condition)} + ' | ' +
               (document.body ? document.body.innerText.slice(0, 800) : 'no body')));

@@ -14,6 +14,9 @@ from types import TracebackType
 from typing import Any
 
 
+HUDUR = str(Path(sys.executable).with_name("hudur"))
+
+
 def free_port() -> int:
     """A port nobody listens on now."""
     with socket.socket() as probe:
@@ -44,7 +47,7 @@ class Demo:
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "server.log").open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "syncserver.cli", "demo", "--json"],
+                [HUDUR, "demo", "--json"],
                 cwd=self.home,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -54,7 +57,9 @@ class Demo:
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, (self.home / "server.log").read_text()
+        if not line:
+            self.stop()
+            raise AssertionError((self.home / "server.log").read_text())
         self.info = json.loads(line)
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
