@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clientcore.register import Code, RegisterId
 from reconciliation.model import Answer, Outcome
+from reconciliation.wire import iso
 
 RECORDED = "eg.hudur.mark.recorded.v1"
 AMENDED = "eg.hudur.mark.amended.v1"
 WITHDRAWN = "eg.hudur.mark.withdrawn.v1"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHAINED = ("revision", "supersedes", "changed", "previous")  # parts of an event that tell of its place in the chain
 
 Said = dict[str, Any]
@@ -110,11 +109,6 @@ def event_state(told: Iterable[Event]) -> dict[str, Said]:
         else:
             state[event.pupil] = {key: value for key, value in event.data.items() if key not in _CHAINED}
     return dict(sorted(state.items()))
-
-
-def iso(at_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds, e.g. `2026-11-22T08:00:00.000Z`."""
-    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _said(answer: Answer | None) -> Said | None:

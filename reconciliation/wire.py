@@ -1,4 +1,4 @@
-"""Outcomes and published events as plain data of JSON types, small and the same for equal values. Pure.
+"""Outcomes as plain data of JSON types: small and the same for equal values, and once in words. Pure.
 
 An outcome is stored per register, so it is written as short arrays: each author's change is named once, in `sources`,
 and marks point to it.
@@ -15,6 +15,7 @@ and marks point to it.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clientcore.errors import HudurError
@@ -35,6 +36,14 @@ from reconciliation.model import (
 )
 
 VERSION = 1
+NOT_TAKEN_WORD = "not_taken"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def iso(at_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds, e.g. `2026-11-22T08:00:00.000Z`."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def canonical(data: object) -> bytes:
@@ -59,6 +68,47 @@ def outcome_to_wire(outcome: Outcome) -> dict[str, object]:
         "answers": {pupil: _answer_to_wire(answer, index) for pupil, answer in outcome.answers.items()},
         "held": [[h.key, h.value, h.slug, h.user_id, h.change_hash.hex()] for h in outcome.held],
         "changes": [[d.hex(), int(s.state), s.slug, s.detail] for d, s in outcome.changes.items()],
+    }
+
+
+def readable(outcome: Outcome) -> dict[str, object]:
+    """The outcome for people and other programs: one mapping per pupil, words for codes, ISO times. Not read back."""
+    return {
+        "register": str(outcome.register),
+        "roster_version": outcome.roster_version,
+        "session": outcome.occasion.value,
+        "no_session_reason": outcome.no_session_reason,
+        "closed": outcome.closed,
+        "labels": list(outcome.labels),
+        "answers": {pupil: _readable_answer(answer) for pupil, answer in outcome.answers.items()},
+        "held": [
+            {"key": h.key, "value": h.value, "why": h.slug, "user": h.user_id, "change": h.change_hash.hex()}
+            for h in outcome.held
+        ],
+        "changes": {
+            digest.hex(): {"state": settled.state.name.lower(), "why": settled.slug, "detail": settled.detail}
+            for digest, settled in outcome.changes.items()
+        },
+    }
+
+
+def _readable_answer(answer: Answer) -> dict[str, object]:
+    said = {"code": NOT_TAKEN_WORD} if answer.mark is None else _readable_mark(answer.mark)
+    values = [_readable_mark(mark) for mark in answer.values]
+    return {**said, "disputed": answer.disputed, "labels": list(answer.labels), "values": values}
+
+
+def _readable_mark(mark: VisibleMark) -> dict[str, object]:
+    return {
+        "code": mark.code.word,
+        "reason": mark.reason,
+        "captured_at": iso(mark.captured.at_ms),
+        "captured_between": [iso(at_ms) for at_ms in mark.captured.interval],
+        "clock_confidence": mark.captured.confidence.value,
+        "received_at": iso(mark.received_at_ms),
+        "timeliness": mark.timeliness.value,
+        "user": mark.user_id,
+        "change": mark.change_hash.hex(),
     }
 
 

@@ -6,10 +6,10 @@ import json
 
 from clientcore.change import Change
 from clientcore.history import merge
-from reconciliation.events import AMENDED, RECORDED, WITHDRAWN, Event, event_state, events, iso
+from reconciliation.events import AMENDED, RECORDED, WITHDRAWN, Event, event_state, events
 from reconciliation.model import Context, Outcome, first_receipts
 from reconciliation.reconcile import reconcile
-from reconciliation.wire import canonical
+from reconciliation.wire import canonical, iso
 from tests.support.histories import DAY, EIGHT_MS, REGISTER, Phone, context, receipt
 
 NOW = DAY.opens_ms + EIGHT_MS + 700_000

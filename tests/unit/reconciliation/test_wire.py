@@ -12,7 +12,7 @@ from clientcore.history import merge
 from reconciliation.errors import BadOutcome
 from reconciliation.model import Outcome, first_receipts
 from reconciliation.reconcile import reconcile
-from reconciliation.wire import canonical
+from reconciliation.wire import canonical, readable
 from tests.support.histories import EIGHT_MS, REGISTER, STRANGER, Phone, context, receipt
 
 
@@ -42,6 +42,30 @@ def test_a_register_of_forty_takes_little_room() -> None:
     change = amal.mark({pupil: f"P{EIGHT_MS + i * 1_300}" for i, pupil in enumerate(pupils)})
     found = reconcile(REGISTER, merge([change]), {change.hash: receipt(change, amal)}, context(roster=pupils))
     assert len(canonical(found.to_wire())) < 5_000
+
+
+def test_an_outcome_in_words() -> None:
+    """For people: a word for every pupil, also for the one nobody marked; both values of a dispute; why it is held."""
+    found: Any = readable(outcome())
+    assert {pupil: said["code"] for pupil, said in found["answers"].items()} == {
+        "s1": "present",
+        "s2": "absent_excused",
+        "s3": "not_taken",
+    }
+    assert found["answers"]["s3"] == {"code": "not_taken", "disputed": False, "labels": [], "values": []}
+    disputed = found["answers"]["s1"]
+    assert (disputed["disputed"], disputed["user"]) == (True, "basma")
+    assert {(value["user"], value["code"]) for value in disputed["values"]} == {
+        ("amal", "absent"),
+        ("basma", "present"),
+    }
+    assert found["answers"]["s2"]["captured_at"] == "2026-11-22T06:00:00.000Z"
+    assert [(held["key"], held["why"]) for held in found["held"]] == [
+        ("s1", "out-of-scope"),
+        (STRANGER, "unknown-pupil"),
+    ]
+    assert sorted(said["why"] for said in found["changes"].values()) == ["disputed", "out-of-scope", "unknown-pupil"]
+    json.dumps(found)
 
 
 def broken() -> list[tuple[str, Any]]:
