@@ -64,6 +64,8 @@ class SigningKey:
 
 @lru_cache(maxsize=32_768)
 def _public(point: bytes) -> ec.EllipticCurvePublicKey:
+    if len(point) != PUBLIC_KEY_BYTES:  # the compressed spelling of a key would give one key two device ids
+        raise ValueError("a public key has 65 bytes")
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
 
