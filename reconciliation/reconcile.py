@@ -18,7 +18,7 @@ from clientcore.history import History, Put
 from clientcore.register import RegisterId
 from reconciliation.calendar import day_window, lies_ahead
 from reconciliation.clocks import capture_reader
-from reconciliation.conflicts import causal_pasts, provisional, unseen_by, visible_puts
+from reconciliation.conflicts import Sight, provisional, visible_puts
 from reconciliation.model import (
     NOT_TAKEN,
     Answer,
@@ -186,13 +186,14 @@ def _reasons(
 
 def _marks_beside_no_session(history: History, visible: Mapping[str, list[Put]]) -> list[Put]:
     """Visible marks of pupils that nobody who said "it did not take place" had in sight."""
-    pasts = causal_pasts(history)
+    sight = Sight(history)
+    seen = sight.of(put.change_hash for put in visible["~session"])
     return [
         put
         for key, puts in visible.items()
         if not key.startswith("~")
         for put in puts
-        if unseen_by(put, visible["~session"], pasts)
+        if not sight.has(seen, put.change_hash)
     ]
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from clientcore.change import Change
 from clientcore.history import History, Put, merge
 from clientcore.register import Code, Mark
-from reconciliation.conflicts import causal_pasts
 from reconciliation.events import WITHDRAWN, Event, event_state, events
 from reconciliation.model import Occasion, Outcome, Receipt, State, first_receipts
 from reconciliation.reconcile import reconcile
@@ -196,7 +195,9 @@ def shown_by_causality(history: History, counted: set[bytes]) -> dict[str, list[
     Honest phones write over all they see, so a mark is gone exactly when a counted author who had it in sight marked
     the same key again, or dropped it by name.
     """
-    pasts = causal_pasts(history)
+    pasts: dict[bytes, set[bytes]] = {}
+    for digest, change in history.merged.items():
+        pasts[digest] = set(change.deps).union(*(pasts[dep] for dep in change.deps))
     puts = [put for put in history.puts() if put.change_hash in counted]
     dropped = {p for h in counted for op in history.merged[h].ops if op.value is None for p in op.preds}
     shown: dict[str, list[Put]] = {}

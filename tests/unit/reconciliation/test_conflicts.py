@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clientcore.history import merge
-from reconciliation.conflicts import causal_pasts, provisional, visible_puts
+from reconciliation.conflicts import Sight, provisional, visible_puts
 from reconciliation.model import Capture, Confidence, Timeliness, VisibleMark
 from tests.support.histories import DAY, Phone
 
@@ -135,15 +135,21 @@ def test_a_counted_delete_of_a_held_mark_does_not_replace_what_that_mark_hid() -
     assert "A1" in values(found)
 
 
-def test_causal_pasts_hold_all_that_was_seen() -> None:
-    """The past of a change is what its author had seen, all the way down, without itself."""
+def test_sight_is_all_that_was_seen_however_far_back() -> None:
+    """What an author had in sight reaches all the way down and holds the change itself; it never looks forward."""
     amal, basma = phones("amal", "basma")
     one = amal.mark({"s1": "P1"})
     two = amal.mark({"s1": "P2"})
     basma.learn([one, two])
     three = basma.mark({"s1": "P3"})
-    assert causal_pasts(merge([three, two, one])) == {
-        one.hash: frozenset(),
-        two.hash: {one.hash},
-        three.hash: {one.hash, two.hash},
-    }
+    apart = phones("omar")[0].mark({"s1": "A1"})
+    changes = [three, apart, two, one]
+    sight = Sight(merge(changes))
+
+    def seen(*by: bytes) -> set[bytes]:
+        return {change.hash for change in changes if sight.has(sight.of(by), change.hash)}
+
+    assert seen() == set()
+    assert seen(two.hash) == {one.hash, two.hash}
+    assert seen(three.hash) == {one.hash, two.hash, three.hash}
+    assert seen(one.hash, apart.hash) == {one.hash, apart.hash}
