@@ -29,6 +29,15 @@ export function refill(node: Node, ...kids: Child[]): void {
   fill(node, kids);
 }
 
+const keys = new WeakMap<Node, unknown>();
+
+/** Refill `node` only when `key` is another: what a finger is pressing must not be replaced under it. */
+export function refresh(node: Node, key: unknown, make: () => Child): void {
+  if (keys.has(node) && keys.get(node) === key) return;
+  keys.set(node, key);
+  refill(node, make());
+}
+
 /** A number or name inside text of the other direction. Without this "0 من 40" would turn around. */
 export const bdi = (value: string | number): HTMLElement => h('bdi', null, typeof value === 'number' ? num(value) : value);
 

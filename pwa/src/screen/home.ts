@@ -1,7 +1,7 @@
 /** The classes of today, each with its step, and the last 14 days. */
 import type { ClassInfo } from '../api';
 import { dateText, num, t } from '../i18n';
-import { bdi, button, chip, counted, fmt, h, note, refill, type Child } from './dom';
+import { bdi, button, chip, counted, fmt, h, note, refill, refresh, type Child } from './dom';
 import { stepOf } from './marks';
 import type { App, View } from './view';
 
@@ -32,63 +32,64 @@ function dueNotes(app: App): string[] {
   ].filter(Boolean) as string[];
 }
 
+/** One class: its button and its days. The nodes stay, only what changed in them is filled again. */
+function cardOf(app: App, info: ClassInfo): { node: HTMLElement; update(): void } {
+  const { id } = info;
+  const register = (): string => id + '/' + app.device.today() + '/' + app.session();
+  const state = h('span');
+  const box = h('div');
+  const days = h('details', { open: opened[id] }, h('summary', null, fmt(t.lastDays, DAYS)), box);
+  const update = (): void => {
+    const step = stepOf(app.state().registers.get(register()));
+    refresh(state, step, () => chip(step, t[step as 'none']));
+    if (opened[id]) app.lazily(import('./sheets'), (sheets) => sheets.showDays(app, info, box));
+  };
+  days.addEventListener('toggle', () => {
+    opened[id] = days.open;
+    update();
+  });
+  const node = h('li', { class: 'card' },
+    h('button', { type: 'button', id: 'c-' + id, class: 'open', onclick: () => app.go('r/' + register()) },
+      h('span', { class: 'row' }, h('b', { class: 'grow' }, bdi(info.name)), state),
+      h('small', null, info.grade && [bdi(info.grade), ' · '], counted(t.pupils, info.pupils.length))),
+    days);
+  return { node, update };
+}
+
 export function homeView(app: App): View {
-  const body = h('div');
-  const { device } = app;
-
-  /** Rebuilt in place, so that a change of state does not make the days jump. */
-  const boxes: Record<string, HTMLElement> = {};
-  const days14 = (info: ClassInfo): HTMLElement => {
-    const box = boxes[info.id] || (boxes[info.id] = h('div'));
-    app.lazily(import('./sheets'), (sheets) => refill(box, sheets.strip(app, info)));
-    return box;
-  };
-
-  const card = (info: ClassInfo): HTMLElement => {
-    const register = info.id + '/' + device.today() + '/' + app.session();
-    const step = stepOf(app.state().registers.get(register));
-    const days = h('details', { open: opened[info.id] },
-      h('summary', { id: 's-' + info.id }, fmt(t.lastDays, DAYS)),
-      opened[info.id] && days14(info));
-    days.addEventListener('toggle', () => {
-      if (days.open === !!opened[info.id]) return;
-      opened[info.id] = days.open;
-      update();
-    });
-    return h('li', { class: 'card' },
-      h('button', { type: 'button', id: 'c-' + info.id, class: 'open', onclick: () => app.go('r/' + register) },
-        h('span', { class: 'row' }, h('b', { class: 'grow' }, bdi(info.name)), chip(step, t[step as 'none'])),
-        h('small', null, info.grade && [bdi(info.grade), ' · '], counted(t.pupils, info.pupils.length))),
-      days);
-  };
-
+  const lead = h('p', { class: 'lead' });
   const notes = h('div');
-  let noted = '';
+  const list = h('div');
+  const doors = h('p', { class: 'row' });
+  let cards: ReturnType<typeof cardOf>[] = [];
+
   const showNotes = (): void => {
-    const due = dueNotes(app);
     const { directive } = app.state();
-    const key = due.join() + (directive && directive.id) + t.lang;
-    if (key === noted) return;
-    noted = key;
-    refill(notes);
-    if (due.length) app.lazily(import('./sheets'), (sheets) => key === noted && refill(notes, due.map((name) => sheets.noteOf(app, name))));
+    const due = dueNotes(app);
+    const key = due.join() + (directive && directive.id);
+    // Emptied at once, filled when the words are there, unless something else is due by then.
+    refresh(notes, key, () => {
+      if (due.length) app.lazily(import('./sheets'), (sheets) => due.join() === dueNotes(app).join() && refill(notes, due.map((name) => sheets.noteOf(app, name))));
+      return null;
+    });
   };
 
   function update(): void {
-    showNotes();
-    const focused = document.activeElement && document.activeElement.id;
     const { classes, identity } = app.state();
-    refill(body,
-      h('p', { class: 'lead' }, identity && [bdi(identity.schoolName), h('br')], dateText(device.today())),
-      notes,
-      classes.length ? h('ul', { class: 'cards' }, classes.map(card)) : note(t.none, t.noClasses),
-      h('p', { class: 'row' },
-        button(t.settings, () => app.go('s')),
-        identity && identity.role === 'champion' && button(t.school, () => app.go('m'))));
-    const again = focused && document.getElementById(focused);
-    if (again && body.contains(again)) again.focus();
+    const today = app.device.today();
+    refresh(lead, identity && identity.school + today, () => [identity && [bdi(identity.schoolName), h('br')], dateText(today)]);
+    showNotes();
+    refresh(list, classes.map((info) => [info.id, info.name, info.grade, info.pupils.length]).join(), () => {
+      cards = classes.map((info) => cardOf(app, info));
+      return cards.length ? h('ul', null, cards.map((card) => card.node)) : note(t.none, t.noClasses);
+    });
+    cards.forEach((card) => card.update());
+    refresh(doors, identity && identity.role, () => [
+      button(t.settings, () => app.go('s')),
+      identity && identity.role === 'champion' && button(t.school, () => app.go('m')),
+    ]);
   }
-  return { title: t.today, body, update };
+  return { title: t.today, body: h('div', null, lead, notes, list, doors), update };
 }
 
 export const pupilNumber = (index: number): string => num(index + 1);

@@ -5,7 +5,7 @@
  * sealed when the page is left or the work is finished; after 20 s without a tap the device does it by itself.
  */
 import { dateText, t } from '../i18n';
-import { bdi, chip, counted, fmt, h, note, refill, say, shape, SHAPES, type Child } from './dom';
+import { bdi, chip, counted, fmt, h, note, refill, refresh, say, shape, SHAPES, type Child } from './dom';
 import { pupilNumber, sessionText } from './home';
 import { BULK, codeOf, countMarks, nextCode, reasonOf, stepOf, valueOf, visible } from './marks';
 import type { App, View } from './view';
@@ -96,7 +96,7 @@ export function registerView(app: App, register: string): View {
       node,
       update() {
         const values = valuesOf(id);
-        const key = values.join() + onItsWay.has(id) + t.lang;
+        const key = values.join() + onItsWay.has(id);
         if (key === shown) return;
         shown = key;
         const code = values.length > 1 ? 'review' : values.length ? codeOf(values[0]) : 'none';
@@ -110,10 +110,6 @@ export function registerView(app: App, register: string): View {
     };
   });
 
-  const head = h('div', { class: 'sub' });
-  const foot = h('div', { class: 'bar' });
-  const body = h('div', null, head, h('ol', { class: 'roll' }, rows.map((row) => row.node)));
-
   const finish = (): void => {
     reason = 'hand'; // asked for with a finger: no back-off stands in the way
     const { left, of } = countMarks(info.pupils, winner);
@@ -121,41 +117,39 @@ export function registerView(app: App, register: string): View {
     app.lazily(import('./sheets'), (sheets) => sheets.askAboutRest(left, of, () => { markRest(); app.home(); }, app.home));
   };
 
+  const step = h('span');
   const notes = h('div');
-  let noted = '';
-  const explain = (slugs: readonly string[]): void => {
-    const key = slugs.join() + failed + t.lang;
-    if (key === noted) return;
-    noted = key;
-    refill(notes, failed && h('p', { class: 'note act', role: 'alert' }, t.saveFailed));
-    if (slugs.length || failed)
-      app.lazily(import('./sheets'), (sheets) => key === noted && refill(notes, failed && sheets.unsavedNote(app), slugs.length > 0 && sheets.reviewNote(slugs)));
-  };
+  const hint = h('p', { class: 'dim' });
+  const counts = h('p', { class: 'counts' });
+  const all = h('button', { type: 'button', id: 'all', class: 'btn', onclick: () => (bulk.length ? undoRest() : markRest()) });
+  const body = h('div', null,
+    h('div', { class: 'sub' }, h('p', null, dateText(date), session !== 'day' && [' · ', sessionText(session)], ' ', step), notes, hint),
+    h('ol', { class: 'roll' }, rows.map((row) => row.node)));
+  const foot = h('div', { class: 'bar' }, counts,
+    h('p', { class: 'row' }, all, h('button', { type: 'button', id: 'done', class: 'btn main', onclick: finish }, t.done)));
 
-  let summary = '';
+  /** Why it needs review, and a save that failed: at once in a word, in full when the words have come. */
+  const explain = (slugs: readonly string[]): void =>
+    refresh(notes, slugs.join() + failed, () => {
+      const lost = failed;
+      if (lost || slugs.length)
+        app.lazily(import('./sheets'), (sheets) => lost === failed && refill(notes, lost && sheets.unsavedNote(app), slugs.length > 0 && sheets.reviewNote(slugs)));
+      return lost && h('p', { class: 'note act', role: 'alert' }, t.saveFailed);
+    });
+
   function update(): void {
     rows.forEach((row) => row.update());
     const state = current();
-    const counts = countMarks(info.pupils, winner);
-    const step = onItsWay.size ? 'saving' : stepOf(state);
+    const { present, absent, left, of } = countMarks(info.pupils, winner);
+    const now = onItsWay.size ? 'saving' : stepOf(state);
     if (!unsealed()) bulk = [];
     explain((state && state.step === 'review' && state.slugs) || []);
-    const key = [counts.present, counts.absent, counts.left, step, bulk.length, failed, t.lang].join();
-    if (key === summary) return;
-    summary = key;
-    refill(head,
-      h('p', { class: 'wrap' }, dateText(date), session !== 'day' && [' · ', sessionText(session)], ' ', chip(step, t[step as 'none'])),
-      notes,
-      counts.left === counts.of && h('p', { class: 'dim' }, t.how));
-    const focused = document.activeElement && document.activeElement.id;
-    refill(foot,
-      h('p', { class: 'counts' }, [fmt(t.present, counts.present), fmt(t.absent, counts.absent), fmt(t.notTaken, counts.left, counts.of)].map((text) => h('span', null, text, ' '))),
-      h('p', { class: 'row' },
-        bulk.length ? h('button', { type: 'button', id: 'all', class: 'btn', onclick: undoRest }, fmt(t.undoAll, bulk.length))
-          : counts.left > 0 && h('button', { type: 'button', id: 'all', class: 'btn', onclick: markRest }, counts.left < counts.of ? t.restPresent : t.allPresent),
-        h('button', { type: 'button', id: 'done', class: 'btn main', onclick: finish }, t.done)));
-    const again = focused && foot.contains(document.getElementById(focused)) && document.getElementById(focused);
-    if (again) again.focus();
+    refresh(step, now, () => chip(now, t[now as 'none']));
+    refresh(hint, left === of, () => left === of && t.how);
+    refresh(counts, [present, absent, left].join(), () =>
+      [fmt(t.present, present), fmt(t.absent, absent), fmt(t.notTaken, left, of)].map((text) => h('span', null, text, ' ')));
+    all.hidden = !bulk.length && !left;
+    refresh(all, [bulk.length, left < of].join(), () => (bulk.length ? fmt(t.undoAll, bulk.length) : left < of ? t.restPresent : t.allPresent));
   }
 
   return {

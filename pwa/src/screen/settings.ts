@@ -14,8 +14,8 @@ export function settingsView(app: App, sheets: Sheets): View {
     void navigator.storage.persisted().then((yes) => { kept.textContent = yes ? words.yes : words.no; }, (error) => console.error(error));
   const body = h('div', null,
     identity && h('section', { class: 'note' },
-      h('h2', null, bdi(identity.userName)),
-      row(words.user, words.role[identity.role]), row(words.schoolCode, [bdi(identity.schoolName), ' ', bdi('(' + identity.school + ')')]),
+      h('h2', null, bdi(identity.userName)), h('p', null, bdi(identity.schoolName)),
+      row(words.user, words.role[identity.role]), row(words.schoolCode, bdi(identity.school)),
       row(words.shortNumber, bdi(identity.shortNumber)), row(words.version, bdi(__APP__)), row(words.asleep, kept)),
     h('section', { class: 'note' },
       button(words.otherLanguage, () => changeLanguage().then(() => app.reopen(), (error) => { console.error(error); sheets.openStatus(app); })),

@@ -1,7 +1,7 @@
 /** The common second stage, loaded after the first page. What opens over a page or tells something rare: the status sheet, the long choice, the last question, notes. */
 import type { ClassInfo } from '../api';
 import { addDays, dateText, latin, num, setting, t } from '../i18n';
-import { bdi, button, chip, counted, fmt, h, note, shape, type Child } from './dom';
+import { bdi, button, chip, counted, fmt, h, note, refresh, shape, type Child } from './dom';
 import { canShare, saveLog, shareBundle } from './export';
 import { instantText, more, problemText } from './more';
 import rules from '../later.css';
@@ -90,24 +90,27 @@ export function askAboutRest(left: number, of: number, restPresent: () => void, 
 }
 
 /** The last 14 days of a class, today last: a shape a day, and the words for the shapes that occur. */
-export function strip(app: App, info: ClassInfo): Child {
+export function showDays(app: App, info: ClassInfo, box: HTMLElement): void {
   const today = app.device.today();
-  const cells: Child[] = [];
-  const steps: string[] = [];
+  const cells: (() => Child)[] = [];
+  const all: string[] = [];
   for (let back = DAYS - 1; back >= 0; back--) {
     const date = addDays(today, -back);
     const register = info.id + '/' + date + '/' + app.session();
     const state = app.state();
     let step = stepOf(state.registers.get(register));
     if (step === 'none' && state.closedDates.has(date)) step = 'closed';
-    if (steps.indexOf(step) < 0) steps.push(step);
-    cells.push(
+    all.push(step);
+    cells.push(() =>
       h('button', { type: 'button', id: 'd-' + register, class: 'k-' + step, onclick: () => app.go('r/' + register) },
         h('span', { class: 'hide' }, dateText(date) + ': ' + t[step as 'none']),
         h('span', { 'aria-hidden': 'true' }, h('small', null, dateText(date, { weekday: 'short' })), h('b', null, dateText(date, { day: 'numeric' })), shape(step))),
     );
   }
-  return [h('div', { class: 'strip' }, cells), h('p', { class: 'days' }, steps.map((step) => chip(step, t[step as 'none'])))];
+  refresh(box, [today, app.session(), all].join(), () => [
+    h('div', { class: 'strip' }, cells.map((cell) => cell())),
+    h('p', { class: 'days' }, all.filter((step, i) => all.indexOf(step) === i).map((step) => chip(step, t[step as 'none']))),
+  ]);
 }
 
 /** Why a register needs review, in words. */

@@ -1,7 +1,7 @@
 /** The status line: one place, always visible. Grey when offline; red only when a person must act. */
 import type { State } from '../api';
 import { t } from '../i18n';
-import { counted, h, refill, shape, type Child } from './dom';
+import { counted, h, refresh, shape, type Child } from './dom';
 import type { App } from './view';
 
 /** Troubles that pass by themselves. Every other slug needs a person, and says so. */
@@ -38,7 +38,7 @@ export function statusLine(app: App): { node: HTMLElement; update(): void } {
     update() {
       const status = statusOf(app.state());
       node.className = 'l-' + status.level;
-      refill(node, shape(status.icon), h('span', null, status.text));
+      refresh(node, [status.kind, app.state().pending, app.state().lastCompleteSyncAtMs].join(), () => [shape(status.icon), h('span', null, status.text)]);
     },
   };
 }
