@@ -37,15 +37,9 @@ def taken_register(size: int, first_ms: int = 28_800_000) -> list[Op]:
     return [put(f"s{10_000 + i}", f"P{first_ms + 811 * i}") for i in range(size)]
 
 
-def cases() -> list[tuple[str, Change]]:
-    one = build([put("s1", "P28800000")])
-    absent = build([put("s1", "A28900000", (1, A))], seq=2, start_op=2, deps=[one.hash])
-    left = build([put("s1", "L28900000:12", (1, A))], author=B, start_op=2, deps=[one.hash])
-    loser = sorted(((2, A), (2, B)))[0]
-    hashes = [bytes([i]) * 32 for i in range(1, 33)]
-    crowd = sorted(actor(f"crowd {i}") for i in range(33))
-    found: list[tuple[str, Change]] = [
-        ("one mark", one),
+def _marks() -> list[tuple[str, Change]]:
+    return [
+        ("one mark", build([put("s1", "P28800000")])),
         ("forty marks", build(taken_register(40))),
         ("every code", build([put(f"s{i}", f"{code}28800000") for i, code in enumerate("PLXAEUDS")])),
         ("reasons", build([put("s1", "E28815000:sick"), put("s2", "L29100000:12"), put("s3", "U1:no_show_2")])),
@@ -59,6 +53,15 @@ def cases() -> list[tuple[str, Change]]:
         ("all key characters", build([put("A.b_c-9", "P1"), put("Z" + "._-" * 11 + "zz", "P2")])),
         ("same value twice makes a run", build([put("a", "P5"), put("b", "P5"), put("c", "L55"), put("d", "P6")])),
         ("same key twice", build([put("a", "P5"), put("a", "A6", (1, A)), put("b", "P7")])),
+    ]
+
+
+def _corrections() -> list[tuple[str, Change]]:
+    one = build([put("s1", "P28800000")])
+    absent = build([put("s1", "A28900000", (1, A))], seq=2, start_op=2, deps=[one.hash])
+    left = build([put("s1", "L28900000:12", (1, A))], author=B, start_op=2, deps=[one.hash])
+    loser = sorted(((2, A), (2, B)))[0]
+    return [
         ("correction", absent),
         ("correction by another author", left),
         (
@@ -75,6 +78,13 @@ def cases() -> list[tuple[str, Change]]:
                 deps=[absent.hash],
             ),
         ),
+    ]
+
+
+def _limits() -> list[tuple[str, Change]]:
+    hashes = [bytes([i]) * 32 for i in range(1, 33)]
+    crowd = sorted(actor(f"crowd {i}") for i in range(33))
+    return [
         ("thirty-two deps", build([put("a", "P1")], start_op=9, deps=hashes)),
         ("deps given in any order", build([put("a", "P1")], start_op=9, deps=hashes[7:2:-1])),
         (
@@ -118,7 +128,10 @@ def cases() -> list[tuple[str, Change]]:
         ("times around the signed LEB steps 64", build([put("a", "P1")], time_s=64)),
         ("lengths around the LEB step", build([put(f"s{i}", f"P{i}") for i in range(7)])),
     ]
-    return found
+
+
+def cases() -> list[tuple[str, Change]]:
+    return [*_marks(), *_corrections(), *_limits()]
 
 
 def fields(change: Change) -> dict[str, Any]:

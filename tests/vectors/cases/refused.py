@@ -169,7 +169,7 @@ def _head() -> list[Case]:
 def _columns() -> list[Case]:
     cols = columns()
     swapped = [cols[1], cols[0], *cols[2:]]
-    bodies: list[tuple[str, str, bytes]] = [
+    bodies: list[Case] = [
         ("column order", "profile", body_of(swapped)),
         ("a column twice", "profile", body_of([cols[0], *cols])),
         ("an empty column", "profile", body_of(columns(pred_actor=b""))),
@@ -185,6 +185,12 @@ def _columns() -> list[Case]:
         ("no predecessor counts", "profile", body_of(columns(count=None))),
         ("an insert", "profile", body_of(columns(insert=b"\0\x01"))),
         ("overlong insert flags", "profile", body_of(columns(insert=b"\x81\0"))),
+    ]
+    return [(name, code, chunk_of(body)) for name, code, body in bodies]
+
+
+def _operations() -> list[Case]:
+    bodies: list[Case] = [
         ("make map", "profile", body_of(columns(action=lone(b"\0"), meta=lone(b"\0"), value=None))),
         ("make list", "profile", body_of(columns(action=lone(b"\x02"), meta=lone(b"\0"), value=None))),
         ("make text", "profile", body_of(columns(action=lone(b"\x04"), meta=lone(b"\0"), value=None))),
@@ -204,6 +210,12 @@ def _columns() -> list[Case]:
         ),
         ("value bytes left over", "profile", body_of(columns(value=b"P12"))),
         ("value cut short", "bad-mark", body_of(columns(value=b"P"))),
+    ]
+    return [(name, code, chunk_of(body)) for name, code, body in bodies]
+
+
+def _spellings() -> list[Case]:
+    bodies: list[Case] = [
         ("two keys for one operation", "too-many-ops", body_of(columns(key=lone(text(b"s1"), text(b"s2"))))),
         ("two metas for one operation", "too-many-ops", body_of(columns(meta=lone(META_2, b"\0")))),
         ("two counts for one operation", "too-many-ops", body_of(columns(count=run(2, b"\0")))),
@@ -214,6 +226,12 @@ def _columns() -> list[Case]:
         ("overlong key length", "bad-mark", body_of(columns(key=lone(b"\x82\0s1")))),
         ("overlong run count", "profile", body_of(columns(action=b"\xff\x7f\x01"))),
         ("overlong action", "profile", body_of(columns(action=lone(b"\x81\0")))),
+    ]
+    return [(name, code, chunk_of(body)) for name, code, body in bodies]
+
+
+def _runs() -> list[Case]:
+    bodies: list[Case] = [
         ("run of one", "not-canonical", body_of(columns(action=run(1, ONE)))),
         (
             "two literals",
@@ -416,7 +434,17 @@ def _marks() -> list[Case]:
 
 def cases() -> list[Case]:
     known = [(name, code, bytes.fromhex(data)) for name, code, data in REPRODUCERS]
-    return [*known, *_envelope(), *_head(), *_columns(), *_bombs(), *_predecessors(), *_marks()]
+    return [
+        *known,
+        *_envelope(),
+        *_head(),
+        *_columns(),
+        *_operations(),
+        *_spellings(),
+        *_bombs(),
+        *_predecessors(),
+        *_marks(),
+    ]
 
 
 def produce() -> list[dict[str, Any]]:
