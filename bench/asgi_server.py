@@ -19,8 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import uvloop
 
 from clientcore.change import Op, actor_of, deflate, encode
 from clientcore.exchange import MEDIA_TYPE, write_sync
@@ -93,17 +94,15 @@ async def fill(store: Path, devices: list[tuple[bytes, bytes]]) -> None:
 # ---- the server's process ---------------------------------------------------------------------------------------
 
 
-def serve_here(kind: str, store: Path) -> None:
+def serve_here(kind: str, store: Path, *, consumes: bool) -> None:
     """Run one kind of server until SIGTERM; prints its port."""
-    config = Config(store=store, port=0, env="bench")
+    config = Config(store=store, port=0, env="bench", consumes=consumes)
 
     def tell(_: Server, url: str) -> None:
         print(url.rpartition(":")[2], flush=True)
 
-    if kind.startswith("uvicorn"):
-        asyncio.run(serve(config, on_ready=tell))
-    else:
-        asyncio.run(_granian(config))
+    runner = uvloop.run if kind.endswith("uvloop") else asyncio.run
+    runner(serve(config, on_ready=tell) if kind.startswith("uvicorn") else _granian(config))
 
 
 async def _granian(config: Config) -> None:
@@ -162,14 +161,23 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(kind: str, pushes: int, connections: int, *, asking: bool) -> dict[str, float | int | str]:
+def measure(kind: str, pushes: int, connections: int, *, asking: bool, consumes: bool) -> dict[str, float | int | str]:
     """Start a server of one kind, push, and read what it cost."""
     devices, bodies = make_pushes(pushes, asking=asking)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "bench.db"
         asyncio.run(fill(store, devices))
         child = subprocess.Popen(
-            [sys.executable, "-m", "bench.asgi_server", "--serve", kind, "--store", str(store)],
+            [
+                sys.executable,
+                "-m",
+                "bench.asgi_server",
+                "--serve",
+                kind,
+                "--store",
+                str(store),
+                *([] if consumes else ["--no-settle"]),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -215,16 +223,22 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--serve")
     arguments.add_argument("--store", type=Path)
-    arguments.add_argument("--kinds", default="uvicorn,granian")
+    arguments.add_argument("--kinds", default="uvicorn-uvloop,uvicorn-asyncio,granian-uvloop,granian-asyncio")
     arguments.add_argument("--pushes", type=int, default=4_000)
     arguments.add_argument("--connections", type=int, default=64)
     arguments.add_argument("--asking", action="store_true", help="each push asks for a pull as well")
+    arguments.add_argument("--no-settle", action="store_true", help="receipts only, as a process of intake would")
     given = arguments.parse_args()
     if given.serve:
-        serve_here(given.serve, given.store)
+        serve_here(given.serve, given.store, consumes=not given.no_settle)
         return
     for kind in given.kinds.split(","):
-        print(json.dumps(measure(kind, given.pushes, given.connections, asking=given.asking)), flush=True)
+        print(
+            json.dumps(
+                measure(kind, given.pushes, given.connections, asking=given.asking, consumes=not given.no_settle)
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real server process over a real store with a generated roster, and phones enrolled at it, for benchmarks."""
+"""A real server process over a real store with a generated roster, and phones enrolled at it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,22 @@ import http.client
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from clientcore.change import Op, actor_of, deflate, encode
+from clientcore.change import Change, Op, actor_of, deflate, encode
 from clientcore.exchange import MEDIA_TYPE, Enrolled, read_enrolled, read_payload, write_enrol
 from clientcore.frame import Ask, ClockEvidence, Frame, FramedChange, seal_frame
 from clientcore.keys import SigningKey
-from clientcore.ports import Random, SystemClock
+from clientcore.ports import SeededRandom, SystemClock
 
-HUDUR = [str(Path(sys.executable).with_name("hudur"))]
-
-
-def hudur(*args: str) -> str:
-    """Run the command line and return what it printed."""
-    done = subprocess.run([*HUDUR, *args], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"hudur {' '.join(args)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
+APP = "1.0.0"
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(slots=True)
@@ -36,37 +30,39 @@ class Phone:
 
     key: SigningKey
     enrolled: Enrolled
-    random: Random
+    random: SeededRandom
+    session: bytes
+    nonce: bytes
+    cursor: bytes
     number: int = 0
     prev: bytes = bytes(16)
-    nonce: bytes = b""
-    cursor: bytes | None = None
-    session: bytes = field(default=b"")
 
-    def change(
-        self, register: str, pupils: Sequence[str], *, absent: int = 3, start_ms: int = 28_812_345
-    ) -> FramedChange:
-        """A first register: every pupil marked, capture times about a second apart, `absent` of them absent."""
+    def register(self, pupils: Sequence[str], *, absent: int = 3) -> Change:
+        """A first register: every pupil tapped, about a second apart, `absent` of them absent."""
         at_ms = 28_812_345  # 08:00:12.345
         ops = []
         for index, pupil in enumerate(sorted(pupils)):
             at_ms += 400 + int(self.random.fraction() * 1_800)
-            ops.append(Op(key=pupil, value=f"{'A' if index * absent % len(pupils) < absent else 'P'}{at_ms}"))
-        made = encode(
-            actor=actor_of(self.enrolled.device, self.session),
-            seq=1,
-            start_op=1,
-            time_s=1_795_334_400,
-            deps=[],
-            ops=ops,
-        )
-        return FramedChange(register=register, chunk=deflate(made.chunk))
+            ops.append(Op(key=pupil, value=f"{'A' if index < absent else 'P'}{at_ms}"))
+        return self._change(1, 1, [], ops)
 
-    def frame(self, changes: Sequence[FramedChange], *, with_ask: bool = True) -> Frame:
-        """Sign the next frame."""
+    def correction(self, first: Change, *, marks: int = 3) -> Change:
+        """Later: the first `marks` pupils turn out late."""
+        ops = [
+            Op(key=op.key, value=f"L{30_600_000 + 1_700 * index}:12", preds=((first.start_op + index, first.actor),))
+            for index, op in enumerate(first.ops[:marks])
+        ]
+        return self._change(2, first.max_op + 1, [first.hash], ops)
+
+    def _change(self, seq: int, start_op: int, deps: Sequence[bytes], ops: Sequence[Op]) -> Change:
+        actor = actor_of(self.enrolled.device, self.session)
+        return encode(actor=actor, seq=seq, start_op=start_op, time_s=1_795_334_400, deps=deps, ops=ops)
+
+    def frame(self, changes: Sequence[tuple[str, Change]]) -> Frame:
+        """Sign the next frame, with an ask as a real sync has it."""
         self.number += 1
-        clock = SystemClock()
-        ask = Ask(nonce=self.nonce, cursor=self.cursor, have=None, app="0.1.0", unsent=0, done=0)
+        ask = Ask(nonce=self.nonce, cursor=self.cursor, have=None, app=APP, unsent=0, done=0)
+        beacon = (self.enrolled.server_ms, 1_000)
         made = seal_frame(
             self.key,
             env=self.enrolled.env,
@@ -74,13 +70,9 @@ class Phone:
             device=self.enrolled.device,
             number=self.number,
             prev=self.prev,
-            clock=ClockEvidence(
-                wall_ms=clock.wall_ms(), mono_ms=65_000, session=self.session, beacon=(self.enrolled.server_ms, 1_000)
-            ),
-            changes=changes,
-            ask=Ask(nonce=self.nonce, cursor=self.cursor, have=None, app="0.1.0", unsent=0, done=0)
-            if with_ask
-            else None,
+            clock=ClockEvidence(wall_ms=SystemClock().wall_ms(), mono_ms=65_000, session=self.session, beacon=beacon),
+            changes=[FramedChange(register=register, chunk=deflate(change.chunk)) for register, change in changes],
+            ask=ask,
         )
         self.prev = made.hash[:16]
         return made
@@ -88,13 +80,14 @@ class Phone:
 
 @dataclass(slots=True)
 class Site:
-    """The running server."""
+    """The running server, its school, and the codes that are left."""
 
     port: int
-    store: str
-    process: psutil.Process
+    folder: Path
+    process: psutil.Popen
     school: str
-    staff: list[str]
+    today: str
+    codes: list[tuple[str, str]]
     classes: dict[str, list[str]]
 
     def post(self, path: str, body: bytes) -> bytes:
@@ -108,35 +101,45 @@ class Site:
             raise SystemExit(f"{path}: {reply.status} {answer[:300]!r}")
         return answer
 
-    def enrol(self, user: str, random: Random) -> Phone:
-        """Enrol one phone for `user` with a fresh code."""
-        code = json.loads(hudur("code", user, "--store", self.store, "--json"))["code"]
+    def enrol(self, *, seed: int) -> Phone:
+        """Enrol one phone with the next code."""
+        _, code = self.codes.pop()
+        random = SeededRandom(seed)
         key = SigningKey.generate()
-        body = write_enrol(key, school=self.school, code=code, label="bench", app="0.1.0")
+        body = write_enrol(key, school=self.school, code=code, label=f"bench {seed}", app=APP)
         enrolled = read_enrolled(self.post("/v1/enrol", body), request=body)
         cursor = read_payload(enrolled.payload).cursor
         return Phone(
-            key=key, enrolled=enrolled, random=random, nonce=enrolled.nonce, cursor=cursor, session=random.bytes(8)
+            key=key, enrolled=enrolled, random=random, session=random.bytes(8), nonce=enrolled.nonce, cursor=cursor
         )
 
     def cpu_s(self) -> float:
-        """CPU-seconds of the server, all its processes."""
-        family = [self.process, *self.process.children(recursive=True)]
-        return sum(sum(one.cpu_times()[:2]) for one in family)
+        """CPU-seconds of the server so far, user and system."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
 
 
 @contextmanager
-def site(*serve_options: str) -> Iterator[Site]:
-    """A server over a new store with one generated school; ended and removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="hudur-bench-") as folder:
-        store = f"sqlite:{folder}/store.db"
-        hudur("roster", "generate", f"{folder}/roster.zip", "--schools", "1", "--seed", "7")
-        hudur("roster", "import", f"{folder}/roster.zip", "--store", store)
-        port = free_port()
-        process = psutil.Popen([*HUDUR, "serve", "--store", store, "--port", str(port), *serve_options])
+def site(*, phones: int, settle: bool) -> Iterator[Site]:
+    """A server over a new store; ended and removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hudur-bench-") as name:
+        command = [sys.executable, "-m", "bench.server", name, "--phones", str(phones), *(["--settle"] * settle)]
+        process = psutil.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         try:
-            wait_until_ready(port)
-            yield read_site(port, store, process)
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit("the benchmark's server did not start")
+            told = json.loads(line)
+            yield Site(
+                port=int(told["url"].rsplit(":", 1)[1]),
+                folder=Path(name),
+                process=process,
+                school=told["school"],
+                today=told["today"],
+                codes=[(user, code) for user, code in told["codes"]],
+                classes=told["classes"],
+            )
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
+            process.stdout.close()
