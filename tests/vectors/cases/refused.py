@@ -441,6 +441,7 @@ def cases() -> list[Case]:
         *_columns(),
         *_operations(),
         *_spellings(),
+        *_runs(),
         *_bombs(),
         *_predecessors(),
         *_marks(),
