@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from clientcore.errors import HudurError
@@ -41,6 +42,7 @@ NOT_TAKEN_WORD = "not_taken"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=4_096)  # one moment stands in many parts of an event and in many events
 def iso(at_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds, e.g. `2026-11-22T08:00:00.000Z`."""
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
