@@ -84,7 +84,8 @@ async def fill(store: Path, devices: list[tuple[bytes, bytes]]) -> None:
             [(SCHOOL, f"c{n}", f"t{n}") for n in names],
         )
         await tx.executemany(
-            """INSERT INTO devices (id, school, user_id, public_key, label, app, enrolled_ms, nonce, last_number, unsent, done)
+            """INSERT INTO devices
+              (id, school, user_id, public_key, label, app, enrolled_ms, nonce, last_number, unsent, done)
             VALUES (?, ?, ?, ?, '', 'bench', 0, ?, 0, 0, 0)""",
             [(device, SCHOOL, f"t{n}", public, bytes(8)) for n, (device, public) in enumerate(devices)],
         )

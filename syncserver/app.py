@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clientcore.errors import FrameRefused, HudurError
-from clientcore.exchange import MEDIA_TYPE
-from clientcore.limits import BODY_DEADLINE_S, BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
+from clientcore.errors import HudurError
+from clientcore.limits import BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
 from clientcore.register import is_id
 from syncserver import feed
+from syncserver.body import DeviceRoute, read_body
 from syncserver.bundles import Bundles
 from syncserver.calls import Calls
 from syncserver.config import Config
@@ -70,7 +70,9 @@ class Server:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The writer and the consumer at work; at the end pushes that wait are finished."""
-        tasks = [asyncio.create_task(self.intake.run()), asyncio.create_task(self.settler.run())]
+        tasks = [asyncio.create_task(self.intake.run())]
+        if self.config.consumes:
+            tasks.append(asyncio.create_task(self.settler.run()))
         try:
             yield
         finally:
@@ -91,6 +93,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
     metrics = Metrics()
     meta = await read_meta(db)
     book = DeviceBook(db)
+    await book.warm()
     intake = Intake(config, db, book, ports, metrics)
     settler = Settler(config, db, ports, metrics, intake.settled_wake)
     puller = Puller(config, db, ports, meta.epoch)
@@ -117,10 +120,10 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         pages: The phone's page; by default what the last build made.
     """
     routes = [
-        Route("/v1/sync", _sync, methods=["POST"]),
-        Route("/v1/enrol", _enrol, methods=["POST"]),
-        Route("/v1/call", _call, methods=["POST"]),
-        Route("/v1/bundles", _bundles, methods=["POST"]),
+        Route("/v1/sync", DeviceRoute(server.talk.sync, SYNC_BODY_BYTES_MAX), methods=["POST"]),
+        Route("/v1/enrol", DeviceRoute(server.talk.enrol, ENROL_BODY_BYTES_MAX), methods=["POST"]),
+        Route("/v1/call", DeviceRoute(server.calls.call, _CALL_BODY_MAX), methods=["POST"]),
+        Route("/v1/bundles", DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX), methods=["POST"]),
         Route("/v1/events", _operator(_events), methods=["GET"]),
         Route("/v1/operator/{order}", _operator(_order), methods=["POST"]),
         Route("/metrics", _operator(_metrics), methods=["GET"]),
@@ -131,7 +134,7 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
     ]
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with server.running():
             yield
 
@@ -143,65 +146,6 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
     )
     app.state.server = server
     return app
-
-
-# ---- devices ----------------------------------------------------------------------------------------------------
-
-
-async def _sync(request: Request) -> Response:
-    body = await read_body(request, SYNC_BODY_BYTES_MAX)
-    return _answer(await _server(request).talk.sync(body))
-
-
-async def _enrol(request: Request) -> Response:
-    body = await read_body(request, ENROL_BODY_BYTES_MAX)
-    return _answer(await _server(request).talk.enrol(body))
-
-
-async def _call(request: Request) -> Response:
-    body = await read_body(request, _CALL_BODY_MAX)
-    return _answer(await _server(request).calls.call(body))
-
-
-async def _bundles(request: Request) -> Response:
-    body = await read_body(request, _BUNDLE_BODY_MAX)
-    return _answer(await _server(request).calls.bundle(body))
-
-
-def _answer(body: bytes) -> Response:
-    return Response(body, media_type=MEDIA_TYPE, headers=_NO_STORE)
-
-
-async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The body of a device's request, streamed, never more than `bytes_max` of it.
-
-    Raises:
-        RequestProblem: `media-type`, `too-large`, `slow-body`.
-    """
-    headers = request.headers
-    if headers.get("content-type", "").split(";")[0].strip().lower() != MEDIA_TYPE or "content-encoding" in headers:
-        raise RequestProblem("media-type", f"send {MEDIA_TYPE}, not encoded")
-    declared = headers.get("content-length", "0")
-    if not declared.isdecimal() or len(declared) > 12 or int(declared) > bytes_max:
-        raise RequestProblem("too-large", f"at most {bytes_max} bytes")
-    return await _read_stream(request, bytes_max)
-
-
-async def _read_stream(request: Request, bytes_max: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            async for part in request.stream():
-                size += len(part)
-                if size > bytes_max:
-                    raise RequestProblem("too-large", f"at most {bytes_max} bytes")
-                parts.append(part)
-    except TimeoutError:
-        raise RequestProblem("slow-body", f"the body took longer than {BODY_DEADLINE_S} s") from None
-    except ClientDisconnect:
-        raise FrameRefused("bad-frame", "the body was cut short") from None
-    return b"".join(parts)
 
 
 # ---- operators --------------------------------------------------------------------------------------------------
@@ -264,7 +208,7 @@ async def _order(request: Request) -> Response:
         args = None
     if not isinstance(args, dict):
         raise RequestProblem("bad-request", "args is a JSON object")
-    data = await _read_stream(request, _ORDER_BODY_MAX)
+    data = await read_body(request.receive, _ORDER_BODY_MAX)
     result = await order(Desk(config=server.config, db=server.db, ports=server.ports), args, data)
     server.intake.settled_wake.set()
     return Response(json.dumps(result, ensure_ascii=False).encode(), media_type="application/json", headers=_NO_STORE)
@@ -284,7 +228,7 @@ async def _healthz(_: Request) -> Response:
 
 async def _readyz(request: Request) -> Response:
     server = _server(request)
-    if server.db.failed or not server.settler.alive:
+    if server.db.failed or (server.config.consumes and not server.settler.alive):
         raise RequestProblem("busy", "the store or the consumer is not at work", retry_after_s=10)
     await server.db.fetch_one("SELECT 1")
     return Response(b'{"ok":true}', media_type="application/json", headers=_NO_STORE)
@@ -308,7 +252,7 @@ async def _refuse(request: Request, error: HudurError) -> Response:
     return Response(reply.body, status_code=reply.status, headers=reply.headers)
 
 
-async def _refuse_http(request: Request, error: HTTPException) -> Response:
+async def _refuse_http(_: Request, error: HTTPException) -> Response:
     code = {404: "not-found", 405: "method"}.get(error.status_code, "bad-request")
     reply = write_problem(RequestProblem(code))
     return Response(reply.body, status_code=reply.status, headers={**(error.headers or {}), **reply.headers})

@@ -1,4 +1,4 @@
-"""Bundles: frames that somebody else carries, in a file. Each frame stands for itself; the carrier adds nothing to it."""
+"""Bundles: frames that somebody else carries, in a file. Each stands for itself; the carrier adds nothing to it."""
 
 from __future__ import annotations
 

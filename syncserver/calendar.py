@@ -50,7 +50,7 @@ def school_days_between(first: date, last: date, exceptions: Exceptions) -> int:
 
 @lru_cache(maxsize=64)
 def zone_table(zone: str, year: int) -> Zone:
-    """Every UTC offset in force from the start of the year before `year` to the end of the year after: (from ms, offset s)."""
+    """UTC offsets (from ms, offset s) in force from the start of the year before `year` to the end of the one after."""
     info = ZoneInfo(zone)
     at = datetime(year - 1, 1, 1, tzinfo=UTC)
     end = datetime(year + 2, 1, 1, tzinfo=UTC)
@@ -72,7 +72,9 @@ def window_of(today: date) -> tuple[date, date]:
     return first, last
 
 
-def calendar_item(today: date, exceptions: Exceptions, sessions: list[str], zone: str) -> tuple[int, tuple[object, ...]]:
+def calendar_item(
+    today: date, exceptions: Exceptions, sessions: list[str], zone: str
+) -> tuple[int, tuple[object, ...]]:
     """The `calendar` item of a pull and its version: a digest of what it says."""
     first, last = window_of(today)
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
@@ -123,6 +125,7 @@ async def set_exception(
             (school, day, int(is_open), reason, audit_id),
         )
         await tx.execute(
-            "INSERT INTO settle_again (school, date, cause, at_ms) VALUES (?, ?, ?, ?)", (school, day, "calendar", now_ms)
+            "INSERT INTO settle_again (school, date, cause, at_ms) VALUES (?, ?, ?, ?)",
+            (school, day, "calendar", now_ms),
         )
     return audit_id

@@ -1,5 +1,6 @@
-"""`hudur`: serve, look, mend. Every command has `--json`; exit codes: 0 done · 1 it cannot be done (said why) · 2 wrong usage
-· 3 a proof found differences.
+"""`hudur`: serve, look, mend. Every command has `--json`.
+
+Exit codes: 0 done · 1 it cannot be done (said why) · 2 wrong usage · 3 a proof found differences.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _print(value: Any, as_json: bool, show: Callable[[Any, Console], None]) -> N
         show(value, Console())
 
 
-def _table(headings: tuple[str, ...], rows: list[tuple[object, ...]]) -> Table:
+def _table(headings: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> Table:
     table = Table(*headings)
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
@@ -118,7 +119,8 @@ def _table(headings: tuple[str, ...], rows: list[tuple[object, ...]]) -> Table:
 @json_option
 def serve_(store: str, host: str | None, port: int | None, as_json: bool) -> None:
     """Serve until Ctrl-C or SIGTERM. One process per SQLite store."""
-    from syncserver.serve import Server, run
+    from syncserver.app import Server
+    from syncserver.serve import run
 
     def ready(_: Server, url: str) -> None:
         _print({"url": url, "store": store}, as_json, lambda told, con: con.print(f"Hudur answers at {told['url']}"))
@@ -369,9 +371,9 @@ def export_(register: str, form: str, out: Path | None, store: str) -> None:
     """Write one register: every mark ever made (json), or the Automerge document itself (automerge)."""
     from syncserver.export import export_json
     from syncserver.prove import export_automerge
-    from syncserver.store.registers import changes_of
+    from syncserver.store.registers import StoredChange, changes_of
 
-    async def look(reader: Reader) -> Any:
+    async def look(reader: Reader) -> list[StoredChange]:
         name = RegisterId.parse(register)
         return await changes_of(reader, (name.school, name.class_id, name.date, name.session), 1 << 53)
 
@@ -383,6 +385,6 @@ def export_(register: str, form: str, out: Path | None, store: str) -> None:
     except HudurError as error:
         raise click.ClickException(str(error)) from error
     if out is None:
-        click.get_binary_stream("stdout").write(data)
+        click.echo(data, nl=False)
     else:
         out.write_bytes(data)

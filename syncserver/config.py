@@ -31,6 +31,7 @@ class Config:
         codes_per_minute: Enrolment tries per school and minute.
         poll_ms: How long the settle stage sleeps when nobody wakes it.
         settle_batch: Changes the settle stage takes in one transaction.
+        consumes: Whether this process settles the log as well; exactly one process per partition may.
         pending_days: Days after which a change whose dependencies never came becomes a dead letter.
     """
 
@@ -48,6 +49,7 @@ class Config:
     poll_ms: int = 1_000
     settle_batch: int = 256
     pending_days: int = 3
+    consumes: bool = True
 
     def __post_init__(self) -> None:
         if _ENV.fullmatch(self.env) is None:
@@ -56,7 +58,8 @@ class Config:
             raise ConfigError("bad-config", f"the port is 0 to 65535, not {self.port}")
         if not self.is_loopback and self.operator_token is None:
             raise ConfigError(
-                "bad-config", f"set HUDUR_OPERATOR_TOKEN before listening on {self.host}: events and metrics would be open"
+                "bad-config",
+                f"set HUDUR_OPERATOR_TOKEN before listening on {self.host}: events and metrics would be open",
             )
 
     @property
@@ -82,7 +85,9 @@ def store_path(text: str) -> Path:
     return Path(path)
 
 
-def read_config(environment: Mapping[str, str], *, store: str, host: str | None = None, port: int | None = None) -> Config:
+def read_config(
+    environment: Mapping[str, str], *, store: str, host: str | None = None, port: int | None = None
+) -> Config:
     """Configuration from an environment mapping, the command line winning.
 
     Args:

@@ -101,7 +101,8 @@ async def enrol(db: Database, ports: ServerPorts, request: EnrolRequest) -> Enro
     nonce = ports.random.bytes(8)
     async with db.transaction() as tx:
         used = await tx.execute(
-            "UPDATE codes SET tries = tries - 1, used_ms = ?, used_device = ? WHERE id = ? AND coalesce(used_device, ?) = ?",
+            """UPDATE codes SET tries = tries - 1, used_ms = ?, used_device = ?
+            WHERE id = ? AND coalesce(used_device, ?) = ?""",
             (now_ms, device, code_id, device, device),
         )
         if not used:
@@ -121,9 +122,7 @@ async def _reserve_try(db: Database, request: EnrolRequest) -> Row | None:
         )
         if row is None:
             return None
-        if not await tx.execute(
-            "UPDATE codes SET tries = tries + 1 WHERE id = ? AND tries < ?", (row[0], TRIES_MAX)
-        ):
+        if not await tx.execute("UPDATE codes SET tries = tries + 1 WHERE id = ? AND tries < ?", (row[0], TRIES_MAX)):
             raise RequestProblem("code-locked")
     return row
 
@@ -132,7 +131,8 @@ async def _store_device(
     tx: Transaction, request: EnrolRequest, *, device: bytes, user_id: str, nonce: bytes, now_ms: int
 ) -> tuple[bytes, ...]:
     stored = await tx.execute(
-        """INSERT INTO devices (id, school, user_id, public_key, label, app, enrolled_ms, nonce, last_number, unsent, done)
+        """INSERT INTO devices
+          (id, school, user_id, public_key, label, app, enrolled_ms, nonce, last_number, unsent, done)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)
         ON CONFLICT (id) DO UPDATE SET nonce = excluded.nonce, label = excluded.label, app = excluded.app
         WHERE devices.school = excluded.school AND devices.user_id = excluded.user_id""",

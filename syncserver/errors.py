@@ -1,13 +1,13 @@
 """Everything that can go wrong in the server, as one tree under clientcore's root.
 
-    HudurError
-    ├── StoreError
-    │   ├── StoreFailed        the disk failed; nothing is acknowledged until the store was reopened and verified
-    │   ├── ConstraintBroken   rows that contradict the schema: a fault of ours, nothing was written
-    │   └── StoreInUse         another server holds the store file
-    ├── LocalError
-    │   └── ConfigError        the configuration cannot be used; says what to change
-    └── RequestProblem         a request that gets an RFC 9457 problem (docs/protocol.md section 9)
+HudurError
+├── StoreError
+│   ├── StoreFailed        the disk failed; nothing is acknowledged until the store was reopened and verified
+│   ├── ConstraintBroken   rows that contradict the schema: a fault of ours, nothing was written
+│   └── StoreInUse         another server holds the store file
+├── LocalError
+│   └── ConfigError        the configuration cannot be used; says what to change
+└── RequestProblem         a request that gets an RFC 9457 problem (docs/protocol.md section 9)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One register as JSON for people and other programs: every mark ever made, by whom, when it came, and what stands. Pure."""
+"""One register as JSON: every mark ever made, by whom, when it came, and what stands. Pure."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Page:
 async def read_page(reader: Reader, *, after: int, limit: int = LIMIT_DEFAULT, school: str | None = None) -> Page:
     """Events with a sequence greater than `after`, at most `limit`.
 
-    Each event carries its position as the extension attribute `sequence` (CloudEvents' sequence extension: a string that
+    Each carries its position as the extension attribute `sequence` (CloudEvents' sequence extension: a string that
     sorts), so that a consumer can go on exactly where it stopped.
     """
     where, params = ("AND school = ?", [school]) if school is not None else ("", [])

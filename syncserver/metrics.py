@@ -18,7 +18,10 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("hudur_requests", "Requests answered", ["route", "status"], registry=registry)
         self.request_s = Histogram(
-            "hudur_request_seconds", "From the request's head to the end of its answer", buckets=_SECONDS, registry=registry
+            "hudur_request_seconds",
+            "From the request's head to the end of its answer",
+            buckets=_SECONDS,
+            registry=registry,
         )
         verdicts = Counter("hudur_changes", "Changes received, by verdict", ["verdict"], registry=registry)
         self.verdicts = [verdicts.labels(name) for name in ("durable", "duplicate", "held", "refused")]
@@ -27,7 +30,9 @@ class Metrics:
         self.commit_size = Histogram(
             "hudur_commit_batch_size", "Pushes in one durable commit", buckets=_SIZES, registry=registry
         )
-        self.commit_s = Histogram("hudur_commit_seconds", "Time of one durable commit", buckets=_SECONDS, registry=registry)
+        self.commit_s = Histogram(
+            "hudur_commit_seconds", "Time of one durable commit", buckets=_SECONDS, registry=registry
+        )
         self.waiting = Gauge("hudur_commit_waiting", "Pushes waiting for a commit", registry=registry)
         self.store_failures = Counter("hudur_store_failures", "Commits that failed", registry=registry)
         self.lag_offsets = Gauge("hudur_consumer_lag_offsets", "Changes not settled yet", registry=registry)

@@ -55,7 +55,7 @@ def _whole(name: str, low: int, high: int, default: int) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "schema": schema}
 
 
-_OPERATOR = {"security": [{"operator": []}, {}]}
+_OPERATOR: dict[str, Any] = {"security": [{"operator": []}, {}]}
 _SCHOOL = {
     "name": "school",
     "in": "query",

@@ -33,6 +33,8 @@ class Desk:
         return self.ports.clock.wall_ms()
 
 
+_DIRECTIVE = ("id", "level", "state")
+
 Order = Callable[[Desk, Args, bytes], Awaitable[dict[str, Any]]]
 
 
@@ -46,7 +48,7 @@ def _text(args: Args, name: str) -> str:
 async def order_code(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`user`: an id, or `SCHOOL/ID` where several schools have it."""
     name = _text(args, "user")
-    school, _, user_id = name.rpartition("/")
+    school, user_id = name.rpartition("/")[::2]
     rows = await desk.db.fetch_all(
         "SELECT school, id, role FROM users WHERE id = ? AND (school = ? OR ? = '') AND active = 1",
         (user_id, school, school),
@@ -103,7 +105,7 @@ async def order_devices(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
                 "clock_offset_ms": one.clock_offset_ms,
                 "app": one.app,
                 "state": one.state,
-                "directive": None if one.directive is None else dict(zip(("id", "level", "state"), one.directive, strict=True)),
+                "directive": None if one.directive is None else dict(zip(_DIRECTIVE, one.directive, strict=True)),
             }
             for one in rows
         ]
@@ -155,7 +157,8 @@ async def order_requeue(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
             raise RequestProblem("not-found", f"{params[0]}: no such dead letter")
         await tx.execute(f"UPDATE dead_letters SET requeued = 1 WHERE requeued = 0 AND {which}", params)
         await tx.executemany(
-            "INSERT INTO settle_again (school, class_id, date, session, cause, at_ms) VALUES (?, ?, ?, ?, 'requeue', ?)",
+            """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
+            VALUES (?, ?, ?, ?, 'requeue', ?)""",
             [(*key, desk.now_ms) for key in sorted({tuple(row[1:]) for row in rows})],
         )
         await audit.record(

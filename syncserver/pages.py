@@ -1,4 +1,4 @@
-"""The phone's page: files of `pwa/dist` as its build described them, read once at start, served with what the build says.
+"""The phone's page: files of `pwa/dist` as its build described them, read once at start.
 
 `build.json` names every file with its type; nothing that is not named there is ever served.
 """
@@ -21,7 +21,8 @@ from syncserver.errors import ConfigError
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
 _MISSING = """<!doctype html><html lang="ar" dir="rtl"><meta charset="utf-8"><title>حضور</title>
-<p>صفحة الهاتف لم تُبنَ بعد. <p dir="ltr" lang="en">The phone's page has not been built. Run <code>make setup</code>, then start again."""
+<p>صفحة الهاتف لم تُبنَ بعد.
+<p dir="ltr" lang="en">The phone's page has not been built. Run <code>make setup</code>, then start again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The server's doors to the world: clock, chance, slow hashing, and the named points where tests may end the process."""
+"""The server's doors to the world: clock, chance, slow hashing, and named points where tests may end the process."""
 
 from __future__ import annotations
 

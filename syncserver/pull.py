@@ -22,7 +22,7 @@ from syncserver.config import Config
 from syncserver.ports import ServerPorts
 from syncserver.store import pulled, roster
 from syncserver.store.devices import Identity
-from syncserver.store.log import Contact
+from syncserver.store.log import Contact, read_contact
 from syncserver.store.port import Database
 from syncserver.store.roster import ClassRow
 
@@ -34,6 +34,8 @@ _WORDS_PER_ROUND = 400
 _RECENT = timedelta(days=21)  # what the screen shows (14 days) and a week for late phones; a rebuild takes everything
 _NOTICE_BITS = {"restored-copy": 1, "revoked": 2}
 _WHOLE = 128  # this walk was started by a rebuild: registers of any age
+
+_USERS_MAX = 32_768
 
 Item = tuple[object, ...]
 
@@ -58,9 +60,7 @@ class Cursor:
 
     def to_bytes(self) -> bytes:
         """The wire form."""
-        return _FORM.pack(
-            _VERSION, self.epoch, self.teaching, self.calendar, self.next_roster, self.notices, self.seq
-        )
+        return _FORM.pack(_VERSION, self.epoch, self.teaching, self.calendar, self.next_roster, self.notices, self.seq)
 
     @classmethod
     def read(cls, data: bytes | None, epoch: int) -> Cursor:
@@ -70,9 +70,7 @@ class Cursor:
         _, told_epoch, teaching, calendar, next_roster, notices, seq = _FORM.unpack(data)
         if told_epoch != epoch:
             return cls(epoch=epoch)
-        return cls(
-            epoch=epoch, teaching=teaching, calendar=calendar, next_roster=next_roster, notices=notices, seq=seq
-        )
+        return cls(epoch=epoch, teaching=teaching, calendar=calendar, next_roster=next_roster, notices=notices, seq=seq)
 
 
 class _Round:
@@ -97,19 +95,14 @@ class Puller:
 
     def __init__(self, config: Config, db: Database, ports: ServerPorts, epoch: int) -> None:
         self._config, self._db, self._ports, self._epoch = config, db, ports, epoch
+        self._calendars: dict[str, tuple[tuple[str, date, int, int], tuple[int, Item]]] = {}
+        self._teaching: dict[tuple[str, str], tuple[tuple[date, int], list[ClassRow]]] = {}
 
     async def first(self, identity: Identity, notices: Sequence[str]) -> bytes:
         """The payload of an enrolment: classes, rosters and calendar come with the key."""
         ask = Ask(nonce=None, cursor=None, have=None, app="", unsent=0, done=0)
-        contact = Contact(
-            school=identity.school,
-            user_id=identity.user_id,
-            nonce=None,
-            last_number=0,
-            revoked=False,
-            flag=None,
-            waiting_directives=0,
-        )
+        contact = await read_contact(self._db, identity.device)
+        assert contact is not None  # it was enrolled a moment ago
         return await self.build(identity, contact, ask, [("notice", slug) for slug in notices])
 
     async def build(self, identity: Identity, contact: Contact, ask: Ask, extra: Sequence[Item] = ()) -> bytes:
@@ -125,9 +118,9 @@ class Puller:
         if contact.waiting_directives:
             await self._add_directives(out, identity, ask)
         if ask.have is not None:
-            await self._add_want(out, identity, ask.have, today)
-        cursor = await self._add_calendar(out, cursor, identity.school, today)
-        cursor, whole, classes = await self._add_classes(out, cursor, identity, today)
+            await self._add_want(out, identity, contact, ask.have, today)
+        cursor = await self._add_calendar(out, cursor, contact, today)
+        cursor, whole, classes = await self._add_classes(out, cursor, contact, today)
         more = not whole
         if whole:
             cursor, more = await self._add_words(out, cursor, identity, classes, ask.have, today)
@@ -146,27 +139,45 @@ class Puller:
         for one in await pulled.take_directives(self._db, identity.device, done=ask.done, now_ms=now_ms):
             out.add(("directive", one.id, one.level, one.reason, one.made_ms))
 
-    async def _add_want(self, out: _Round, identity: Identity, have: bytes, today: date) -> None:
+    async def _add_want(self, out: _Round, identity: Identity, contact: Contact, have: bytes, today: date) -> None:
         names = [have[at : at + 8] for at in range(0, len(have), 8)]
-        classes = [
-            one.id for one in await roster.classes_of(self._db, identity.school, identity.user_id, today.isoformat())
-        ]
+        classes = [one.id for one in await self._classes(contact, today)]
         known = await pulled.known_names(self._db, identity.device, identity.school, classes, names)
         out.add(("want", b"".join(name for name in names if name not in known)))
 
-    async def _add_calendar(self, out: _Round, cursor: Cursor, school: str, today: date) -> Cursor:
-        exceptions = await exceptions_of(self._db, school)
-        sessions = await roster.sessions_of(self._db, school)
-        version, item = calendar_item(today, exceptions, sessions or ["day"], self._config.zone)
+    async def _add_calendar(self, out: _Round, cursor: Cursor, contact: Contact, today: date) -> Cursor:
+        version, item = await self._calendar(contact, today)
         if version == cursor.calendar or not out.add(item):
             return cursor
         return replace(cursor, calendar=version)
 
+    async def _calendar(self, contact: Contact, today: date) -> tuple[int, Item]:
+        """The school's calendar item; read again only when its calendar, its roster or the date has changed."""
+        name = (contact.school, today, contact.roster_version, contact.calendar_version)
+        found = self._calendars.get(contact.school)
+        if found is None or found[0] != name:
+            exceptions = await exceptions_of(self._db, contact.school)
+            sessions = await roster.sessions_of(self._db, contact.school)
+            found = (name, calendar_item(today, exceptions, sessions or ["day"], self._config.zone))
+            self._calendars[contact.school] = found
+        return found[1]
+
+    async def _classes(self, contact: Contact, today: date) -> list[ClassRow]:
+        """The user's classes; read again only when the roster or the date has changed."""
+        user, name = (contact.school, contact.user_id), (today, contact.roster_version)
+        found = self._teaching.get(user)
+        if found is None or found[0] != name:
+            found = (name, await roster.classes_of(self._db, *user, today.isoformat()))
+            if len(self._teaching) >= _USERS_MAX:
+                self._teaching.clear()
+            self._teaching[user] = found
+        return found[1]
+
     async def _add_classes(
-        self, out: _Round, cursor: Cursor, identity: Identity, today: date
+        self, out: _Round, cursor: Cursor, contact: Contact, today: date
     ) -> tuple[Cursor, bool, list[ClassRow]]:
         """Classes and rosters; returns the cursor, whether everything of them is told, and the classes."""
-        classes = await roster.classes_of(self._db, identity.school, identity.user_id, today.isoformat())
+        classes = await self._classes(contact, today)
         teaching = _digest(classes)
         if teaching == cursor.teaching and cursor.next_roster == _ALL_ROSTERS:
             return cursor, True, classes
@@ -175,7 +186,7 @@ class Puller:
             return cursor, False, classes
         while at < len(classes):
             one = classes[at]
-            pupils = await roster.roster_of(self._db, identity.school, one.id, today.isoformat())
+            pupils = await roster.roster_of(self._db, contact.school, one.id, today.isoformat())
             if not out.add(("roster", one.id, one.version, [list(pupil) for pupil in pupils])):
                 return replace(cursor, teaching=teaching, next_roster=at), False, classes
             at += 1

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import uvicorn
+import uvloop
 
 from syncserver.app import Server, create_app, open_server
 from syncserver.config import Config
@@ -61,4 +62,4 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
 
 def run(config: Config, *, on_ready: OnReady | None = None) -> None:
     """`serve` in a fresh event loop; returns after a graceful stop."""
-    asyncio.run(serve(config, on_ready=on_ready))
+    uvloop.run(serve(config, on_ready=on_ready))

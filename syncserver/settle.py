@@ -1,8 +1,8 @@
-"""Settle: the log by offset → merge → reconcile → outcome, events, the word on each change, and the offset, in one commit.
+"""Settle: the log by offset → merge → reconcile → outcome, events, words, and the offset, in one commit.
 
 Invariants:
-  1. Outcome, events, settlements, dead letters and the consumer's offset change in one transaction or not at all: after a
-     crash the same registers are settled again and give the same bytes.
+  1. Outcome, events, settlements, dead letters and the consumer's offset change in one transaction or not at all: after
+     a crash the same registers are settled again and give the same bytes.
   2. A change that cannot be processed becomes a dead letter with its cause; its register is settled without it and no
      other register waits for it.
   3. A failing disk is nobody's dead letter: the round is tried again.
@@ -180,7 +180,7 @@ class Settler:
             done.results.append(best)
 
     async def bury_pending(self) -> None:
-        """Changes whose dependencies have not come for days become dead letters; they stay in the log and may still join."""
+        """Changes whose dependencies have not come for days become dead letters; they may still join later."""
         before_ms = self._ports.clock.wall_ms() - self._config.pending_days * _DAY_MS
         lost = await rows.read_expired_pending(self._db, before_ms)
         if lost:

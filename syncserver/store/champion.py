@@ -49,8 +49,8 @@ async def devices_of(reader: Reader, school: str, *, now_ms: int, zone: str, exc
         orders[device] = (order_id, level, state)
     found = []
     for row in await reader.fetch_all(
-        """SELECT id, user_id, label, app, enrolled_ms, revoked_ms, last_contact_ms, unsent, clock_offset_ms, flag, flag_ms
-        FROM devices WHERE school = ?""",
+        """SELECT id, user_id, label, app, enrolled_ms, revoked_ms, last_contact_ms, unsent, clock_offset_ms,
+          flag, flag_ms FROM devices WHERE school = ?""",
         (school,),
     ):
         person = staff.get(row[1])

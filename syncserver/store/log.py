@@ -73,7 +73,13 @@ class Push:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact:
-    """What the server knew of a device before this request."""
+    """What the server knew of a device, and of its school, before this request.
+
+    Attributes:
+        waiting_directives: Directives it has not carried out.
+        roster_version: Rises with every import that changes its school.
+        calendar_version: Rises with every exception of its school's calendar.
+    """
 
     school: str
     user_id: str
@@ -82,6 +88,8 @@ class Contact:
     revoked: bool
     flag: str | None
     waiting_directives: int
+    roster_version: int
+    calendar_version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,18 +126,20 @@ _REVOKED = Verdict(HELD, "revoked")
 
 _CONTACTS = """
 SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active, d.flag,
-  (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL)
-FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id WHERE d.id IN ({})"""
+  (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL), coalesce(s.roster_version, 0),
+  coalesce((SELECT max(x.audit_id) FROM calendar_exceptions x WHERE x.school IN (d.school, '*')), 0)
+FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEFT JOIN schools s ON s.school = d.school
+WHERE d.id IN ({})"""
 _HEAD = """SELECT (SELECT max(id) FROM frames), (SELECT max(log_offset) FROM changes),
   (SELECT hash FROM audit ORDER BY id DESC LIMIT 1)"""
 _INSERT_FRAME = "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_UPDATE_CONTACT = """
-UPDATE devices SET nonce = ?, last_number = ?, last_contact_ms = ?, clock_offset_ms = coalesce(?, clock_offset_ms),
-  app = coalesce(?, app), unsent = coalesce(?, unsent), flag = coalesce(?, nullif(flag, 'wiped-phone')), flag_ms = coalesce(?, flag_ms)
-WHERE id = ?"""
-_UPDATE_AUTHOR = """
-UPDATE devices SET last_number = ?, flag = coalesce(?, flag), flag_ms = coalesce(?, flag_ms) WHERE id = ?"""
+_UPDATE_CONTACT = """UPDATE devices SET nonce = ?, last_number = ?, last_contact_ms = ?,
+  clock_offset_ms = coalesce(?, clock_offset_ms), app = coalesce(?, app), unsent = coalesce(?, unsent),
+  flag = coalesce(?, nullif(flag, 'wiped-phone')), flag_ms = coalesce(?, flag_ms) WHERE id = ?"""
+_UPDATE_AUTHOR = (
+    "UPDATE devices SET last_number = ?, flag = coalesce(?, flag), flag_ms = coalesce(?, flag_ms) WHERE id = ?"
+)
 
 
 @dataclass(slots=True)
@@ -290,7 +300,7 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
 
 
 def _contact(row: Row) -> Contact:
-    _, school, user_id, nonce, last_number, revoked_ms, active, flag, directives = row
+    _, school, user_id, nonce, last_number, revoked_ms, active, flag, directives, roster_version, calendar_version = row
     return Contact(
         school=school,
         user_id=user_id,
@@ -299,7 +309,15 @@ def _contact(row: Row) -> Contact:
         revoked=revoked_ms is not None or not active,
         flag=flag,
         waiting_directives=directives,
+        roster_version=roster_version,
+        calendar_version=calendar_version,
     )
+
+
+async def read_contact(reader: Reader, device: bytes) -> Contact | None:
+    """What is known of one device."""
+    rows = await reader.fetch_all(_CONTACTS.format("?"), (device,))
+    return _contact(rows[0]) if rows else None
 
 
 async def _used_numbers(tx: Transaction, names: set[tuple[bytes, int]]) -> set[tuple[bytes, int]]:

@@ -1,7 +1,7 @@
-"""The database port: the few verbs the server's SQL needs, so that SQLite, PostgreSQL and a simulator can stand behind it.
+"""The database port: the few verbs the server's SQL needs; SQLite, PostgreSQL and a simulator can stand behind it.
 
-SQL is written once, for both: `?` placeholders, types INTEGER, TEXT and BLOB, `ON CONFLICT … DO …`, no function that only one
-of them has. Rows are tuples.
+SQL is written once, for all: `?` placeholders, types INTEGER, TEXT and BLOB, `ON CONFLICT … DO …`, no function that
+only one of them has. Rows are tuples.
 """
 
 from __future__ import annotations

@@ -118,5 +118,7 @@ async def known_names(
         part = missing[at : at + _NAMES_MAX]
         where = " OR ".join(["hash BETWEEN ? AND ?"] * len(part))
         bounds = [bound for name in part for bound in (name + bytes(24), name + b"\xff" * 24)]
-        known |= {row[0] for row in await reader.fetch_all(f"SELECT substr(hash, 1, 8) FROM changes WHERE {where}", bounds)}
+        known |= {
+            row[0] for row in await reader.fetch_all(f"SELECT substr(hash, 1, 8) FROM changes WHERE {where}", bounds)
+        }
     return known

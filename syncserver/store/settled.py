@@ -189,7 +189,17 @@ async def _write_words(tx: Transaction, results: Sequence[Result], word_seq: int
             shown = word_seq if word.slug not in HIDDEN else None
             school, class_id = result.key[:2]
             rows.append(
-                (word.log_offset, word_seq, shown, school, class_id, word.device, word.state, word.slug, result.revision)
+                (
+                    word.log_offset,
+                    word_seq,
+                    shown,
+                    school,
+                    class_id,
+                    word.device,
+                    word.state,
+                    word.slug,
+                    result.revision,
+                )
             )
             if word.dead:
                 dead.append(

@@ -1,8 +1,8 @@
 """The SQLite behind the database port, on aiosqlite.
 
 Invariants:
-  1. Exactly one connection writes and checkpoints. SQLite 3.7.0 to 3.51.2 can corrupt a WAL database that two connections
-     write; a lock file (`<store>.lock`) keeps a second process out, readers are opened read-only.
+  1. Exactly one connection writes and checkpoints. SQLite 3.7.0 to 3.51.2 can corrupt a WAL database that two
+     connections write; a lock file (`<store>.lock`) keeps a second process out, readers are opened read-only.
   2. WAL with `synchronous=FULL`, asserted after it was set: a commit that returned is on disk, power cut included.
   3. After a failed statement of the disk nothing is written until `reopen` ran `quick_check`.
 """

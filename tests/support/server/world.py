@@ -142,4 +142,15 @@ async def _stand_by() -> None:
     return None
 
 
-__all__ = ["OTHER_SCHOOL", "PUPILS", "SCHOOL", "TODAY", "Phone", "Points", "World", "local_date", "open_world", "replace"]
+__all__ = [
+    "OTHER_SCHOOL",
+    "PUPILS",
+    "SCHOOL",
+    "TODAY",
+    "Phone",
+    "Points",
+    "World",
+    "local_date",
+    "open_world",
+    "replace",
+]

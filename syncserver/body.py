@@ -1,0 +1,82 @@
+"""Reading a request's body: limits before bytes, bytes before time is up.
+
+Written against ASGI itself, not a request object: this is the hot road of a school morning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.types import Receive, Scope, Send
+
+from clientcore.errors import FrameRefused
+from clientcore.exchange import MEDIA_TYPE
+from clientcore.limits import BODY_DEADLINE_S
+from syncserver.errors import RequestProblem
+
+_MEDIA_TYPE = MEDIA_TYPE.encode()
+_ANSWER_HEADERS = ((b"content-type", _MEDIA_TYPE), (b"cache-control", b"no-store"))
+
+Answer = Callable[[bytes], Awaitable[bytes]]
+
+
+class DeviceRoute:
+    """An endpoint of devices: one body of our media type in, one signed body out."""
+
+    def __init__(self, answer: Answer, bytes_max: int) -> None:
+        self._answer, self._bytes_max = answer, bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; errors become problems further out."""
+        check_head(scope, self._bytes_max)
+        body = await self._answer(await read_body(receive, self._bytes_max))
+        headers = [*_ANSWER_HEADERS, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def check_head(scope: Scope, bytes_max: int) -> None:
+    """What the headers alone tell.
+
+    Raises:
+        RequestProblem: `media-type`, `too-large`.
+    """
+    content_type, declared, encoded = b"", b"0", False
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-length":
+            declared = value
+        elif name == b"content-encoding":
+            encoded = True
+    if (content_type != _MEDIA_TYPE and content_type.split(b";")[0].strip().lower() != _MEDIA_TYPE) or encoded:
+        raise RequestProblem("media-type", f"send {MEDIA_TYPE}, not encoded")
+    if not declared.isdigit() or len(declared) > 12 or int(declared) > bytes_max:
+        raise RequestProblem("too-large", f"at most {bytes_max} bytes")
+
+
+async def read_body(receive: Receive, bytes_max: int) -> bytes:
+    """The body, streamed; never more than `bytes_max` of it is kept.
+
+    Raises:
+        RequestProblem: `too-large`, `slow-body`.
+        FrameRefused: `bad-frame` when the connection ended before the body did.
+    """
+    parts: list[bytes] = []
+    room = bytes_max
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise FrameRefused("bad-frame", "the body was cut short")
+                part = message.get("body", b"")
+                room -= len(part)
+                if room < 0:
+                    raise RequestProblem("too-large", f"at most {bytes_max} bytes")
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise RequestProblem("slow-body", f"the body took longer than {BODY_DEADLINE_S} s") from None
