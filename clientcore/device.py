@@ -28,7 +28,7 @@ from clientcore.exchange import (
     write_enrol,
     write_sync,
 )
-from clientcore.fold import SHORT_BYTES, DeviceState, Enrolment, FrameState
+from clientcore.fold import RESTORED_COPY, SHORT_BYTES, DeviceState, Enrolment, FrameState
 from clientcore.frame import Ask
 from clientcore.inbox import Inbox, read_items
 from clientcore.journal import Journal
@@ -269,7 +269,8 @@ class Device:
             talk.from_start = talk.asking = True
         elif state.open_directives("repull") and not talk.repulling:
             talk.repulling = talk.from_start = talk.asking = True
-        if talk.asking:
+        backlog = sum(bool(frame.changes) for frame in state.open_frames())
+        if talk.asking and (backlog < talk.window or not backlog):  # else the ask would not be in the next request
             ask = Ask(
                 nonce=state.nonce or self._cache.nonce(),
                 cursor=None if talk.from_start else self._cache.cursor(state.answers),
@@ -350,6 +351,8 @@ class Device:
         with self.journal.act() as act:
             self._append_answer(act, signed, [frame.name for frame in frames])
             self._append_attempt(act, started_ms, bytes_up, len(reply.body), "ok", reply.first_byte_ms)
+            if inbox.says_copied:
+                self.journal.begin_session(act)
             self._append_inbox(act, inbox)
         report = talk.report
         report.frames += len(frames)
@@ -388,7 +391,7 @@ class Device:
         if answer.last_number > ended:
             # Frames of ours that this log does not know: it is an old copy, or a copy is in use elsewhere.
             detail = f"the server has frame {answer.last_number}, this log ends at {ended}"
-            journal.append(act, "notice", None, ["restored-copy", detail])
+            journal.append(act, "notice", None, [RESTORED_COPY, detail])
             journal.begin_session(act)
         journal.session(act)
         journal.beacon = (answer.server_ms, journal.mono_ms())

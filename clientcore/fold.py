@@ -29,6 +29,7 @@ from clientcore.wire import shape, unpack
 SHORT_BYTES = 8  # how rows and receipts name a change
 FRAME_NAME_BYTES = 16
 CONFIRMED, NEEDS_REVIEW, WAITING = 1, 2, 3
+RESTORED_COPY = "restored-copy"  # frames of ours exist that this log does not know
 FROM_SERVER = "server"  # detail of a notice that the server sent
 STRIKES_MAX = 2  # frames of one change that the server could not read before it rests until the next app session
 
@@ -414,7 +415,7 @@ class DeviceState:
         slug, detail = shape(body, str, (str, int, None))
         text = "" if detail is None else str(detail)
         self.notices.append((slug, text, row.at_ms))
-        if slug == "restored-copy" and text != FROM_SERVER:
+        if slug == RESTORED_COPY:
             self.offers_due += 1
         elif slug == "offered":
             self.offers_due, self.epoch = 0, max(self.epoch, int(text) if text.isdecimal() else 0)

@@ -13,7 +13,7 @@ from clientcore.cache import Calendar, ClassInfo
 from clientcore.change import parse
 from clientcore.errors import BadInput, FrameRefused, RemoteError
 from clientcore.exchange import Payload
-from clientcore.fold import FROM_SERVER, SHORT_BYTES, DeviceState
+from clientcore.fold import FROM_SERVER, RESTORED_COPY, SHORT_BYTES, DeviceState
 from clientcore.register import RegisterId
 from clientcore.wire import Value, shape
 
@@ -30,6 +30,7 @@ class Inbox:
         classes, rosters, calendar: News for the cache, written after the log.
         pulled: Changes that are new to this device.
         settled: Registers with news of their settlement.
+        says_copied: The server has seen another copy of this device.
         unreadable: Items that broke the protocol.
     """
 
@@ -40,6 +41,7 @@ class Inbox:
     calendar: Calendar | None = None
     pulled: int = 0
     settled: int = 0
+    says_copied: bool = False
     unreadable: int = 0
 
 
@@ -90,7 +92,8 @@ def _read(state: DeviceState, school: str, item: list[Any], inbox: Inbox, fresh:
     elif word == "notice":
         slug = shape(item, str, str)[1]
         if not any(known == slug and detail == FROM_SERVER for known, detail, _ in state.notices):
-            inbox.rows.append(("notice", None, [slug, FROM_SERVER]))
+            inbox.rows.append(("notice", None, [slug, FROM_SERVER]))  # told at every fresh cursor, acted upon once
+            inbox.says_copied = inbox.says_copied or slug == RESTORED_COPY
 
 
 def _read_settled(state: DeviceState, school: str, item: list[Any], inbox: Inbox) -> None:

@@ -25,6 +25,8 @@ from clientcore.register import RegisterId, is_key, is_value
 from clientcore.sealing import seal
 from clientcore.wire import Value
 
+_CAPTURE_MS_MAX = 9_999_990_000_000  # a mark writes 13 digits: 300 years off, and room for later marks of the sitting
+
 
 class Journal:
     """What a device writes down. `state` is the fold of all rows seen so far.
@@ -137,6 +139,7 @@ class Journal:
     def capture_ms(self, register: RegisterId, offsets: Offsets) -> int:
         """Now, in milliseconds from local midnight of the register's date; never the same twice in one app session."""
         now_ms = self._clock.wall_ms() - midnight_ms(offsets, register.date)
+        now_ms = min(max(now_ms, -_CAPTURE_MS_MAX), _CAPTURE_MS_MAX)
         last_ms = self._last_capture_ms.get(register.within_school)
         if last_ms is not None and now_ms <= last_ms:
             now_ms = last_ms + 1

@@ -97,6 +97,7 @@ class FakeServer:
     requests: list[bytes] = field(default_factory=list)
     asks: list[object] = field(default_factory=list)
     pages: int = 1
+    copied: set[bytes] = field(default_factory=set)
     before: Callable[[str, bytes], HttpReply | None] = _no_reply
     after: Callable[[str, bytes, HttpReply], HttpReply] = _same_reply
 
@@ -182,6 +183,7 @@ class FakeServer:
     def _store(self, frame: Frame, known: Known) -> tuple[Verdict, ...]:
         if known.numbers.setdefault(frame.number, frame.hash) != frame.hash:
             self.events.append("push-number-reused")
+            self.copied.add(frame.device)
         known.frames.add(frame.hash)
         if frame.ask is not None:
             self.done[frame.device] = frame.ask.done
@@ -222,6 +224,8 @@ class FakeServer:
                 items.append(["change", register, "t1" if device == frame.device else "t2", chunk])
         items += self._settled()
         items += [list(order) for order in self.directives if int(str(order[1])) > ask.done]
+        if frame.device in self.copied:
+            items.append(["notice", "restored-copy"])
         if have is not None:
             items.append(["want", b"".join(short for short in have if short not in self.stored)])
         return write_payload(
