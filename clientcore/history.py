@@ -171,6 +171,7 @@ class _Merger:
     def _pred_problem(self, change: Change, past: int) -> str | None:
         own: dict[OpId, str] = {}
         gone: set[OpId] = set()
+        seen: dict[str, set[OpId]] = {}  # key -> what its author saw of it; looked up once a key, not once a delete
         for i, op in enumerate(change.ops):
             for pred in op.preds:
                 found = self.puts.get(pred)
@@ -180,18 +181,20 @@ class _Merger:
             gone.update(op.preds)
             if op.value is not None:
                 own[change.start_op + i, change.actor] = op.key
-            elif not self._leaves_a_value(op.key, past, own, gone):
+                continue
+            if op.key not in seen:
+                seen[op.key] = self._visible_in(past, op.key)
+            if seen[op.key] <= gone and all(name in gone for name, key in own.items() if key == op.key):
                 return "delete erases the mark"
         return None
 
-    def _leaves_a_value(self, key: str, past: int, own: dict[OpId, str], gone: set[OpId]) -> bool:
-        """Whether, to the author of a delete, some put of `key` is still visible (the latest are looked at first)."""
-        if any(name not in gone for name, put_key in own.items() if put_key == key):
-            return True
-        return any(
-            name not in gone and self.puts[name][1] & past and not self.over.get(name, 0) & past
-            for name in reversed(self.puts_of.get(key, []))
-        )
+    def _visible_in(self, past: int, key: str) -> set[OpId]:
+        """Puts of `key` in the past that nothing in the past supersedes."""
+        return {
+            name
+            for name in self.puts_of.get(key, ())
+            if self.puts[name][1] & past and not self.over.get(name, 0) & past
+        }
 
     def history(self) -> History:
         depended = {dep for change in self.merged.values() for dep in change.deps}
