@@ -434,6 +434,18 @@ test('another phone’s work comes in as a bundle and as its log file', async ()
   }
 });
 
+test('a phone that has lost its key still hands out its log, and keeps capturing', async () => {
+  const { device } = await enrolled();
+  coreOf(device).store.cache.delete('key');
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  assert.equal(device.state.trouble, 'unknown-device');
+  assert.equal(stepOf(device), 'saved');
+  const rows = [...rowsOfFile(await device.exportLog())];
+  assert.ok(rows.some(({ kind }) => kind === 'change'));
+  assert.ok(rows.some(({ kind, body }) => kind === 'notice' && (unpack(body) as Value[])[0] === 'unsigned-export'));
+});
+
 test('re-enrolment keeps the earlier key’s work in every export', async () => {
   const { device, world, server } = await enrolled();
   world.up = false;

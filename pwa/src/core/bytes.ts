@@ -1,7 +1,10 @@
 /** Bytes and text: the few conversions every other piece of the core uses. */
 
-/** A refusal of bytes or of a request, with its slug (docs/protocol.md sections 2 and 9). */
+/** A refusal of bytes or of a request, with its slug (docs/protocol.md sections 2 and 9). Nothing kept is lost by one. */
 export class Refusal extends Error {
+  readonly safe = true;
+  retry = 'never';
+
   constructor(
     public readonly slug: string,
     detail = '',
@@ -16,8 +19,14 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export const utf8 = (text: string): Uint8Array => encoder.encode(text);
 
-/** Text of UTF-8 bytes; throws a TypeError when they are not UTF-8. */
-export const text = (bytes: Uint8Array): string => decoder.decode(bytes);
+/** Text of UTF-8 bytes; throws {@link Refusal} with `slug` when they are not UTF-8. */
+export function text(bytes: Uint8Array, slug: string): string {
+  try {
+    return decoder.decode(bytes);
+  } catch (notUtf8) {
+    throw new Refusal(slug, 'not UTF-8');
+  }
+}
 
 export function hex(bytes: Uint8Array): string {
   let out = '';

@@ -238,17 +238,9 @@ const ascending = (items: readonly string[]): boolean => items.every((item, i) =
 const small = (from: Cursor): number => from.uleb(1 << 20);
 const readActor = (from: Cursor): string => (from.uleb(64) === 16 ? hex(from.take(16)) : refuse('profile', 'actor'));
 
-function ascii(bytes: Uint8Array): string {
-  try {
-    return text(bytes);
-  } catch (notUtf8) {
-    return refuse('bad-mark');
-  }
-}
-
 function readKey(from: Cursor): string {
   const length = from.uleb(36, 'bad-mark');
-  const key = length > from.bytes.length - from.at ? '' : ascii(from.take(length));
+  const key = length > from.bytes.length - from.at ? '' : text(from.take(length), 'bad-mark');
   return isKey(key) ? key : refuse('bad-mark', 'key');
 }
 
@@ -341,7 +333,7 @@ function readValues(keys: string[], actions: number[], metas: number[], bytes: U
     if (actions[i] === DELETE) return meta ? refuse('profile', 'delete with a value') : null;
     if (actions[i] !== PUT || meta % 16 !== STRING) refuse('profile', 'not a put of a string');
     if (meta >> 4 > bytes.length - from.at) refuse('bad-mark');
-    const value = ascii(from.take(meta >> 4));
+    const value = text(from.take(meta >> 4), 'bad-mark');
     return isMark(key, value) ? value : refuse('bad-mark');
   });
   if (from.more()) refuse('profile', 'value bytes left over');

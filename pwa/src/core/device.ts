@@ -35,6 +35,7 @@ export interface Calendar {
   readonly sessions: readonly string[];
 }
 
+const LEDGER_DEADLINE_MS = 3000;
 const SEAL_IDLE_MS = 20000;
 const CONFIRM_AFTER_MS = 3000;
 const BACKOFF_BASE_MS = 5000;
@@ -105,8 +106,9 @@ export class Core {
     return rows;
   }
 
+  /** Seal unsealed taps; also the way to learn what other tabs wrote. */
   async seal(only?: string): Promise<void> {
-    await this.complete();
+    if (this.fold.enrolment) await this.complete();
     await this.write(() => {
       const rows = this.sealRows(only);
       return rows.length ? { rows } : null;
@@ -244,8 +246,14 @@ class Phone implements Device {
     return identity;
   }
 
+  /** A phone that cannot sign (its key is lost, the lazy half cannot be had) still hands out its log, which then says so. */
   async exportLog(): Promise<Uint8Array> {
-    await (await this.wire()).frameAll(this.core);
+    try {
+      await (await this.wire()).frameAll(this.core);
+    } catch (cause) {
+      console.error(cause);
+      await this.core.write(() => ({ rows: [this.core.row('notice', null, ['unsigned-export', String(cause)])] }));
+    }
     return this.core.store.bytes();
   }
 
@@ -298,8 +306,8 @@ class Phone implements Device {
         });
       } while (this.again && outcome && (outcome as Outcome).ok);
     } catch (cause) {
-      // The lazy half could not be loaded, or there is no network: nothing was sent, nothing changed.
-      core.trouble = (cause as Refusal).slug || 'offline';
+      // No network, or the lazy half could not be loaded (slug `offline` too): nothing was sent, nothing changed.
+      core.trouble = (cause as Refusal).slug || 'fault';
       if (!(cause as Refusal).slug) console.error(cause);
       outcome = { ok: false, confirm: false, retryAfterMs: 0 };
     }
@@ -334,8 +342,10 @@ export async function openDevice(ports: Ports = browserPorts(), app = typeof __A
   await core.store.open();
   const start = core.begin();
   if (core.fold.enrolment) {
-    // On a phone in use the lazy half is in the cache. Where it cannot be had, capture goes on without it.
-    await core.complete().catch((cause) => console.error(cause));
+    // On a phone in use the lazy half is in the cache. Where it cannot be had soon, capture goes on without it.
+    const complete = core.complete().then(() => core.notify());
+    const deadline = new Promise<void>((done) => ports.later(LEDGER_DEADLINE_MS, done));
+    await Promise.race([complete.catch((cause) => console.error(cause)), deadline]);
     core.write(() => ({ rows: [start, ...(core.fold.ledger ? core.sealRows() : [])] })).catch((cause) => console.error(cause));
   }
   core.notify();

@@ -59,13 +59,7 @@ export function unpack(bytes: Uint8Array): Value {
     return bytes.subarray(at, (at += length));
   };
   const number = (size: number): number => take(size).reduce((n, byte) => n * 256 + byte, 0);
-  const str = (length: number): string => {
-    try {
-      return text(take(length));
-    } catch (cause) {
-      throw cause instanceof Refusal ? cause : bad('not UTF-8');
-    }
-  };
+  const str = (length: number): string => text(take(length), 'bad-frame');
   const list = (length: number, depth: number): Value[] => {
     if (depth === MAX_DEPTH || length > bytes.length - at) throw bad('lengths');
     const out: Value[] = [];

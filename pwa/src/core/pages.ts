@@ -380,7 +380,7 @@ export function readRecord(payload: Uint8Array): Column[] {
     if (!type) columns.push(null);
     else if (type === 8 || type === 9) columns.push(type - 8);
     else if (type < 8) columns.push(integer(bytes));
-    else if (type % 2) columns.push(decode(bytes));
+    else if (type % 2) columns.push(text(bytes, 'not-an-export'));
     else columns.push(bytes);
   }
   return columns;
@@ -390,12 +390,4 @@ function integer(bytes: Uint8Array): number {
   let n = bytes[0] > 127 ? -1 : 0;
   for (let i = 0; i < bytes.length; i++) n = n * 256 + bytes[i];
   return Number.isSafeInteger(n) ? n : broken('integer');
-}
-
-function decode(bytes: Uint8Array): string {
-  try {
-    return text(bytes);
-  } catch (notUtf8) {
-    return broken('text');
-  }
 }

@@ -8,7 +8,6 @@ const MARK = RegExp('^[PLXAEUDS]' + MS + '(:[a-z0-9_]{1,24})?$');
 const BULK = RegExp('^B' + MS + '$');
 const SESSION = RegExp('^(H' + MS + '|N' + MS + ':[a-z0-9_]{1,24})$');
 
-const DAY_MS = 86400000;
 const VALUE_CHARS_MAX = 48;
 
 /** Whether `value` obeys the grammar that belongs to `key`, and `key` may stand in a register document. */
@@ -50,6 +49,3 @@ export function midnight(offsets: Offsets, date: string): number {
   }
   return local - offsets[0][1] * 1000;
 }
-
-/** Days between two civil dates, for ordering registers by age. */
-export const dayNumber = (date: string): number => Date.parse(date + 'T00:00:00Z') / DAY_MS;
