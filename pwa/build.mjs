@@ -136,7 +136,7 @@ const linkLazy = (code, urls) =>
   });
 
 /** The script-tag loader: resolves to the module's exports; a failed load is forgotten, so that it can be tried again. */
-const LOADER = `var $m={},$p={};function $l(u){return $p[u]||($p[u]=new Promise(function(y,n){var s=document.createElement("script");s.src=u;s.onload=function(){y($m[u])};s.onerror=function(){delete $p[u];s.remove();n(Object.assign(Error(u),{slug:"offline",retry:"same",safe:true}))};document.head.appendChild(s)}))}`;
+const LOADER = `var $m={},$p={};function $l(u){return $p[u]||($p[u]=new Promise((y,n)=>{var s=document.createElement("script");s.src=u;s.onload=()=>y($m[u]);s.onerror=()=>{delete $p[u];n(Object.assign(Error(u),{slug:"offline"}))};document.head.appendChild(s)}))}`;
 
 async function bundleScripts(entry, app, plugins) {
   const wanted = new Set();

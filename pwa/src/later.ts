@@ -28,21 +28,37 @@ function keepStorage(app: App): void {
   });
 }
 
+/** Never in school hours, never with work that is not sent. */
+function mayUpdate(app: App): boolean {
+  const hour = app.device.msSinceMidnight(app.device.today()) / 36e5;
+  return !app.unsaved && !app.state().pending && (hour < 7 || hour >= 15);
+}
+
 function serviceWorker(app: App): void {
   const { serviceWorker: container } = navigator;
   // Absent on plain http and in some private modes; everything but the offline start works without it.
   if (!container) return;
   let asked = false;
   container.register('sw.js').then((registration: SyncRegistration) => {
+    let putOff = false;
     const offer = (): void => {
       const { waiting } = registration;
-      if (!waiting || !container.controller) return;
-      app.update = () => {
-        asked = true;
-        waiting.postMessage('take-over');
-      };
-      app.changed();
+      const was = app.update;
+      app.update = waiting && container.controller && !putOff && mayUpdate(app)
+        ? {
+            now() {
+              asked = true;
+              waiting.postMessage('take-over');
+            },
+            later() {
+              putOff = true;
+              offer();
+            },
+          }
+        : null;
+      if (!was !== !app.update) app.changed();
     };
+    app.device.subscribe(offer);
     offer();
     registration.addEventListener('updatefound', () => {
       const coming = registration.installing;

@@ -42,6 +42,7 @@ export const arMore = {
   directive: 'طلب من منسّق المدرسة',
   directiveWhy: { nudge: 'إرسال ما على الهاتف الآن.', repull: 'جلب القوائم من جديد.', rebuild: 'مقارنة كل السجلات مع الخادم.' } as Record<string, string>,
   directiveSafe: 'يتم وحده عند الاتصال، وما لم يُرسَل يبقى.',
+  understood: 'فهمت',
   update: 'نسخة جديدة جاهزة',
   updateNow: 'تحديث',
   later: 'لاحقًا',

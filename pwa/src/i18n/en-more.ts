@@ -44,6 +44,7 @@ export const enMore: MoreWords = {
   directive: 'The school champion asks',
   directiveWhy: { nudge: 'Send what is on the phone now.', repull: 'Fetch the lists again.', rebuild: 'Compare all registers with the server.' },
   directiveSafe: 'It happens by itself when connected, and unsent work stays.',
+  understood: 'Understood',
   update: 'A new version is ready',
   updateNow: 'Update',
   later: 'Later',

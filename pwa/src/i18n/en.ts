@@ -36,7 +36,7 @@ export const en: Words = {
   school: 'The school',
   back: 'Back',
   close: 'Close',
-  pupils: ['No pupils', '{0} pupil', '', '', '', '{0} pupils'],
+  pupils: 'Pupils: {0}',
 
   allPresent: 'All present',
   restPresent: 'The rest present',

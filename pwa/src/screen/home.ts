@@ -1,7 +1,7 @@
 /** The classes of today, each with its step, and the last 14 days. */
 import type { ClassInfo } from '../api';
-import { dateText, num, t } from '../i18n';
-import { bdi, button, chip, counted, fmt, h, note, refill, refresh, type Child } from './dom';
+import { dateText, num, setting, t } from '../i18n';
+import { bdi, button, chip, fmt, h, note, refill, refresh, type Child } from './dom';
 import { stepOf } from './marks';
 import type { App, View } from './view';
 
@@ -13,20 +13,17 @@ export function sessionText(session: string): Child {
   return period ? fmt(t[period[1] as 'am' | 'pm'], +period[2]) : t.day;
 }
 
-/** Never in school hours, never with work that is not sent. */
-function mayUpdate(app: App): boolean {
-  const hour = app.device.msSinceMidnight(app.device.today()) / 36e5;
-  return !app.unsaved && !app.state().pending && (hour < 7 || hour >= 15);
-}
+/** A notice that was read stays away on this phone; a phone enrolled anew starts afresh. */
+export const seenKey = (app: App, slug: string): string => slug + app.state().identity!.device.slice(0, 8);
 
 /** Names of the notes due now; their words and buttons are in `sheets.ts`. */
 function dueNotes(app: App): string[] {
   const state = app.state();
   return [
     state.storage === 'memory' && state.storage,
-    ...state.notices,
+    ...state.notices.filter((slug) => slug === 'revoked' || (setting('seen') || '').indexOf(seenKey(app, slug)) < 0),
     state.directive && 'directive',
-    app.update && mayUpdate(app) && 'update',
+    app.update && 'update',
     state.closedDates.has(app.device.today()) && 'closed',
     state.sessions.length > 1 && 'session',
   ].filter(Boolean) as string[];
@@ -51,7 +48,7 @@ function cardOf(app: App, info: ClassInfo): { node: HTMLElement; update(): void 
   const node = h('li', { class: 'card' },
     h('button', { type: 'button', id: 'c-' + id, class: 'open', onclick: () => app.go('r/' + register()) },
       h('span', { class: 'row' }, h('b', { class: 'grow' }, bdi(info.name)), state),
-      h('small', null, info.grade && [bdi(info.grade), ' · '], counted(t.pupils, info.pupils.length))),
+      h('small', null, info.grade && [bdi(info.grade), ' · '], fmt(t.pupils, info.pupils.length))),
     days);
   return { node, update };
 }

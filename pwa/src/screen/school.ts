@@ -10,6 +10,7 @@ import type { App, View } from './view';
 type DeviceRow = readonly [
   device: Uint8Array, userId: string, userName: string, role: string, label: string, classes: readonly string[], lastContactMs: number | null,
   silentDays: number, unsent: number, clockOffsetMs: number | null, app: string, state: string, directive: readonly [id: number, level: string, state: string] | null,
+  shortNumber?: string,
 ];
 type UserRow = readonly [id: string, name: string, role: string, classes: readonly string[], devices: number];
 type ImportResult = readonly [
@@ -89,7 +90,7 @@ export function schoolView(app: App, { instantText, more, problemText, sheet }: 
         classes.length ? classes.map((name, i) => [i ? '، ' : '', bdi(name)]) : words.noClass, h('br'),
         state === 'never' ? null : [counted(words.silentDays, silentDays), ' · ', fmt(words.lastContact, instantText(lastContactMs)), h('br')],
         counted(words.unsent, unsent), unsent > 0 && [' ', words.lastKnown], ' · ', clockText(words, offset), h('br'),
-        bdi(version || '?'), ' · ', bdi(hex(row[0]).slice(0, 8)),
+        bdi(version || '?'), ' · ', row[13] ? [words.shortNumber, ' ', bdi(row[13])] : bdi(hex(row[0]).slice(0, 8)),
         directive && [h('br'), words.asked.split(/\{\d\}/)[0], words.levels[directive[1]] ? words.levels[directive[1]][0] : directive[1], '، ', words.directiveStates[directive[2]] || directive[2]]),
       button(words.resync, () => askResync(row)));
   };

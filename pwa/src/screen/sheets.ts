@@ -5,7 +5,7 @@ import { bdi, button, chip, counted, fmt, h, note, refresh, shape, type Child } 
 import { canShare, saveLog, shareBundle } from './export';
 import { instantText, more, problemText } from './more';
 import rules from '../later.css';
-import { DAYS, sessionText } from './home';
+import { DAYS, seenKey, sessionText } from './home';
 import { stepOf } from './marks';
 import { sheet } from './sheet';
 import { statusOf } from './status';
@@ -19,7 +19,7 @@ export function openStatus(app: App): void {
   const text: Record<typeof kind, readonly [what: string, why: Child]> = {
     memory: [words.memory, words.memoryWhy],
     revoked: [words.revoked, words.revokedWhy],
-    help: [words.help, fmt(words.helpWhy, state.trouble || '')],
+    help: words.problems[state.trouble!] || [words.help, fmt(words.helpWhy, state.trouble || '')],
     sending: [t.sending, counted(t.waiting, state.pending)],
     offline: [words.offline, words.offlineWhy],
     portal: [words.portal, words.portalWhy],
@@ -125,16 +125,20 @@ export const unsavedNote = (app: App): HTMLElement => note(t.saveFailed, more().
 export function noteOf(app: App, name: string): Child {
   const words = more();
   const file = (): HTMLElement => button(words.saveFile, () => saveLog(app));
+  const understood = (): HTMLElement => button(words.understood, () => {
+    setting('seen', (setting('seen') || '') + seenKey(app, name));
+    app.changed();
+  });
   const { directive } = app.state();
   switch (name) {
     case 'memory': return note(words.memory, words.memoryWhy, file(), true);
     case 'revoked': return note(words.revoked, words.revokedWhy, file(), true);
-    case 'wiped-phone': return note(words.wiped, words.wipedWhy, null, true);
-    case 'restored-copy': return note(words.restored, words.restoredWhy);
+    case 'wiped-phone': return note(words.wiped, words.wipedWhy, understood(), true);
+    case 'restored-copy': return note(words.restored, words.restoredWhy, understood());
     case 'directive': return directive && note(words.directive, [words.directiveWhy[directive.level], ' ', h('q', null, bdi(directive.reason)), h('br'), words.directiveSafe]);
     case 'closed': return note(t.closed, words.closedDay);
     case 'update': return note(words.update, '', h('p', { class: 'row' },
-      button(words.updateNow, () => app.update && app.update(), 'main'), button(words.later, () => { app.update = null; app.reopen(); })));
+      app.update && button(words.updateNow, app.update.now, 'main'), app.update && button(words.later, app.update.later)));
     case 'session': return h('p', { class: 'field' }, h('label', { for: 'session' }, words.session),
       h('select', { id: 'session', onchange: (event) => { setting('session', (event.target as HTMLSelectElement).value); app.changed(); } },
         app.state().sessions.map((session) => h('option', { value: session, selected: session === app.session() }, sessionText(session)))));

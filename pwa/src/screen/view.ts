@@ -34,6 +34,6 @@ export interface App {
   sendLater: () => unknown;
   /** Number of taps on their way to the log; the page must not reload meanwhile. */
   unsaved: number;
-  /** Puts a waiting release in place; null when there is none, or when it was put off. */
-  update: (() => void) | null;
+  /** A waiting release that may be offered now: put it in place, or put it off. */
+  update: { now(): void; later(): void } | null;
 }
