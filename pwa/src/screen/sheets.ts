@@ -1,3 +1,4 @@
+/// <reference path="../css.d.ts" />
 /** The common second stage, loaded after the first page. What opens over a page or tells something rare: the status sheet, the long choice, the last question, notes. */
 import type { ClassInfo } from '../api';
 import { addDays, dateText, latin, num, setting, t } from '../i18n';
