@@ -7,6 +7,8 @@ so other work on the machine disturbs little. Every answer is read and must say 
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 from rich.console import Console
@@ -25,17 +27,26 @@ Line = list[tuple[bytes, bytes, bytes]]
 """Of one phone, per push: body, HTTP head without its end, server key."""
 
 
+def registers(place: Site) -> Iterator[tuple[str, list[str]]]:
+    """(register, its pupils) of every class, school day (Sun-Thu) and session before today, the newest first."""
+    day = date.fromisoformat(place.today)
+    sessions = ["day", *(f"{half}m{period}" for half in "ap" for period in range(1, 9))]
+    while True:
+        day -= timedelta(days=1)
+        if day.isoweekday() in (5, 6):
+            continue
+        for session, (room, pupils) in itertools.product(sessions, place.classes.items()):
+            yield f"{room}/{day}/{session}", pupils
+
+
 def requests(place: Site, progress: Console) -> list[Line]:
     """Sign everything beforehand; every push is another register."""
-    rooms = list(place.classes.items())
-    first = date.fromisoformat(place.today) - timedelta(days=REGISTERS * ROUNDS)
+    free = registers(place)
     made = []
     for seed in track(range(PHONES), "signing frames", console=progress):
         phone = place.enrol(seed=seed)
-        room, pupils = rooms[0]
         line = []
-        for day in range(REGISTERS * ROUNDS):
-            register = f"{room}/{first + timedelta(days=day)}/{'ap'[seed % 2]}m{1 + seed // 2 % 8}"
+        for register, pupils in itertools.islice(free, REGISTERS * ROUNDS):
             body = write_sync([phone.frame([(register, phone.register(pupils[:40]))]).raw])
             line.append((body, (HEAD + f"Content-Length: {len(body)}\r\n").encode(), phone.enrolled.server_key))
         made.append(line)
