@@ -299,6 +299,11 @@ test('a held and a refused change are told apart', async () => {
   server.verdict = () => null;
   await device.sync('hand');
   assert.ok(server.requests - requests <= 2, 'and is not offered again and again');
+  await device.tap(REGISTER, [['s2', 'P28800001']]);
+  await device.sync('hand');
+  const history = merge([...server.changes.values()].map(({ chunk }) => parseChange(chunk)));
+  assert.deepEqual(history.pending, [], 'what comes after does not build on what the server does not have');
+  assert.deepEqual(history.visible.get('s2')!.map(({ value }) => value), ['P28800001']);
 });
 
 test('revocation keeps everything and says so once', async () => {
@@ -337,7 +342,7 @@ test('another author’s marks arrive, disagree, and are both shown; a forged ch
 });
 
 test('a restored copy of the phone: new numbers, a new actor, a notice, and nothing is lost', async () => {
-  const { device, world, server } = await enrolled();
+  const { device, server } = await enrolled();
   // The copy: the same database as it was before, as a backup of the phone would bring it back.
   const source = coreOf(device).store;
   const copy = new World(server, new IDBFactory(), 123);
@@ -360,7 +365,11 @@ test('a restored copy of the phone: new numbers, a new actor, a notice, and noth
   assert.equal(restored.state.pending, 0);
   const changes = [...server.changes.values()].map(({ chunk }) => parseChange(chunk));
   assert.deepEqual([...merge(changes).visible.keys()].sort(), ['s1', 's2']);
-  assert.equal(world.up, true);
+  const rows = [...rowsOfFile(await restored.exportLog())].map(({ kind, body }) => ({ kind, body: unpack(body) as Value[] }));
+  const noticed = rows.findIndex(({ kind, body }) => kind === 'notice' && body[0] === 'restored-copy');
+  const later = rows.slice(noticed).filter(({ kind }) => kind === 'frame');
+  assert.ok(later.length > 0);
+  for (const { body } of later) assert.ok((body[0] as number) > Number(rows[noticed].body[1]), 'numbers go on behind those the server knows');
 });
 
 test('a server restored from an older backup gets again what it lost', async () => {

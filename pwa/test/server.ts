@@ -128,10 +128,10 @@ export class Server {
   private keep(register: string, chunk: Uint8Array, user: string, device: string): Value {
     const change = parseChange(chunk, zlibInflate);
     const special = this.verdict(change.hash);
-    if (special !== null) return special;
+    if (Array.isArray(special) && special[0] === 3) return special; // refused: not kept; held is kept like any other
     if (this.changes.has(change.hash)) return 1;
     this.changes.set(change.hash, { register, chunk: change.chunk, user, device });
-    return 0;
+    return special ?? 0;
   }
 
   private pull(device: string, ask: Value[]): Uint8Array {
