@@ -66,6 +66,7 @@ class Phone:
     def home(self) -> None:
         """The classes of today, when the sending that opening begins is over: a sync seals, and a seal ends "undo"."""
         self.page.goto(self.url)
+        self.page.wait("performance.getEntriesByType('resource').some((one) => one.name.endsWith('/v1/sync'))")
         self.page.wait(f"{HOME} && document.getElementById('status').textContent.indexOf({SENDING!r}) < 0")
 
 
