@@ -14,7 +14,7 @@ from tests.property.equality import arrangements, consistent, ours_with_conflict
 from tests.support.automerge_oracle import Oracle, js_oracle
 from tests.support.random_registers import grow
 
-REGISTERS = 3_000
+REGISTERS = 2_000
 BATCH = 200
 
 
@@ -25,7 +25,7 @@ def core() -> Iterator[Oracle]:
 
 
 def test_heads_winners_and_all_visible_values_equal_the_core_on_thousands_of_registers(core: Oracle) -> None:
-    """3,000 registers, shuffled and with duplicates; every disputed value is found under the same operation id."""
+    """2,000 registers, shuffled and with duplicates; every disputed value is found under the same operation id."""
     disputed = 0
     for start in range(0, REGISTERS, BATCH):
         histories, sets = [], []

@@ -15,7 +15,7 @@ from tests.property.equality import arrangements, consistent, ours
 from tests.support.automerge_oracle import Oracle, python_oracle
 from tests.support.random_registers import grow
 
-REGISTERS = 4_000
+REGISTERS = 3_000
 BATCH = 200
 
 
@@ -26,7 +26,7 @@ def core() -> Iterator[Oracle]:
 
 
 def test_heads_and_winners_equal_the_core_on_thousands_of_registers(core: Oracle) -> None:
-    """4,000 registers of 1 to 14 changes, each in three arrangements; each saved by the core and loaded again."""
+    """3,000 registers of 1 to 14 changes, each in three arrangements; each saved by the core and loaded again."""
     disputed = deleted = changes_seen = 0
     for start in range(0, REGISTERS, BATCH):
         histories, sets = [], []

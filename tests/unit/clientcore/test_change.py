@@ -42,7 +42,7 @@ def ops(draw: st.DrawFn) -> Op:
     return Op(key=key, value=value, preds=preds)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     listed=st.lists(ops(), min_size=1, max_size=20),
     actor=st.binary(min_size=16, max_size=16),
@@ -144,7 +144,7 @@ def test_parsed_operations_are_frozen_values_like_any_other() -> None:
 WORDS = st.lists(st.sampled_from("aZ09._-~=!:\n PLXBHNEs1") | st.sampled_from(["~bulk", "~session", "P1", "sick", "١"]))
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(
     st.lists(
         st.tuples(
