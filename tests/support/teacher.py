@@ -1,7 +1,7 @@
 """A teacher (or champion) at the real page in a real Chromium: enrol, open a register, tap, take the file out.
 
-Everything is done with what is on the screen. Steps of a register are read from the shape's class, not from words, so that
-it works in both languages.
+Everything is done with what is on the screen. Steps of a register are read from the shape's class, not from words, so
+that it works in both languages.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.chromium import Chromium, Page, PageError
+from tests.support.chromium import Chromium, PageError
 
 HOME = "document.querySelector('[id^=\"c-\"]')"
 SETTLED = "!document.querySelector('.pupil.wait')"
@@ -79,8 +79,8 @@ class Teacher:
     def codes(self) -> str:
         """Code shown for each row, in roll order; `.` where nothing is taken, `?` where authors differ."""
         shown: str = self.page.evaluate(
-            "Array.from(document.querySelectorAll('.roll > li')).map((li) => { const k = /k-(\\w+)/.exec(li.className)[1];"
-            "return k === 'none' ? '.' : k === 'review' ? '?' : k; }).join('')"
+            "Array.from(document.querySelectorAll('.roll > li')).map((li) => /k-(\\w+)/.exec(li.className)[1])"
+            ".map((k) => (k === 'none' ? '.' : k === 'review' ? '?' : k)).join('')"
         )
         return shown
 
