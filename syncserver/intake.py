@@ -48,6 +48,8 @@ class Intake:
         self._config, self._db, self._book, self._ports, self._metrics = config, db, book, ports, metrics
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._last_acknowledged: int = 0
         self._draining = False
         self.settled_wake = asyncio.Event()
@@ -122,6 +124,7 @@ class Intake:
             raise RequestProblem("busy", "your work is safe; try again", retry_after_s=self._jitter_s())
         waiting = _Waiting(push, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        self._idle.clear()
         self._wake.set()
         return await waiting.done
 
@@ -138,12 +141,13 @@ class Intake:
                 batch = [self._waiting.popleft() for _ in range(size)]
                 await self._commit_batch(batch)
             self._metrics.waiting.set(0)
+            self._idle.set()
 
     async def drain(self) -> None:
-        """Take no more pushes and finish those that wait."""
+        """Take no more pushes and finish those that wait, unless the store has failed."""
         self._draining = True
-        while self._waiting:
-            await self._ports.clock.sleep_ms(5)
+        if not self._db.failed:
+            await self._idle.wait()
 
     async def _commit_batch(self, batch: list[_Waiting]) -> None:
         self._metrics.waiting.set(len(self._waiting) + len(batch))

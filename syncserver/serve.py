@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
 import uvloop
@@ -18,7 +20,22 @@ from syncserver.store.sqlite import open_sqlite
 
 __all__ = ["OnReady", "address_file", "run", "serve"]
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 OnReady = Callable[[Server, str], Awaitable[None] | None]
+
+
+class _Http(uvicorn.Server):
+    """uvicorn, without its own signal handling: it would raise the signal again before the store is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`."""
+        yield
+
+    def stop(self) -> None:
+        """Finish the requests under way, take no more."""
+        self.should_exit = True
 
 
 async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: OnReady | None = None) -> None:
@@ -38,12 +55,14 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
         server = await open_server(config, db, ports or ServerPorts())
         listener = socket.create_server((config.host, config.port), reuse_port=False, backlog=2_048)
         url = f"http://{config.host}:{listener.getsockname()[1]}"
-        http = uvicorn.Server(
+        http = _Http(
             uvicorn.Config(
                 create_app(server), log_level="warning", access_log=False, timeout_graceful_shutdown=20, lifespan="on"
             )
         )
         serving = asyncio.create_task(http.serve(sockets=[listener]))
+        for number in _STOPPING:
+            asyncio.get_running_loop().add_signal_handler(number, http.stop)
         try:
             while not http.started and not serving.done():
                 await server.ports.clock.sleep_ms(5)
@@ -54,8 +73,10 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
             await serving
         finally:
             address_file(config.store).unlink(missing_ok=True)
-            http.should_exit = True
+            http.stop()
             await serving
+            for number in _STOPPING:
+                asyncio.get_running_loop().remove_signal_handler(number)
     finally:
         await db.close()
 

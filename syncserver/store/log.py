@@ -1,7 +1,8 @@
 """The change log: frames whole, changes as slices of them, appended for many requests in one commit.
 
 Invariants:
-  1. A frame and a change are stored once, known by hash; whatever comes again is a `duplicate`.
+  1. A frame is stored once, known by its hash, and so is a change, known by its hash and its register; what comes again
+     is a `duplicate`.
   2. Offsets are dense and rise from 1; a row is never changed.
   3. Whether a device is revoked, and whether its nonce is the last one issued, is decided inside the transaction that
      stores its changes.
@@ -120,6 +121,9 @@ class Appended:
     nonce: bytes
 
 
+Name = tuple[bytes, str, str, str, str]
+"""A change's hash and its register: the two together name a row of the log."""
+
 _DURABLE = Verdict(DURABLE)
 _DUPLICATE = Verdict(DUPLICATE)
 _REVOKED = Verdict(HELD, "revoked")
@@ -130,6 +134,8 @@ SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active
   coalesce((SELECT max(x.audit_id) FROM calendar_exceptions x WHERE x.school IN (d.school, '*')), 0)
 FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEFT JOIN schools s ON s.school = d.school
 WHERE d.id IN ({})"""
+_KNOWN_FRAMES = "SELECT hash FROM frames WHERE hash IN ({})"
+_KNOWN_CHANGES = "SELECT hash, school, class_id, date, session FROM changes WHERE hash IN ({})"
 _HEAD = """SELECT (SELECT max(id) FROM frames), (SELECT max(log_offset) FROM changes),
   (SELECT hash FROM audit ORDER BY id DESC LIMIT 1)"""
 _INSERT_FRAME = "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -153,7 +159,7 @@ class _Batch:
     contacts: dict[bytes, Contact]
     last_numbers: dict[bytes, int]
     known_frames: set[bytes]
-    known_changes: set[bytes]
+    known_changes: set[Name]
     reused: set[tuple[bytes, int]]
     nonces: dict[bytes, bytes | None]
     numbers: set[tuple[bytes, int]] = field(default_factory=set)
@@ -227,18 +233,15 @@ class _Batch:
     def _take_change(self, arrival: Arrival, entry: Entry | str, frame_id: int, revoked: bool) -> Verdict:
         if isinstance(entry, str):
             return Verdict(REFUSED, entry)
-        if entry.hash in self.known_changes:
+        name = (entry.hash, arrival.school, entry.class_id, entry.date, entry.session)
+        if name in self.known_changes:
             return _DUPLICATE
-        self.known_changes.add(entry.hash)
+        self.known_changes.add(name)
         self.log_offset += 1
         self.changes.append(
             (
                 self.log_offset,
-                entry.hash,
-                arrival.school,
-                entry.class_id,
-                entry.date,
-                entry.session,
+                *name,
                 frame_id,
                 entry.chunk_at,
                 entry.chunk_bytes,
@@ -275,9 +278,9 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
     arrivals = [arrival for push in pushes for arrival in push.arrivals]
     devices = {push.device for push in pushes} | {arrival.frame.device for arrival in arrivals}
     contacts = {row[0]: _contact(row) for row in await _rows_in(tx, _CONTACTS, devices)}
-    frames = await _known(tx, "SELECT hash FROM frames WHERE hash IN ({})", {a.frame.hash for a in arrivals})
+    frames = {row[0] for row in await _rows_in(tx, _KNOWN_FRAMES, {arrival.frame.hash for arrival in arrivals})}
     hashes = {entry.hash for a in arrivals for entry in a.entries if not isinstance(entry, str)}
-    changes = await _known(tx, "SELECT hash FROM changes WHERE hash IN ({})", hashes)
+    changes = set(await _rows_in(tx, _KNOWN_CHANGES, hashes))
     head = await tx.fetch_one(_HEAD)
     assert head is not None
     low = {
@@ -356,10 +359,6 @@ async def _update_devices(tx: Transaction, batch: _Batch) -> None:
     ]
     if authors:
         await tx.executemany(_UPDATE_AUTHOR, authors)
-
-
-async def _known(tx: Transaction, sql: str, hashes: Iterable[bytes]) -> set[bytes]:
-    return {row[0] for row in await _rows_in(tx, sql, hashes)}
 
 
 async def _rows_in(reader: Reader, sql: str, names: Iterable[bytes]) -> list[Row]:

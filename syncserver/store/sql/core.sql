@@ -22,10 +22,11 @@ CREATE TABLE frames (
 ) STRICT;
 CREATE INDEX frames_by_number ON frames (device, number);
 
--- The log. Dense offsets from 1; the chunk is a slice of its frame's body (`chunk_at` counts from 1), never a second copy.
+-- The log. Dense offsets from 1. A change is known by its hash *and* its register: the hash does not cover the register, and
+-- two registers of one app session may hold the same bytes (e.g. "held" in both, in the same millisecond). The chunk is a slice of its frame's body (`chunk_at` counts from 1), never a second copy.
 CREATE TABLE changes (
   log_offset INTEGER PRIMARY KEY,
-  hash BLOB NOT NULL UNIQUE,
+  hash BLOB NOT NULL,
   school TEXT NOT NULL,
   class_id TEXT NOT NULL,
   date TEXT NOT NULL,
@@ -34,7 +35,8 @@ CREATE TABLE changes (
   chunk_at INTEGER NOT NULL,
   chunk_bytes INTEGER NOT NULL,
   delegation TEXT,
-  held TEXT
+  held TEXT,
+  UNIQUE (hash, school, class_id, date, session)
 ) STRICT;
 CREATE INDEX changes_by_register ON changes (school, class_id, date, session);
 CREATE INDEX changes_by_frame ON changes (frame_id);

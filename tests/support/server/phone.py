@@ -46,6 +46,7 @@ class Phone:
     frames: list[Frame] = field(default_factory=list)
     payloads: list[Payload] = field(default_factory=list)
     app_session: bytes = b""
+    taken: int = 0
 
     def __post_init__(self) -> None:
         self.app_session = self.seed.to_bytes(8, "big")
@@ -70,6 +71,7 @@ class Phone:
     def take(self, register: str, marks: Mapping[str, str], *, session: bytes | None = None) -> Change:
         """Seal marks (`{"s001": "A"}`: code, captured now) as one change on top of all this phone knows."""
         known = self.changes.setdefault(register, [])
+        self.taken += 1  # a minute later each time: equal bytes in two registers are one hash
         history = merge(known)
         actor = actor_of(self.me.device, session or self.app_session)
         visible = history.visible()
@@ -80,7 +82,11 @@ class Phone:
             time_s=self.clock.wall_ms() // 1000,
             deps=history.heads,
             ops=[
-                Op(key=key, value=_value(value), preds=tuple(put.id for put in visible.get(key, [])))
+                Op(
+                    key=key,
+                    value=_value(value, CAPTURED_MS + 60_000 * (self.taken - 1)),
+                    preds=tuple(put.id for put in visible.get(key, [])),
+                )
                 for key, value in marks.items()
             ],
         )
@@ -169,6 +175,6 @@ class Phone:
                     known.append(change)
 
 
-def _value(text: str) -> str:
+def _value(text: str, captured_ms: int) -> str:
     code, _, reason = text.partition(":")
-    return f"{code}{CAPTURED_MS}" + (f":{reason}" if reason else "")
+    return f"{code}{captured_ms}" + (f":{reason}" if reason else "")

@@ -1,0 +1,215 @@
+"""Pull and resync: what a device lacks, in rounds; directives in three strengths; unsent work always kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from clientcore.change import parse
+from clientcore.exchange import Verdict
+from clientcore.wire import unpack
+from syncserver import pull as pull_module
+from tests.support.server.world import PUPILS, SCHOOL, TODAY, Phone, World, open_world
+
+REGISTER = f"c-3a/{TODAY}/day"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A server whose consumer is moved by hand."""
+    async with open_world(tmp_path / "store.db", background=False) as opened:
+        yield opened
+
+
+async def result(phone: Phone, command: str, *args: object) -> object:
+    """The result of a call that must succeed."""
+    reply = await phone.call(command, *args)  # type: ignore[arg-type]
+    assert reply.status_code == 200, reply.text
+    return unpack(unpack(reply.content, bytes_max=200_000)[3], bytes_max=100_000)
+
+
+async def test_an_enrolment_brings_classes_rosters_and_calendar(world: World) -> None:
+    """The first payload has all classes, every roster in roll order, the zone's offsets and the closed dates."""
+    phone = await world.phone()
+    assert phone.items("classes") == [("classes", [["c-3a", "٣/أ", "3"], ["c-3b", "٣/ب", "3"]])]
+    rosters = {item[1]: item[3] for item in phone.items("roster")}
+    assert [row[0] for row in rosters["c-3a"]] == list(PUPILS)  # type: ignore[attr-defined]
+    assert rosters["c-3b"] == []
+    _, _, offsets, closed, sessions = phone.items("calendar")[0]
+    assert sessions == ["day"]
+    assert ["2026-11-20", "weekend"] in closed  # type: ignore[operator]
+    assert [TODAY, "weekend"] not in closed  # type: ignore[operator]
+    at = max(entry for entry in offsets if entry[0] <= world.clock.wall_ms())  # type: ignore[attr-defined]
+    assert at[1] == 7_200
+    await phone.sync()
+    assert phone.payloads[-1].items == ()
+
+
+async def test_others_changes_come_plain_and_only_of_the_devices_classes(world: World) -> None:
+    """A colleague's change of a shared class arrives as a type 1 chunk with its author; another class's does not."""
+    one, two = await world.phone("t1", seed=1), await world.phone("t2", seed=2)
+    shared = one.take(REGISTER, dict.fromkeys(PUPILS, "P"))
+    own = one.take(f"c-3b/{TODAY}/day", {"s001": "P"})
+    await one.sync((REGISTER, shared), (f"c-3b/{TODAY}/day", own))
+    await two.pull()
+    assert two.items("change") == []  # nothing unsettled is shown to anybody
+    await world.settle()
+    await two.pull()
+    assert [(item[1], item[2], parse(item[3]).hash) for item in two.items("change")] == [  # type: ignore[arg-type]
+        (REGISTER, "t1", shared.hash)
+    ]
+    assert two.items("change")[0][3][8] == 1  # type: ignore[index]
+    await two.pull()
+    assert len(two.items("change")) == 1
+    answer = two.take(REGISTER, {"s001": "A"})
+    await two.sync((REGISTER, answer))
+    await world.settle()
+    await two.pull()
+    assert two.settled() == {answer.hash[:8]: (1, None)}
+
+
+async def test_held_work_is_shown_to_nobody_else(world: World) -> None:
+    """A change out of its author's scope never reaches another phone."""
+    outsider, teacher = await world.phone("t2", seed=2), await world.phone("t1", seed=1)
+    change = outsider.take(f"c-3b/{TODAY}/day", {"s001": "A"})
+    await outsider.sync((f"c-3b/{TODAY}/day", change))
+    await world.settle()
+    await outsider.pull()
+    await teacher.pull()
+    assert outsider.settled()[change.hash[:8]] == (2, "out-of-scope")
+    assert teacher.items("change") == []
+
+
+async def test_rounds_are_bounded_and_complete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payload never exceeds its bound, `more` asks for the next round, and nothing is left out or told twice."""
+    monkeypatch.setattr(pull_module, "_BUDGET_BYTES", 4_000)
+    one = await world.phone("t1", seed=1)
+    changes = {}
+    for n in range(1, 21):
+        name = f"c-3a/2026-11-{n:02d}/day"
+        change = changes[name] = one.take(name, dict.fromkeys(PUPILS, "P"))
+        await one.sync((name, change))
+    await world.settle()
+    two = await world.phone("t2", seed=2)
+    while two.payloads[-1].more:
+        await two.sync()
+    assert len(two.payloads) > 3
+    assert {item[1] for item in two.items("change")} == set(changes)
+    assert len(two.items("change")) == len(changes)
+    assert len(two.items("roster")) == 1
+    await one.pull()
+    assert len(one.settled()) == len(changes)
+
+
+async def test_only_recent_registers_come_unless_a_rebuild_asks(world: World) -> None:
+    """An old register is not pulled by a new phone; a rebuild takes it, and leaves out what the phone holds."""
+    one = await world.phone("t1", seed=1)
+    old, new = one.take("c-3a/2026-10-04/day", {"s001": "P"}), one.take(REGISTER, {"s001": "P"})
+    await one.sync(("c-3a/2026-10-04/day", old), (REGISTER, new))
+    await world.settle()
+    two = await world.phone("t2", seed=2)
+    assert [item[1] for item in two.items("change")] == [REGISTER]
+    two.cursor = None
+    await two.sync(have=new.hash[:8] + b"unknown!")
+    assert [item[1] for item in two.items("change")] == [REGISTER, "c-3a/2026-10-04/day"]
+    assert two.items("want")[-1] == ("want", b"unknown!")
+
+
+async def test_a_rebuild_restores_what_the_server_lost(world: World) -> None:
+    """After a restore from an older copy the device's hash list names what is missing, and it is durable again."""
+    phone = await world.phone()
+    change = phone.take(REGISTER, {"s001": "A"})
+    await phone.sync((REGISTER, change))
+    await world.settle()
+    async with world.db.transaction() as tx:
+        for table in ("frames", "changes", "outcomes", "events", "settlements", "consumers"):
+            await tx.execute(f"DELETE FROM {table}")
+    phone.cursor = None
+    await phone.sync(have=change.hash[:8])
+    assert phone.items("want")[-1] == ("want", change.hash[:8])
+    answer = await phone.sync((REGISTER, change))
+    assert answer.answer.receipts == ((Verdict(0),),)
+    await world.settle()
+    assert len(await world.events()) == 1
+
+
+@pytest.mark.parametrize("cursor", [b"", b"\0" * 24, b"\x01" + b"\xff" * 23, b"x" * 32])
+async def test_a_cursor_that_cannot_be_read_starts_again(world: World, cursor: bytes) -> None:
+    """Foreign or damaged cursors, and those of another epoch, get everything from the beginning."""
+    phone = await world.phone()
+    phone.cursor = cursor
+    await phone.sync()
+    assert {item[0] for item in phone.payloads[-1].items} == {"classes", "roster", "calendar"}
+
+
+@pytest.mark.parametrize("level", ["nudge", "repull", "rebuild"])
+async def test_a_forced_resync_is_waiting_then_delivered_then_done(world: World, level: str) -> None:
+    """The champion sees each step; the phone gets the reason, repeated until it says that it is done."""
+    champion, phone = await world.phone("ch1", seed=1), await world.phone("t1", seed=2)
+
+    async def seen() -> object:
+        rows = await result(champion, "devices")
+        return next(row[12] for row in rows if row[0] == phone.me.device)  # type: ignore[attr-defined]
+
+    assert await seen() is None
+    ids = await result(champion, "resync", phone.me.device, level, "ناقص درس الأحد")
+    assert isinstance(ids, list)
+    assert await seen() == [*ids, level, "waiting"]
+    await phone.sync()
+    await phone.sync()
+    assert [item[1:4] for item in phone.items("directive")] == [(*ids, level, "ناقص درس الأحد")] * 2
+    assert await seen() == [*ids, level, "delivered"]
+    phone.done = ids[0]
+    await phone.sync()
+    assert await seen() == [*ids, level, "done"]
+    await phone.sync()
+    assert len(phone.items("directive")) == 2
+    actions = await world.db.fetch_all("SELECT actor, action, reason FROM audit WHERE action = 'resync'")
+    assert actions == [(f"user:{SCHOOL}/ch1", "resync", "ناقص درس الأحد")]
+
+
+async def test_a_resync_needs_a_reason_a_level_and_ones_own_school(world: World) -> None:
+    """Nothing is forced without saying why, and nobody else's device is touched."""
+    champion = await world.phone("ch1", seed=1)
+    stranger = await world.phone("t1", school="eg-07-200", seed=2)
+    for args in ((None, "nudge", " "), (None, "erase", "why"), (champion.me.device, "nudge", "x" * 201)):
+        await champion.sync()
+        assert (await champion.call("resync", *args)).status_code == 400
+    await champion.sync()
+    reply = await champion.call("resync", stranger.me.device, "nudge", "why")
+    assert reply.json()["type"] == "/problems/forbidden"
+    await champion.sync()
+    ids = await result(champion, "resync", None, "nudge", "all of you")
+    assert len(ids) == 1  # type: ignore[arg-type]
+
+
+async def test_the_champions_list_says_who_is_silent(world: World) -> None:
+    """Silence is counted in school days: a weekend and a closed day are none; the worst stand first."""
+    quiet, champion = await world.phone("t1", seed=1), await world.phone("ch1", seed=2)
+    await quiet.sync()
+    world.clock.advance(7 * 86_400_000)  # Sunday to Sunday: five school days
+    await champion.sync()
+    rows = await result(champion, "devices")
+    assert isinstance(rows, list)
+    assert [(row[1], row[7], row[11]) for row in rows] == [("t1", 5, "silent"), ("ch1", 0, "ok")]
+    users = await result(champion, "users")
+    assert users == [
+        ["ch1", "منسقة", "champion", [], 1],
+        ["t1", "معلمة أولى", "teacher", ["٣/أ", "٣/ب"], 1],
+        ["t2", "معلم ثان", "teacher", ["٣/أ"], 0],
+    ]
+
+
+async def test_a_champions_code_enrols_a_teacher(world: World) -> None:
+    """The code works on a new phone; codes for pupils and strangers are not made."""
+    champion = await world.phone("ch1", seed=1)
+    made = await result(champion, "code", "t2")
+    assert isinstance(made, list)
+    phone = Phone(http=world.http, clock=world.clock, seed=5)
+    enrolled = await phone.enrol(SCHOOL, made[0])
+    assert (enrolled.user_id, enrolled.role) == ("t2", "teacher")
+    for user_id in ("s001", "nobody"):
+        await champion.sync()
+        assert (await champion.call("code", user_id)).json()["type"] == "/problems/forbidden"
