@@ -118,6 +118,7 @@ async def test_two_devices_disagree_and_the_order_of_their_syncs_does_not_matter
             await world.settle()
         for phone in order:
             await phone.sync()
+            assert phone.steps() == {"confirmed": 1}
             values = phone.device.state.registers[f"c-3a/{TODAY}/day"].values()
             assert sorted(value[0] for value in values["s001"]) == ["A", "P"]
             assert sorted(value[0] for value in values["s002"]) == ["A", "P"]
