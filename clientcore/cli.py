@@ -323,7 +323,7 @@ def bundle_export(doors: Doors, home_path: Path, file: Path, everything: bool, a
                 raise BadInput("file-exists", f"{file} exists already; name another") from None
             except OSError as failed:
                 raise BadInput("bad-file", f"{file}: {failed.strerror}") from None
-        line = f"{len(frames)} frames written to {file}." if frames else "Nothing waits here; no file was written."
+        line = f"Frames written to {file}: {len(frames)}." if frames else "Nothing waits here; no file was written."
         _print(as_json, {"ok": True, "frames": len(frames), "file": str(file) if frames else None}, [line])
 
 

@@ -129,8 +129,13 @@ class RegisterState:
 
     @property
     def step(self) -> Step | None:
-        """See `Step`; None when nothing at all was marked."""
-        entries = self.entries.values()
+        """See `Step`; None when nothing at all was marked.
+
+        Own changes decide. What others made is on the server by nature, and its settlement is told to its author
+        only. A register that holds nothing of ours is as far as the server said.
+        """
+        own = [entry for entry in self.entries.values() if entry.own]
+        entries = own or list(self.entries.values())
         if self.taps or self.damaged or not all(entry.is_sent for entry in entries):
             return Step.SAVED
         if not entries:

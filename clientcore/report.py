@@ -16,8 +16,8 @@ from clientcore.taking import Taken, counts
 _NOTICES = {
     "quarantine": "The log was damaged. It is kept beside as {detail}; try `import-log` on it.",
     "empty-log": "The log was empty though this device had been enrolled before: unsent work of that time is not here.",
-    "restored-copy": "The server knows later work of this device: this is an older copy, or a copy is in use. {detail}",
-    "wiped-phone": "The server knows that this device came back empty.",
+    "restored-copy": "The server knows later work of this device: this is an older copy, or a copy of it is in use.",
+    "wiped-phone": "This person had a device before; this one began empty. Unsent work of the old one is only there.",
     "revoked": "This device or its user was revoked. Ask the champion.",
     "frame-refused": "The server could not read one frame; its marks go again in another.",
 }
@@ -97,7 +97,7 @@ def step_lines(device: Device) -> list[str]:
         f"{steps[Step.NEEDS_REVIEW]} need review"
     )
     pending = device.state.pending
-    return [line, f"{pending} wait to be sent; they are safe on this device." if pending else "Nothing waits."]
+    return [line, f"Waiting to be sent: {pending}. They are safe on this device." if pending else "Nothing waits."]
 
 
 def synced(done: SyncReport) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def synced_lines(done: SyncReport) -> list[str]:
     if sent:
         lines.append("The server answered for: " + ", ".join(f"{count} {word}" for word, count in sent.items()))
     if done.pulled:
-        lines.append(f"{done.pulled} changes made elsewhere came.")
+        lines.append(f"Changes made elsewhere that came: {done.pulled}.")
     if done.wanted:
         lines.append(f"The server asked again for {done.wanted} changes and got them.")
     return lines or ["In step with the server."]
@@ -235,8 +235,8 @@ def handed_in_lines(results: Sequence[BundleResult]) -> list[str]:
     told = handed_in(results)
     if not told["frames"]:
         return ["Nothing in it that the server has not answered."]
-    line = f"{told['frames']} frames handed in: {told['durable']} changes new, {told['duplicate']} known already"
-    people = [f"  {d['user_id']}: {d['registers']} registers, {d['changes_new']} new changes" for d in told["devices"]]
+    line = f"Handed in: frames {told['frames']}; changes: {told['durable']} new, {told['duplicate']} known already"
+    people = [f"  {d['user_id']}: {d['registers']} registers, new changes: {d['changes_new']}" for d in told["devices"]]
     return [f"{line}, {told['held']} held for a person, {told['refused']} refused.", *people]
 
 

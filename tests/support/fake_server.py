@@ -222,7 +222,7 @@ class FakeServer:
         for short, (register, chunk, device) in chosen:
             if device != frame.device or (have is not None and short not in have):
                 items.append(["change", register, "t1" if device == frame.device else "t2", chunk])
-        items += self._settled()
+        items += self._settled(frame.device)
         items += [list(order) for order in self.directives if int(str(order[1])) > ask.done]
         if frame.device in self.copied:
             items.append(["notice", "restored-copy"])
@@ -232,11 +232,14 @@ class FakeServer:
             Payload(cursor=cursor, more=start + len(chosen) < len(rows), items=tuple(map(tuple, items)))
         )
 
-    def _settled(self) -> list[list[Value]]:
+    def _settled(self, author: bytes) -> list[list[Value]]:
+        """A settlement is told to the change's author only, as the real server does."""
         if not self.settles:
             return []
         by_register: dict[str, list[Value]] = {}
-        for short, (register, _, _) in self.stored.items():
+        for short, (register, _, device) in self.stored.items():
+            if device != author:
+                continue
             state = [short, 2, "unknown-pupil"] if short in self.review else [short, 1, None]
             by_register.setdefault(register, []).append(state)
         return [["settled", register, len(states), states] for register, states in by_register.items()]

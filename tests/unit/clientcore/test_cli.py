@@ -113,7 +113,7 @@ def test_the_words_for_a_person(desk: Desk) -> None:
     """Without --json the same facts are sentences."""
     desk.enrol()
     assert "38 present" in desk.run("take", "--class", CLASS, "--absent", "s001,s002").output
-    assert "1 wait to be sent; they are safe on this device." in desk.run("status").output
+    assert "Waiting to be sent: 1. They are safe on this device." in desk.run("status").output
     assert "1 durable" in desk.run("sync").output
     assert "1 confirmed" in desk.run("status").output
     assert "confirmed; 2 absent, 38 present" in desk.run("registers").output
