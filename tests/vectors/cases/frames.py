@@ -26,7 +26,7 @@ from tests.vectors.cases.changes import A, build, put, taken_register
 WALL_MS = 1_795_000_000_123
 CLOCK = ClockEvidence(wall_ms=WALL_MS, mono_ms=61_250, session=b"app-sess", beacon=(WALL_MS - 900, 60_111))
 ASK = Ask(nonce=b"nonce--8", cursor=bytes(range(32)), have=b"12345678abcdefgh", app="1.4.0", unsent=3, done=7)
-FIRST_ASK = Ask(nonce=None, cursor=None, have=None, app="", unsent=0, done=0)
+FIRST_ASK = Ask(nonce=None, cursor=None, have=None, app=None, unsent=0, done=0)
 REGISTER = "c-3a/2026-11-22/day"
 DEVICE = device_id(PHONE.public)
 
