@@ -275,7 +275,7 @@ class Device:
                 nonce=state.nonce or self._cache.nonce(),
                 cursor=None if talk.from_start else self._cache.cursor(state.answers),
                 have=talk.parts[0] if talk.parts else None,
-                app=self._app,
+                app=None if self.journal.beacon else self._app,
                 unsent=0,
                 done=state.done_directive,
             )
