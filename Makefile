@@ -18,8 +18,8 @@ run: setup ## Serve the demo: three schools, links ready to open (PORT=8000)
 
 setup: .venv/.ready pwa/dist/build.json ## Make .venv (with .venv/bin/hudur) and build the phone's page
 
-# Debian splits venv from python3; ask apt for it only where it is missing.
-.venv/.ready: pyproject.toml requirements.lock
+# The built page is part of the distribution, so it comes first. Debian splits venv from python3; ask apt only where it is missing.
+.venv/.ready: pyproject.toml requirements.lock | pwa/dist/build.json
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq python3-venv; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
