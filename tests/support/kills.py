@@ -81,10 +81,18 @@ class Campaign:
     """Kills phones of one class, one after the other. `new_code` makes an enrolment code for its teacher."""
 
     def __init__(
-        self, port: int, school: str, pupils: list[str], new_code: Callable[[], str], folder: Path, *, seed: int
+        self,
+        port: int,
+        school: str,
+        pupils: list[str],
+        new_code: Callable[[], str],
+        folder: Path,
+        *,
+        seed: int,
+        first_day_back: int = 0,
     ) -> None:
         self._port, self._school, self._pupils, self._new_code = port, school, pupils, new_code
-        self._folder = folder
+        self._folder, self._first_day_back = folder, first_day_back
         self._random = random.Random(seed)
         self.loss = Loss()
 
@@ -101,7 +109,9 @@ class Campaign:
         teacher = Teacher(browser, self._port).enrol(self._school, self._new_code())
         # A day of its own for each phone: what the others took is not on its screen.
         class_id, today, session_name = teacher.today().split("/")
-        register = f"{class_id}/{date.fromisoformat(today) - timedelta(days=number)}/{session_name}"
+        register = (
+            f"{class_id}/{date.fromisoformat(today) - timedelta(days=self._first_day_back + number)}/{session_name}"
+        )
         in_log: Counter[str] = Counter()
         for session in range(kills):
             teacher.open_register(register)
