@@ -181,7 +181,9 @@ def _change(value: Any) -> FramedChange:
 
 
 def _ask(value: Any) -> Ask:
-    nonce, cursor, have, app, unsent, done = shape(value, (8, None), (bytes, None), (bytes, None), (str, None), int, int)
+    nonce, cursor, have, app, unsent, done = shape(
+        value, (8, None), (bytes, None), (bytes, None), (str, None), int, int
+    )
     if len(cursor or b"") > 32 or len(app or "") > 16 or min(unsent, done) < 0:
         raise FrameRefused("frame-limits", "ask")
     if have is not None and (len(have) % 8 or len(have) > HAVE_BYTES_MAX):

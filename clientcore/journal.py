@@ -171,7 +171,7 @@ class Journal:
                     continue
                 actor = actor_of(self.device, self.session(act))
                 time_s = min(max(self._clock.wall_ms() // 1000, 0), TIME_S_MAX - 1)
-                for change in seal(register, taps=taps, actor=actor, time_s=time_s):
+                for change in seal(register, taps=taps, actor=actor, time_s=time_s, taken=self.state.entries):
                     self.append(act, "change", name, [change.chunk])
                     sealed += 1
         return sealed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 
 from clientcore.change import Change, Op, deflate, encode
 from clientcore.errors import ChangeRefused
@@ -13,7 +14,14 @@ from clientcore.limits import DEPS_MAX, OPS_PER_CHANGE_MAX, PREDS_PER_OP_MAX
 CHUNK_TARGET_BYTES = 12_288  # leaves room in a frame of 16 KiB for everything else, whatever DEFLATE makes of it
 
 
-def seal(register: RegisterState, *, taps: Mapping[str, Sequence[Tap]], actor: bytes, time_s: int) -> list[Change]:
+def seal(
+    register: RegisterState,
+    *,
+    taps: Mapping[str, Sequence[Tap]],
+    actor: bytes,
+    time_s: int,
+    taken: Container[bytes] = frozenset(),
+) -> list[Change]:
     """Changes that put `taps` on top of all that this device has seen of it.
 
     Normally one; more when the taps do not fit the limits of one change.
@@ -22,7 +30,9 @@ def seal(register: RegisterState, *, taps: Mapping[str, Sequence[Tap]], actor: b
         register: What is known of it; it is not altered.
         taps: Unsealed taps by key, the latest last: that one is sealed.
         actor: This app session's actor.
-        time_s: Seconds since 1970 by the device's clock.
+        time_s: Seconds since 1970 by the device's clock. Raised by one until the change's hash is new: a hash does
+            not cover its register, and the same marks in two registers must not be one change.
+        taken: Short hashes (8 bytes) of all changes this device knows, of whatever register.
 
     Raises:
         ChangeRefused: when a single tap is outside the profile.
@@ -30,7 +40,8 @@ def seal(register: RegisterState, *, taps: Mapping[str, Sequence[Tap]], actor: b
     latest = [(key, of_key[-1].value) for key, of_key in taps.items()]
     sealed: list[Change] = []
     for start in range(0, len(latest), OPS_PER_CHANGE_MAX):
-        _seal(register.history, latest[start : start + OPS_PER_CHANGE_MAX], actor, time_s, sealed)
+        make = _Maker(register.history, actor, time_s, taken, sealed)
+        make.seal(latest[start : start + OPS_PER_CHANGE_MAX])
     return sealed
 
 
@@ -56,29 +67,47 @@ def _past(history: History, head: bytes) -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _seal(seen: History, taps: Sequence[tuple[str, str]], actor: bytes, time_s: int, sealed: list[Change]) -> None:
-    """Append one change with `taps` to `sealed`; in halves, one upon the other, when they are too much for one."""
-    history = _buildable(merge([*seen.merged.values(), *sealed]), actor)
-    visible = history.visible()
-    ops = [
-        Op(key=key, value=value, preds=tuple(put.id for put in visible.get(key, ())[-PREDS_PER_OP_MAX:]))
-        for key, value in taps
-    ]
-    try:
-        change = encode(
-            actor=actor,
-            seq=history.last_seq(actor) + 1,
-            start_op=history.max_op + 1,
-            time_s=time_s,
-            deps=history.heads,
-            ops=ops,
-        )
-        if len(deflate(change.chunk)) <= CHUNK_TARGET_BYTES or len(taps) == 1:
-            sealed.append(change)
-            return
-    except ChangeRefused:
-        if len(taps) == 1:
-            raise
-    middle = len(taps) // 2
-    _seal(seen, taps[:middle], actor, time_s, sealed)
-    _seal(seen, taps[middle:], actor, time_s, sealed)
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Appends changes to `sealed`, each upon `seen` and those before it."""
+
+    seen: History
+    actor: bytes
+    time_s: int
+    taken: Container[bytes]
+    sealed: list[Change]
+
+    def seal(self, taps: Sequence[tuple[str, str]]) -> None:
+        """One change with `taps`; in halves, one upon the other, when they are too much for one."""
+        try:
+            change = self._change(taps)
+            if len(deflate(change.chunk)) <= CHUNK_TARGET_BYTES or len(taps) == 1:
+                self.sealed.append(change)
+                return
+        except ChangeRefused:
+            if len(taps) == 1:
+                raise
+        middle = len(taps) // 2
+        self.seal(taps[:middle])
+        self.seal(taps[middle:])
+
+    def _change(self, taps: Sequence[tuple[str, str]]) -> Change:
+        history = _buildable(merge([*self.seen.merged.values(), *self.sealed]), self.actor)
+        visible = history.visible()
+        ops = [
+            Op(key=key, value=value, preds=tuple(put.id for put in visible.get(key, ())[-PREDS_PER_OP_MAX:]))
+            for key, value in taps
+        ]
+        time_s = self.time_s
+        while True:
+            change = encode(
+                actor=self.actor,
+                seq=history.last_seq(self.actor) + 1,
+                start_op=history.max_op + 1,
+                time_s=time_s,
+                deps=history.heads,
+                ops=ops,
+            )
+            if change.hash[:8] not in self.taken:
+                return change
+            time_s += 1

@@ -84,3 +84,13 @@ def test_a_tap_outside_the_profile_is_refused_and_not_dropped() -> None:
     with pytest.raises(ChangeRefused) as refused:
         put([], ("s1", "P1"), ("s2", "not a mark"))
     assert refused.value.code == "bad-mark"
+
+
+def test_the_same_marks_in_two_registers_are_two_changes() -> None:
+    """A hash does not cover its register, so a second register with the very same taps gets a later second."""
+    taps = {"s1": [Tap(value="P1", mono_ms=1)]}
+    empty = RegisterState(register="c-3a/2026-11-22/am1")
+    (first,) = seal(empty, taps=taps, actor=ME, time_s=5)
+    (second,) = seal(empty, taps=taps, actor=ME, time_s=5, taken={first.hash[:8]})
+    assert first.hash != second.hash
+    assert (first.ops, second.time_s) == (second.ops, 6)
