@@ -25,7 +25,7 @@ from syncserver import feed
 from syncserver.body import DeviceRoute, read_body
 from syncserver.bundles import Bundles
 from syncserver.calls import Calls
-from syncserver.config import Config
+from syncserver.config import Config, is_loopback
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.metrics import CONTENT_TYPE_LATEST, Metrics
@@ -45,6 +45,7 @@ from syncserver.sync import Conversations
 
 _LOG = logging.getLogger("hudur.app")
 _CALL_BODY_MAX = 16_384
+_ORDER_TYPE = "application/octet-stream"
 _ORDER_BODY_MAX = ARCHIVE_BYTES_MAX
 _BUNDLE_BODY_MAX = BUNDLE_BYTES_MAX + 1_024  # the call's envelope around the file
 _NO_STORE = {"cache-control": "no-store"}
@@ -170,6 +171,9 @@ def check_operator(request: Request) -> None:
     """
     token = _server(request).config.operator_token
     if token is None:
+        # A page of a foreign site may have its own name point here; it cannot make the browser say another name.
+        if not is_loopback(request.url.hostname or ""):
+            raise RequestProblem("operator", "without a token only by a loopback address")
         return
     given = request.headers.get("authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
@@ -199,6 +203,8 @@ def _number(request: Request, name: str, default: int, low: int, high: int) -> i
 async def _order(request: Request) -> Response:
     """One order of an operator: its arguments as JSON in `args`, a file as the body."""
     server = _server(request)
+    if request.headers.get("content-type") != _ORDER_TYPE:
+        raise RequestProblem("media-type", f"send {_ORDER_TYPE}: no foreign page can do that without asking first")
     order = ORDERS.get(request.path_params["order"])
     if order is None:
         raise RequestProblem("not-found", "no such order")
@@ -219,7 +225,9 @@ async def _openapi(_: Request) -> Response:
 
 
 async def _metrics(request: Request) -> Response:
-    return Response(_server(request).metrics.write(), headers={"content-type": CONTENT_TYPE_LATEST, **_NO_STORE})
+    server = _server(request)
+    await server.settler.tell_lag()
+    return Response(server.metrics.write(), headers={"content-type": CONTENT_TYPE_LATEST, **_NO_STORE})
 
 
 async def _healthz(_: Request) -> Response:

@@ -133,13 +133,13 @@ def _orders() -> dict[str, Any]:
                     "description": "A JSON object",
                 },
             ],
-            "requestBody": {"required": False, "content": {"application/octet-stream": _BYTES}},
+            "requestBody": {"required": True, "content": {"application/octet-stream": _BYTES}},
             "responses": {
                 "200": {
                     "description": "What the order gave",
                     "content": {"application/json": {"schema": {"type": "object"}}},
                 },
-                **_problems(400, 401, 404, 408, 413, 429, 500, 503),
+                **_problems(400, 401, 404, 408, 413, 415, 429, 500, 503),
             },
         }
     }

@@ -33,10 +33,12 @@ from syncserver.store.registers import (
     CHANGES_PER_REGISTER_MAX,
     POISON,
     Key,
+    SchoolFacts,
     StoredChange,
     StoredOutcome,
     changes_of,
     context_of,
+    facts_of,
     outcome_of,
 )
 
@@ -109,13 +111,15 @@ class Settler:
             async with self._db.transaction() as tx:
                 await rows.spread_again(tx)
         again = await rows.read_again(self._db, _AGAIN_MAX)
-        await self._tell_lag(position)
         if not fresh and not again:
             return False
         done = Round(position=fresh[-1].log_offset if fresh else position, again_ids=[one.id for one in again])
-        contexts: dict[Key, Context] = {}
+        facts: dict[str, SchoolFacts] = {}
         for task in _tasks(fresh, again):
-            await self._settle_isolated(task, done, contexts)
+            school = task.key[0]
+            if school not in facts:
+                facts[school] = await facts_of(self._db, school)
+            await self._settle_isolated(task, done, facts[school])
         await self._write(done, single=len(fresh) <= 1)
         return True
 
@@ -141,11 +145,9 @@ class Settler:
         self.settled.set()
         self.settled.clear()
 
-    async def _settle_isolated(self, task: Task, done: Round, contexts: dict[Key, Context]) -> None:
+    async def _settle_isolated(self, task: Task, done: Round, facts: SchoolFacts) -> None:
         """Settle one register; when that raises, find the new change that makes it raise and leave it out."""
-        if task.key not in contexts:
-            contexts[task.key] = await context_of(self._db, task.key, self._config.zone)
-        context = contexts[task.key]
+        context = await context_of(self._db, task.key, self._config.zone, facts)
         stored = await changes_of(self._db, task.key, done.position)
         previous = await outcome_of(self._db, task.key)
         try:
@@ -187,7 +189,9 @@ class Settler:
             async with self._db.transaction() as tx:
                 await rows.write_dead(tx, lost, now_ms=self._ports.clock.wall_ms())
 
-    async def _tell_lag(self, position: int) -> None:
+    async def tell_lag(self) -> None:
+        """Bring the gauges up to date: asked at every scrape, so that a consumer that stands still is seen."""
+        position = await rows.read_position(self._db, PARTITION)
         lag = await rows.read_lag(self._db, position)
         self._metrics.lag_offsets.set(lag.offsets)
         age_ms = 0 if lag.oldest_ms is None else self._ports.clock.wall_ms() - lag.oldest_ms
@@ -222,14 +226,15 @@ def _settle(
         {} if previous is None else previous.revisions,
         time_ms=task.cause_ms,
     )
-    wire = outcome.to_wire()
-    changed = previous is None or canonical(wire) != previous.body
+    body = canonical(outcome.to_wire())
+    changed = previous is None or body != previous.body
     return rows.Result(
         key=task.key,
         revision=(0 if previous is None else previous.revision) + changed,
         changed=changed,
         settled_ms=task.cause_ms,
-        outcome=wire,
+        body=body,
+        is_first=previous is None,
         revisions=revisions,
         events=[event.to_wire() for event in told],
         words=_words(outcome, stored, taken),

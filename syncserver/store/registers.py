@@ -15,7 +15,7 @@ from reconciliation.calendar import day_window
 from reconciliation.clocks import midnight_ms
 from reconciliation.model import Context, Outcome, Receipt, Right, Zone
 from reconciliation.wire import canonical
-from syncserver.calendar import closed_reason, exceptions_of, zone_table
+from syncserver.calendar import Exceptions, closed_reason, exceptions_of, zone_table
 from syncserver.store import roster
 from syncserver.store.port import Reader, Row
 
@@ -112,23 +112,35 @@ def pack_json(data: Any) -> bytes:
     return zlib.compress(canonical(data), 1)
 
 
-async def context_of(reader: Reader, key: Key, zone: str) -> Context:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchoolFacts:
+    """What the registers of one school share: calendar exceptions and revoked devices."""
+
+    exceptions: Exceptions
+    revoked_devices: Mapping[bytes, int]
+
+
+async def facts_of(reader: Reader, school: str) -> SchoolFacts:
+    """Read a school's facts as they are now."""
+    revoked = await reader.fetch_all(
+        "SELECT id, revoked_ms FROM devices WHERE school = ? AND revoked_ms IS NOT NULL", (school,)
+    )
+    return SchoolFacts(exceptions=await exceptions_of(reader, school), revoked_devices=dict(revoked))
+
+
+async def context_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts) -> Context:
     """Roster, calendar and rights of a register's day, as the store knows them now."""
     school, class_id, day, session = key
     table = zone_table(zone, Date.fromisoformat(day).year)
     known = await roster.class_of(reader, school, class_id, day)
-    exceptions = await exceptions_of(reader, school)
-    revoked = await reader.fetch_all(
-        "SELECT id, revoked_ms FROM devices WHERE school = ? AND revoked_ms IS NOT NULL", (school,)
-    )
     return Context(
         roster=frozenset(await roster.roster_on(reader, school, class_id, day)),
         roster_version=None if known is None else str(known.version),
         zone=table,
         window=day_window(RegisterId(school, class_id, day, session), table),
-        closed=closed_reason(Date.fromisoformat(day), exceptions),
+        closed=closed_reason(Date.fromisoformat(day), facts.exceptions),
         entitled=await _entitled(reader, school, class_id, table),
-        revoked_devices=dict(revoked),
+        revoked_devices=facts.revoked_devices,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,13 +47,20 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Everything settling one register writes."""
+    """Everything settling one register writes.
+
+    Attributes:
+        changed: The outcome differs from the stored one.
+        body: The outcome's canonical JSON.
+        is_first: The register was never settled before.
+    """
 
     key: Key
     revision: int
     changed: bool
     settled_ms: int
-    outcome: Mapping[str, object]
+    body: bytes
+    is_first: bool
     revisions: Mapping[str, int]
     events: Sequence[Mapping[str, object]]
     words: Sequence[Word]
@@ -154,7 +162,7 @@ async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: i
                     *result.key,
                     result.revision,
                     result.settled_ms,
-                    pack_json(result.outcome),
+                    zlib.compress(result.body, 1),
                     pack_json(result.revisions),
                 )
             )
@@ -174,14 +182,7 @@ async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: i
 async def _write_words(tx: Transaction, results: Sequence[Result], word_seq: int, now_ms: int) -> None:
     rows, dead, strange = [], [], []
     for result in results:
-        known = {
-            row[0]: (row[1], row[2])
-            for row in await tx.fetch_all(
-                """SELECT s.log_offset, s.state, s.slug FROM settlements s JOIN changes c ON c.log_offset = s.log_offset
-                WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ?""",
-                result.key,
-            )
-        }
+        known = {} if result.is_first else await _known_words(tx, result.key)
         for word in result.words:
             if known.get(word.log_offset) == (word.state, word.slug):
                 continue
@@ -216,6 +217,16 @@ async def _write_words(tx: Transaction, results: Sequence[Result], word_seq: int
     )
     await write_dead(tx, dead, now_ms=now_ms)
     await tx.executemany("INSERT INTO security_events (at_ms, device, kind, detail) VALUES (?, ?, ?, ?)", strange)
+
+
+async def _known_words(tx: Transaction, key: Key) -> dict[int, tuple[int, str | None]]:
+    """The last word on each change of a register."""
+    found = await tx.fetch_all(
+        """SELECT s.log_offset, s.state, s.slug FROM settlements s JOIN changes c ON c.log_offset = s.log_offset
+        WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ?""",
+        key,
+    )
+    return {row[0]: (row[1], row[2]) for row in found}
 
 
 async def write_dead(tx: Transaction, dead: Sequence[Dead], *, now_ms: int) -> None:

@@ -19,6 +19,7 @@ from syncserver.problems import KINDS
 from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, Phone, World, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
+ORDER = {"content-type": "application/octet-stream"}
 
 
 @pytest.fixture
@@ -245,5 +246,28 @@ async def test_operator_routes_need_the_token_when_there_is_one(tmp_path: Path) 
             assert (await world.http.get(path)).status_code == 401
             assert (await world.http.get(path, headers={"authorization": "Bearer wrong"})).status_code == 401
             assert (await world.http.get(path, headers={"authorization": "Bearer secret"})).status_code == 200
-        assert (await world.http.post("/v1/operator/devices")).json()["type"] == "/problems/operator"
+        assert (await world.http.post("/v1/operator/devices", headers=ORDER)).json()["type"] == "/problems/operator"
         assert (await world.http.get("/healthz")).status_code == 200
+
+
+async def test_a_foreign_page_cannot_give_orders_in_an_operators_browser(world: World) -> None:
+    """Without a token: no simple cross-site request, no foreign name that points here."""
+    simple = await world.http.post("/v1/operator/devices", headers={"content-type": "text/plain"}, content=b"")
+    assert simple.json()["type"] == "/problems/media-type"
+    for path in ("/v1/events", "/metrics"):
+        rebound = await world.http.get(path, headers={"host": "evil.example"})
+        assert rebound.json()["type"] == "/problems/operator"
+
+
+async def test_the_lag_is_told_when_the_consumer_stands_still(world: World) -> None:
+    """Offsets and seconds are counted at the scrape, not by the consumer that may be stuck."""
+    phone = await world.phone()
+    await phone.sync((REGISTER, phone.take(REGISTER, {"s001": "P"})))
+    world.clock.advance(90_000)
+    text = (await world.http.get("/metrics")).text
+    assert "hudur_consumer_lag_offsets 1.0" in text
+    assert "hudur_consumer_lag_seconds 90.0" in text
+    await world.settle()
+    text = (await world.http.get("/metrics")).text
+    assert "hudur_consumer_lag_offsets 0.0" in text
+    assert "hudur_consumer_lag_seconds 0.0" in text

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clientcore.change import Op, actor_of, encode
+from clientcore.exchange import write_sync
 from syncserver import settle as settle_module
 from syncserver.store.audit import row_hash
 from syncserver.store.registers import outcome_of
@@ -128,13 +129,12 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     assert await outcome_of(world.db, (SCHOOL, "c-3b", TODAY, "day")) is not None
     assert "hudur_dead_letters 1.0" in (await world.http.get("/metrics")).text
 
-    reply = await world.http.post("/v1/operator/dlq-requeue", params={"args": '{"id": 1}'})
-    assert reply.json() == {"requeued": [1]}
+    assert await world.order("dlq-requeue", id=1) == {"requeued": [1]}
     await world.settle()
     assert await world.db.fetch_all("SELECT log_offset, requeued FROM dead_letters") == [(2, 0)]
 
     monkeypatch.setattr(settle_module, "merge", real)
-    await world.http.post("/v1/operator/dlq-requeue", params={"args": '{"all": true, "reason": "mended"}'})
+    await world.order("dlq-requeue", all=True, reason="mended")
     await world.settle()
     assert sorted(event["data"]["pupil"] for event in await world.events()) == ["s001", "s002"]
     assert await world.db.fetch_all("SELECT requeued FROM dead_letters") == [(1,)]
@@ -200,16 +200,14 @@ async def test_a_calendar_exception_relabels_and_touches_no_mark(world: World) -
     await phone.sync((REGISTER, phone.take(REGISTER, {"s001": "A"})))
     await world.settle()
     before = await body_of(world)
-    args = {"school": SCHOOL, "date": TODAY, "reason": "storm"}
-    reply = await world.http.post("/v1/operator/calendar", params={"args": json.dumps({**args, "open": False})})
-    assert reply.status_code == 200
+    await world.order("calendar", school=SCHOOL, date=TODAY, reason="storm", open=False)
     await world.settle()
     closed = await body_of(world)
     assert (closed["closed"], closed["labels"]) == ("storm", ["calendar"])
     assert list(closed["answers"]) == list(before["answers"])  # type: ignore[call-overload]
     await phone.pull()
     assert [TODAY, "storm"] in phone.items("calendar")[-1][3]
-    await world.http.post("/v1/operator/calendar", params={"args": json.dumps({**args, "open": True})})
+    await world.order("calendar", school=SCHOOL, date=TODAY, reason="storm is over", open=True)
     await world.settle()
     assert await body_of(world) == before
 
@@ -220,16 +218,14 @@ async def test_a_revoked_device_alters_nothing_and_is_released_by_name(world: Wo
     await phone.sync((REGISTER, phone.take(REGISTER, {"s001": "P"})))
     await world.settle()
     world.clock.advance(1_000)
-    args = {"device": phone.me.device.hex(), "reason": "lost phone"}
-    await world.http.post("/v1/operator/revoke", params={"args": json.dumps(args)})
+    device = phone.me.device.hex()
+    await world.order("revoke", device=device, reason="lost phone")
     world.clock.advance(1_000)
     late = phone.frame([(REGISTER, phone.take(REGISTER, {"s002": "A"}).chunk)])
-    from clientcore.exchange import write_sync
-
     assert (await phone.post("/v1/sync", write_sync([late.raw]))).status_code == 403
     await world.settle()
     assert [event["data"]["pupil"] for event in await world.events()] == ["s001"]
-    await world.http.post("/v1/operator/revoke", params={"args": json.dumps({**args, "undo": True})})
+    await world.order("revoke", device=device, reason="found again", undo=True)
     await world.settle()
     assert [event["data"]["pupil"] for event in await world.events()] == ["s001", "s002"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,17 @@ class World:
             found += reply.json()
             after = int(reply.headers["hudur-next-after"])
 
+    async def order(self, name: str, **args: object) -> dict[str, object]:
+        """An operator's order that must be carried out."""
+        reply = await self.http.post(
+            f"/v1/operator/{name}",
+            params={"args": json.dumps(args)},
+            headers={"content-type": "application/octet-stream"},
+        )
+        assert reply.status_code == 200, reply.text
+        result: dict[str, object] = reply.json()
+        return result
+
     async def count(self, table: str) -> int:
         """Rows of a table."""
         row = await self.db.fetch_one(f"SELECT count(*) FROM {table}")
@@ -132,7 +144,7 @@ async def open_world(
         server.settler.run = _stand_by  # type: ignore[method-assign]
     app = create_app(server)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
-    async with server.running(), httpx.AsyncClient(transport=transport, base_url="http://hudur.test") as http:
+    async with server.running(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         yield World(server=server, db=database, clock=clock, points=points, http=http)
     if isinstance(database, SqliteDatabase):
         await database.close()

@@ -1,0 +1,51 @@
+"""Configuration: read once, refused early, and never open to strangers by accident."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syncserver.config import Config, read_config, store_path
+from syncserver.errors import ConfigError
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
+def test_another_bind_than_loopback_needs_a_token(host: str) -> None:
+    """Events and metrics are for operators; a server that strangers can reach does not start without a token."""
+    with pytest.raises(ConfigError, match="HUDUR_OPERATOR_TOKEN"):
+        Config(store=Path("x"), host=host)
+    assert Config(store=Path("x"), host=host, operator_token="t").host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
+def test_loopback_needs_none(host: str) -> None:
+    """This machine alone may look without a token."""
+    assert Config(store=Path("x"), host=host).is_loopback
+
+
+def test_the_token_is_not_printed() -> None:
+    """A configuration in a log or traceback does not show the secret."""
+    assert "hunter2" not in repr(Config(store=Path("x"), operator_token="hunter2"))
+
+
+def test_the_command_line_wins_over_the_environment() -> None:
+    """PORT and HUDUR_HOST count only where the command line says nothing."""
+    environment = {"PORT": "9000", "HUDUR_ENV": "pilot"}
+    config = read_config(environment, store="sqlite:a.db", port=1)
+    assert (config.port, config.env, config.store) == (1, "pilot", Path("a.db"))
+    assert read_config(environment, store="sqlite:a.db").port == 9_000
+
+
+@pytest.mark.parametrize("environment", [{"PORT": "x"}, {"PORT": "70000"}, {"HUDUR_ENV": "No"}])
+def test_nonsense_is_refused(environment: dict[str, str]) -> None:
+    """What cannot be used is said before anything starts."""
+    with pytest.raises(ConfigError):
+        read_config(environment, store="sqlite:a.db")
+
+
+@pytest.mark.parametrize("text", ["a.db", "sqlite:", "postgres:x", ""])
+def test_other_stores_are_refused(text: str) -> None:
+    """Only `sqlite:PATH` so far."""
+    with pytest.raises(ConfigError):
+        store_path(text)
