@@ -147,7 +147,11 @@ class Intake:
         """Take no more pushes and finish those that wait, unless the store has failed."""
         self._draining = True
         if not self._db.failed:
-            await self._idle.wait()
+            await self.idle()
+
+    async def idle(self) -> None:
+        """Come back when nothing waits, nothing is being written, and a failed store is at work again."""
+        await self._idle.wait()
 
     async def _commit_batch(self, batch: list[_Waiting]) -> None:
         self._metrics.waiting.set(len(self._waiting) + len(batch))

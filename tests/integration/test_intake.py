@@ -188,10 +188,7 @@ async def test_after_a_failed_commit_nothing_is_acknowledged_until_the_store_is_
         assert {reply.status_code for reply in replies} == {503}
         assert {reply.json()["type"] for reply in replies} == {"/problems/storage"}
         assert all(int(reply.headers["retry-after"]) > 0 for reply in replies)
-        for _ in range(200):
-            if not world.db.failed:
-                break
-            await asyncio.sleep(0.01)
+        await world.server.intake.idle()
         assert not world.db.failed
         assert (await world.count("frames"), await world.count("changes")) == (0, 0)
         for phone, body in zip(phones, bodies, strict=True):

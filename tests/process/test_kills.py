@@ -19,10 +19,10 @@ from syncserver.enrol import make_code
 from syncserver.ports import CRASH_POINTS, ServerPorts
 from syncserver.store.sqlite import open_sqlite
 from tests.support.server.phone import Phone
+from tests.support.server.wait import until
 from tests.support.server.world import PUPILS, SCHOOL, make_school
 
 pytestmark = pytest.mark.process
-STEP_S, PATIENCE_STEPS = 0.02, 500
 
 
 @contextmanager
@@ -57,12 +57,7 @@ async def feed(url: str) -> list[dict[str, object]]:
 
 async def settled_feed(url: str, count: int) -> list[dict[str, object]]:
     """The feed once it has `count` events; fails when it never does."""
-    for _ in range(PATIENCE_STEPS):
-        found = await feed(url)
-        if len(found) >= count:
-            return found
-        await asyncio.sleep(STEP_S)
-    raise AssertionError(f"{len(found)} of {count} events")
+    return await until(lambda: feed(url), lambda found: len(found) >= count)
 
 
 async def ends(child: subprocess.Popen[str]) -> int:
@@ -97,8 +92,7 @@ async def test_a_kill_at_any_point_loses_nothing_and_doubles_nothing(tmp_path: P
                     reply = await phone.post("/v1/sync", bodies[-1][1])
                     assert reply.status_code == 200
                     acknowledged.add(change.hash)
-                    await asyncio.sleep(0.1)  # let the consumer reach its points; not a synchronisation
-                    seen = await feed(url)
+                    seen = await settled_feed(url, 40 * n)
                 except httpx.HTTPError:
                     break
         assert await ends(child) == -9

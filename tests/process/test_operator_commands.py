@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from clientcore.ports import ManualClock
 from syncserver.cli import main
 from syncserver.ports import ServerPorts
-from tests.process.test_kills import prepare, server
+from tests.process.test_kills import prepare, server, settled_feed
 from tests.support.server.phone import Phone
 from tests.support.server.world import PUPILS, SCHOOL
 
@@ -36,11 +36,8 @@ async def take_a_register(url: str, code: str) -> str:
         later = phone.take(f"c-3b/{DATE}/day", {"s001": "A"})
         assert lost.hash in later.deps
         await phone.sync((f"c-3b/{DATE}/day", later))
-        for _ in range(500):
-            if len((await http.get("/v1/events")).json()) == 40:
-                return phone.me.device.hex()
-            await asyncio.sleep(0.02)
-    raise AssertionError("not settled")
+        await settled_feed(url, 40)
+        return phone.me.device.hex()
 
 
 @pytest.fixture(scope="module", params=["running", "stopped"])
