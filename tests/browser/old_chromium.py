@@ -2,9 +2,9 @@
 
     python -m tests.browser.old_chromium     fetch all of them and print what each one says its version is
 
-64 is the floor of the phone's page, 109 the last one for many old systems, 138 the last one for Android 8 and 9. They are
-40 to 70 MB each (100 to 190 unpacked), so they are fetched on demand and kept. They link against libnss3, libnspr4 and
-libexpat1 only, which Debian's `chromium` package depends on too.
+64 is the floor of the phone's page, 109 the last one for many old systems, 138 the last one for Android 8 and 9. They
+are 40 to 70 MB each (100 to 190 unpacked), so they are fetched on demand and kept. They link against libnss3, libnspr4
+and libexpat1 only, which Debian's `chromium` package depends on too.
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ class Teacher:
 
     def send_now(self) -> None:
         """The one button of the status sheet; waits until the attempt is over."""
+        self.wait_until_idle()
         self.page.tap("#status")
         self.page.tap("dialog .btn.main")
         self.wait_until_idle()
