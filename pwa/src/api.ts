@@ -30,6 +30,7 @@ export interface RegisterState {
   values: ReadonlyMap<string, readonly string[]>;
   unsealed: number; // taps not yet sealed into a change
   slugs: readonly string[]; // why it needs review
+  partial: boolean; // sealed marks are not read yet: `values` shows the unsealed taps only
 }
 
 export interface State {
@@ -65,6 +66,8 @@ export interface Device {
   today(): string;
   msSinceMidnight(date: string): number;
   enrol(school: string, code: string, label: string): Promise<Identity>;
+  /** Load what enrolment and sending need, so that they need not wait for it. */
+  prepare(): Promise<void>;
   /** Append taps in one strict transaction; resolves when durable. value null takes back an unsealed tap. */
   tap(register: string, taps: readonly (readonly [key: string, value: string | null])[]): Promise<void>;
   /** Seal the unsealed taps (of one register, or all) into changes. Resolves when durable. */

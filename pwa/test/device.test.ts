@@ -23,6 +23,7 @@ class World {
   wall = Date.parse('2026-11-22T06:00:00Z');
   mono = 5000;
   up = true;
+  looking = true;
   timers: { at: number; then: () => void }[] = [];
   random = seeded(9);
 
@@ -48,6 +49,8 @@ class World {
     indexedDb: null,
     origin: 'http://test',
     online: () => this.up,
+    visible: () => this.looking,
+    modulesAtHand: () => true,
     link: () => '2g',
     exclusively: (work) => work().then(() => true),
   };
@@ -70,6 +73,7 @@ const coreOf = (device: Device): Core => (device as unknown as { core: Core }).c
 /** Wait until the conversation under way has ended (signatures run on other threads, so turns of the loop are counted generously). */
 const settled = async (device: Device): Promise<void> => {
   await coreOf(device).store.write(() => null);
+  for (let i = 0; i < 20; i++) await new Promise((done) => setImmediate(done)); // sealing comes before the attempt
   for (let i = 0; i < 100000 && device.state.syncing; i++) await new Promise((done) => setImmediate(done));
   assert.equal(device.state.syncing, false);
 };
@@ -523,4 +527,111 @@ test('killed between any two transactions, the next start ends with everything s
     expected = expected || marks(server);
     assert.equal(marks(server), expected, `killed at write ${at}`);
   }
+});
+
+test('the confirmation is owed by the state: a second round of the same attempt does not make it forgotten', async () => {
+  const { device, server, world } = await enrolled();
+  server.settle = false;
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await Promise.all([device.sync('save'), device.sync('hand'), device.sync('hand')]);
+  assert.equal(stepOf(device), 'sent');
+  server.settle = true;
+  world.pass(3000);
+  await settled(device);
+  assert.equal(stepOf(device), 'confirmed');
+});
+
+test('asking for a confirmation becomes rarer and ends; a new receipt begins anew; a hidden page does not ask', async () => {
+  const { device, server, world } = await enrolled();
+  server.settle = false;
+  const asks: number[] = [];
+  const watch = async (seconds: number): Promise<void> => {
+    asks.length = 0;
+    for (let s = 1; s <= seconds; s++) {
+      const before = server.requests;
+      world.pass(1000);
+      await settled(device);
+      if (server.requests > before) asks.push(s);
+    }
+  };
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  await watch(900);
+  assert.deepEqual(asks, [3, 18, 78, 378], 'after 3, 15, 60 and 300 s, then no more');
+  await device.tap(REGISTER, [['s2', 'P28800000']]);
+  await device.sync('save');
+  world.looking = false;
+  await watch(30);
+  assert.deepEqual(asks, []);
+  world.looking = true;
+  await device.sync('return');
+  server.settle = true;
+  await watch(600);
+  assert.deepEqual(asks, [3], 'and ends with the confirmation');
+  assert.equal(stepOf(device), 'confirmed');
+});
+
+test('a sync nobody asked for leaves a register alone that is being worked at: undo still undoes', async () => {
+  const { device, server, world } = await enrolled();
+  for (const reason of ['open', 'return', 'reconnect', 'timer', 'background']) {
+    await device.tap(REGISTER, [['~bulk', 'B28800000'], ['s1', 'P28800000']]);
+    await device.sync(reason);
+    assert.equal(device.state.registers.get(REGISTER)!.unsealed, 2, reason);
+    assert.equal(stepOf(device), 'saved', reason);
+    await device.tap(REGISTER, [['~bulk', null], ['s1', null]]);
+    assert.deepEqual(valueOf(device, 's1'), [], reason);
+  }
+  assert.equal(server.changes.size, 0);
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.tap('c-3a/2026-11-23/day', [['s1', 'A28800000']]);
+  world.mono += 19000;
+  world.wall += 19000;
+  await device.tap('c-3a/2026-11-23/day', [['s2', 'A28819000']]);
+  world.mono += 1000;
+  world.wall += 1000;
+  await device.sync('open');
+  assert.equal(stepOf(device), 'confirmed', 'the one left alone for 20 s goes');
+  assert.equal(device.state.registers.get('c-3a/2026-11-23/day')!.unsealed, 2, 'the other stays');
+  world.pass(19000);
+  await settled(device);
+  assert.equal(device.state.pending, 0, 'until its own 20 s are over');
+  assert.equal(server.changes.size, 2, 'one change each');
+});
+
+test('a tap made while a background attempt runs can be undone; done with a finger meanwhile seals and sends it', async () => {
+  const { device, server } = await enrolled();
+  const attempt = device.sync('open');
+  await device.tap(REGISTER, [['s1', 'A28800000']]);
+  await attempt;
+  assert.equal(device.state.registers.get(REGISTER)!.unsealed, 1);
+  await Promise.all([device.sync('open'), device.sync('hand')]);
+  assert.equal(stepOf(device), 'confirmed');
+  assert.equal(server.changes.size, 1);
+});
+
+test('the version is told until the server has heard it, and again by the next app session', async () => {
+  const { device, server, world } = await enrolled();
+  assert.deepEqual(server.asks.map((ask) => ask[3]), [null], 'the enrolment told it');
+  const next = await world.open();
+  server.asks.length = 0;
+  server.faults = ['lose-request'];
+  await next.sync('open');
+  await next.sync('hand');
+  await next.sync('hand');
+  assert.deepEqual(server.asks.map((ask) => ask[3]), ['test-1', null]);
+  assert.equal(device.state.storage, 'durable');
+});
+
+test('where the lazy modules are not on the phone, the start does not wait for them; marks come with them', async () => {
+  const { device, world } = await enrolled();
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  const next = await openDevice({ ...world.ports, indexedDb: world.factory, modulesAtHand: () => false }, 'test-1');
+  assert.equal(coreOf(next).fold.ledger, null);
+  assert.equal(next.state.registers.get(REGISTER)!.partial, true);
+  assert.equal(stepOf(next), 'saved', 'less than the truth, never more');
+  await next.prepare();
+  assert.equal(next.state.registers.get(REGISTER)!.partial, false);
+  assert.equal(stepOf(next), 'confirmed');
+  assert.deepEqual(valueOf(next, 's1'), ['P28800000']);
 });

@@ -23,6 +23,8 @@ const phone = await openDevice(
     indexedDb: new IDBFactory(),
     origin: 'http://test',
     online: () => true,
+    visible: () => true,
+    modulesAtHand: () => true,
     link: () => '2g',
     exclusively: (work) => work().then(() => true),
   },

@@ -23,7 +23,7 @@ export async function enrol(core: Core, school: string, code: string, label: str
   if (core.fold.enrolment && core.store.cache.get('key')) await frameAll(core);
   const key = await newKey();
   const letters = code.toUpperCase().replace(/[^A-Z]/g, '');
-  const part = enrolPart(school, letters, key.publicKey, label.slice(0, 40), core.app.slice(0, 16));
+  const part = enrolPart(school, letters, key.publicKey, label.slice(0, 40), core.release);
   const body = envelope('enrol1', part, await sign(key, part));
   const reply = await post(core.ports, '/v1/enrol', body);
   if (!reply.body) throw thrown(reply);
@@ -38,6 +38,7 @@ export async function enrol(core: Core, school: string, code: string, label: str
     await core.write(() => {
       const begun = core.begin();
       core.beacon = [serverMs, 0];
+      core.told = true; // the enrolment told it
       return {
         rows: [core.row('enrol', null, [env, enrolled.school, device, userId, role, serverKey, epoch]), begun, ...effects.rows],
         cache: { ...effects.cache, key, names, nonce: nonce.slice(), cursor: effects.cursor.slice(), mode: null, want: [] },

@@ -8,10 +8,11 @@
  *      problem is unsigned: it changes when and how much we send next, and nothing else.
  */
 import { Refusal, hex, unhex } from './bytes';
-import type { Core, Outcome } from './device';
+import { SEAL_IDLE_MS } from './device';
+import type { Core } from './device';
 import { Answer, Effects, Signed, effectsOf, openAnswer, readAnswer, syncBody } from './exchange';
 import type { Fold } from './fold';
-import { Ask, FRAME_BYTES_MAX, HAVE_BYTES_MAX, nonceOf } from './frame';
+import { Ask, FRAME_BYTES_MAX, HAVE_BYTES_MAX, appOf, nonceOf } from './frame';
 import { verify } from './keys';
 import type { Entry, Outstanding } from './ledger';
 import type { Value } from './msgpack';
@@ -26,6 +27,14 @@ const STALE_MAX = 2; // rounds without the payload we asked for
 /** What the next ask must fetch again: `repull` drops the cursor, `rebuild` also offers what we hold. */
 type Mode = 'repull' | 'rebuild' | null;
 
+/** How a conversation with the server ended. */
+export interface Outcome {
+  ok: boolean;
+  /** Something became durable on the server: its confirmation will follow. */
+  received: boolean;
+  retryAfterMs: number;
+}
+
 interface Talk {
   readonly core: Core;
   /** Frames a request may carry now; halved by 413 and time-outs. */
@@ -34,14 +43,14 @@ interface Talk {
   /** Number of the frame that asks, made in this conversation and not answered yet. */
   asked: number;
   stale: number;
-  confirm: boolean;
+  received: boolean;
 }
 
 const limits = new WeakMap<Core, number>();
 
 /** Send what is pending and pull, until both sides have nothing more to say. */
 export async function converse(core: Core): Promise<Outcome> {
-  const talk: Talk = { core, limit: limits.get(core) || FRAMES_MAX, pull: true, asked: 0, stale: 0, confirm: false };
+  const talk: Talk = { core, limit: limits.get(core) || FRAMES_MAX, pull: true, asked: 0, stale: 0, received: false };
   let failed: Problem | null = null;
   let ok = true;
   for (let rounds = 0; rounds < ROUNDS_MAX; rounds++) {
@@ -57,13 +66,14 @@ export async function converse(core: Core): Promise<Outcome> {
     break;
   }
   limits.set(core, talk.limit);
-  return { ok, confirm: talk.confirm, retryAfterMs: failed ? failed.retryAfterMs : 0 };
+  return { ok, received: talk.received, retryAfterMs: failed ? failed.retryAfterMs : 0 };
 }
 
 /** The frames of the next request, the asking one last; null when there is nothing to send and nothing to ask. */
 async function nextRequest(talk: Talk): Promise<Outstanding[] | null> {
   const { core } = talk;
-  await core.seal();
+  // The teacher may still be tapping: a register is sealed here only when it has been left alone.
+  await core.seal(undefined, SEAL_IDLE_MS);
   for (;;) {
     const waiting = sendable(core);
     const batch = fitting(waiting, talk.limit);
@@ -127,7 +137,7 @@ function ask(core: Core, carried: readonly Entry[]): Ask {
     nonce: (store.cache.get('nonce') as Uint8Array | undefined) || null,
     cursor: mode ? null : (store.cache.get('cursor') as Uint8Array | undefined) || null,
     have: hashes && unhex(hashes.join('')),
-    app: core.app.slice(0, 16),
+    app: core.told ? null : core.release,
     unsent,
     done: fold.done,
   };
@@ -196,6 +206,7 @@ async function takeAnswer(talk: Talk, request: readonly Outstanding[], { signed,
       core.row('attempt', null, attempt as Value[]),
     ];
     core.beacon = [answer.serverMs, arrived];
+    core.told = core.told || request.some((frame) => appOf(frame.bytes) === core.release);
     let mode = modeOf(core);
     if (effects) {
       rows.push(...effects.rows);
@@ -211,7 +222,7 @@ async function takeAnswer(talk: Talk, request: readonly Outstanding[], { signed,
       mode = 'rebuild';
     }
     cache.mode = mode;
-    talk.confirm = talk.confirm || answer.receipts.some((entry) => Array.isArray(entry) && entry.indexOf(0) >= 0);
+    talk.received = talk.received || answer.receipts.some((entry) => Array.isArray(entry) && entry.indexOf(0) >= 0);
     talk.pull = mode !== null || (effects ? effects.more : talk.pull && ++talk.stale <= STALE_MAX);
     return { rows, cache };
   });

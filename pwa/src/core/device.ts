@@ -15,18 +15,11 @@ import type { NewRow } from './pages';
 import { Ports, browserPorts } from './ports';
 import { Offsets, isMark, isKey, isRegister, isoDate, midnight, offsetAt } from './register';
 import { Store } from './store';
+import type { Attempts } from './attempts';
 import type { Ledger } from './ledger';
 import type { ClassInfo, Device, Identity, RegisterState, State } from '../api';
 
 declare const __APP__: string;
-
-/** How a conversation with the server ended. */
-export interface Outcome {
-  ok: boolean;
-  /** Something became durable on the server: ask once more for its confirmation. */
-  confirm: boolean;
-  retryAfterMs: number;
-}
 
 export interface Calendar {
   readonly version: number;
@@ -36,12 +29,11 @@ export interface Calendar {
 }
 
 const LEDGER_DEADLINE_MS = 3000;
-const SEAL_IDLE_MS = 20000;
-const CONFIRM_AFTER_MS = 3000;
-const BACKOFF_BASE_MS = 5000;
-const BACKOFF_CAP_MS = 900000;
-/** Somebody asked with a finger, or the network came back: the back-off does not apply, `Retry-After` does. */
-const AT_ONCE = /^(hand|reconnect|enrol)$/;
+/** A register that was tapped less than this ago may still be worked at. */
+export const SEAL_IDLE_MS = 20000;
+/** Nobody asked for these with a finger: a register that is being worked at stays open, so that undo still undoes. */
+const BACKGROUND = /^(open|return|reconnect|timer|background|enrol)$/;
+const LOAD_AGAIN_MS = 60000;
 
 /** What the lazy half needs from the eager one. */
 export class Core {
@@ -50,6 +42,8 @@ export class Core {
   session!: Uint8Array;
   /** `[server_ms, mono_ms when it came]` of the last answer of this app session. */
   beacon: readonly [number, number] | null = null;
+  /** The server has heard our version from this app session. */
+  told = false;
   syncing = false;
   /** Trouble that left no row in the log, such as no network at all. */
   trouble: string | null = null;
@@ -63,6 +57,11 @@ export class Core {
   ) {
     this.store = new Store(ports.indexedDb, (added) => this.fold.apply(added), 'hudur', ports.later);
     this.snapshot();
+  }
+
+  /** The version, as long as the wire allows. */
+  get release(): string {
+    return this.app.slice(0, 16);
   }
 
   /** Milliseconds since this app session began. */
@@ -79,6 +78,7 @@ export class Core {
     this.session = this.ports.random(8);
     this.origin = this.ports.monoMs();
     this.beacon = null;
+    this.told = false;
     return this.row('start', null, [this.session, this.app]);
   }
 
@@ -87,19 +87,28 @@ export class Core {
     const { fold } = this;
     if (!fold.ledger) {
       const { Ledger } = await import('./ledger');
-      if (!fold.ledger) fold.complete(new Ledger(fold));
+      if (!fold.ledger) {
+        const ledger = new Ledger(fold);
+        fold.complete(ledger);
+        ledger.unsettled.clear(); // of earlier app sessions: opening asks for those anyway
+      }
     }
     return fold.ledger as unknown as Ledger;
   }
 
-  /** Rows that seal the unsealed taps of one register or of all. To be called inside a `write`, after `complete`. */
-  sealRows(only?: string): NewRow[] {
+  /**
+   * Rows that seal the unsealed taps of one register or of all, but not of those tapped in the last `idleMs`. To be called
+   * inside a `write`, after `complete`.
+   */
+  sealRows(only?: string, idleMs = 0): NewRow[] {
     const { enrolment, ledger, registers } = this.fold;
     const rows: NewRow[] = [];
     if (!enrolment) return rows; // no key, no actor: the taps wait in the log
+    const now = this.ports.wallMs();
     registers.forEach((register, name) => {
-      if (register.taps.size && (only === undefined || only === name)) {
-        const chunks = (ledger as unknown as Ledger).seal(register, enrolment.device, this.session, Math.floor(this.ports.wallMs() / 1000));
+      const age = now - register.tappedAtMs; // negative when the clock was put back: then it says nothing
+      if (register.taps.size && (only === undefined || only === name) && (age < 0 || age >= idleMs)) {
+        const chunks = (ledger as unknown as Ledger).seal(register, enrolment.device, this.session, Math.floor(now / 1000));
         for (const chunk of chunks) rows.push(this.row('change', name, [chunk]));
       }
     });
@@ -107,10 +116,10 @@ export class Core {
   }
 
   /** Seal unsealed taps; also the way to learn what other tabs wrote. */
-  async seal(only?: string): Promise<void> {
+  async seal(only?: string, idleMs?: number): Promise<void> {
     if (this.fold.enrolment) await this.complete();
     await this.write(() => {
-      const rows = this.sealRows(only);
+      const rows = this.sealRows(only, idleMs);
       return rows.length ? { rows } : null;
     });
   }
@@ -183,11 +192,9 @@ export const identityOf = (enrolment: Enrolment, names?: Names): Identity => ({
 
 class Phone implements Device {
   private running: Promise<void> | null = null;
-  private again = false;
-  private failures = 0;
-  private notBeforeMs = 0;
-  private hardNotBeforeMs = 0;
-  private cancelRetry: () => void = () => undefined;
+  /** What was asked for while an attempt ran. */
+  private again: string | null = null;
+  private attempts: Attempts | null = null;
   private cancelSeal: () => void = () => undefined;
 
   constructor(private readonly core: Core) {}
@@ -220,23 +227,15 @@ class Phone implements Device {
   }
 
   seal(register?: string): Promise<void> {
+    if (!register) this.cancelSeal();
     return this.core.seal(register);
   }
 
-  sync(reason: string): Promise<void> {
-    const { core } = this;
-    if (this.running) {
-      this.again = true;
-      return this.running;
-    }
-    const now = core.ports.monoMs();
-    if (!core.fold.enrolment || now < this.hardNotBeforeMs || (now < this.notBeforeMs && !AT_ONCE.test(reason))) {
-      return this.seal();
-    }
-    this.running = this.converse(reason).then(() => {
-      this.running = null;
-    });
-    return this.running;
+  async sync(reason: string): Promise<void> {
+    if (!BACKGROUND.test(reason)) await this.seal().catch((cause) => this.blame(cause));
+    if (!this.core.fold.enrolment) return;
+    this.again = reason;
+    await (this.running = this.running || this.attempt());
   }
 
   async enrol(school: string, code: string, label: string): Promise<Identity> {
@@ -271,68 +270,42 @@ class Phone implements Device {
     return (await this.wire()).call(this.core, command, args as Value[]);
   }
 
+  async prepare(): Promise<void> {
+    await this.wire();
+  }
+
   private async wire(): Promise<typeof import('./wire')> {
-    await this.core.complete();
-    return import('./wire');
+    const [wire] = await Promise.all([import('./wire'), this.core.complete()]);
+    return wire;
   }
 
-  private background(reason: string): void {
-    this.sync(reason).catch((cause) => {
-      this.core.trouble = cause instanceof Refusal ? cause.slug : 'storage';
-      console.error(cause);
-      this.core.notify();
-    });
+  private readonly background = (reason: string): void => {
+    this.sync(reason).catch((cause) => this.blame(cause));
+  };
+
+  /** What failed goes to the status line: no network, the lazy half cannot be had (`offline` too), storage. */
+  private blame(cause: unknown): void {
+    this.core.trouble = (cause as Refusal).slug || 'fault';
+    if (!(cause as Refusal).slug) console.error(cause);
+    this.core.notify();
   }
 
-  /** One attempt; whatever comes of it is in the state. Never rejects for what the network does. */
-  private async converse(reason: string): Promise<void> {
-    const { core } = this;
-    const { ports } = core;
-    this.cancelRetry();
-    this.cancelSeal();
-    core.syncing = true;
-    core.trouble = null;
-    core.notify();
-    let outcome: Outcome | null = null;
-    try {
-      await this.seal();
-      do {
-        this.again = false;
-        outcome = null;
-        if (!ports.online() && reason !== 'hand') throw new Refusal('offline');
-        const wire = await this.wire();
-        await ports.exclusively(async () => {
-          outcome = await wire.converse(core);
-        });
-      } while (this.again && outcome && (outcome as Outcome).ok);
-    } catch (cause) {
-      // No network, or the lazy half could not be loaded (slug `offline` too): nothing was sent, nothing changed.
-      core.trouble = (cause as Refusal).slug || 'fault';
-      if (!(cause as Refusal).slug) console.error(cause);
-      outcome = { ok: false, confirm: false, retryAfterMs: 0 };
+  /** Attempts, as long as somebody asks for one meanwhile. */
+  private async attempt(): Promise<void> {
+    await null; // `running` stands before anything else happens
+    while (this.again) {
+      const reason = this.again;
+      this.again = null;
+      try {
+        const { Attempts } = await this.wire();
+        this.attempts = this.attempts || new Attempts(this.core, this.background);
+        await this.attempts.run(reason);
+      } catch (cause) {
+        this.blame(cause);
+        this.core.ports.later(LOAD_AGAIN_MS * (1 + this.core.ports.uniform()), () => this.background('timer'));
+      }
     }
-    core.syncing = false;
-    this.schedule(outcome);
-    core.notify();
-  }
-
-  /** Full jitter after a failure; once more after 3 s for the confirmation; soon when another tab is at it. */
-  private schedule(outcome: Outcome | null): void {
-    const { ports, fold } = this.core;
-    const now = ports.monoMs();
-    let wait = 0;
-    if (!outcome) wait = fold.pending ? BACKOFF_BASE_MS : 0;
-    else if (outcome.ok) {
-      this.failures = 0;
-      this.notBeforeMs = 0;
-      if (outcome.confirm) wait = CONFIRM_AFTER_MS;
-    } else {
-      wait = ports.uniform() * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** this.failures++);
-      wait = Math.max(wait, outcome.retryAfterMs, 1);
-      this.notBeforeMs = now + wait;
-      this.hardNotBeforeMs = outcome.retryAfterMs ? now + outcome.retryAfterMs : 0;
-    }
-    if (wait) this.cancelRetry = ports.later(Math.ceil(wait), () => this.background('timer'));
+    this.running = null;
   }
 }
 
@@ -343,9 +316,8 @@ export async function openDevice(ports: Ports = browserPorts(), app = typeof __A
   const start = core.begin();
   if (core.fold.enrolment) {
     // On a phone in use the lazy half is in the cache. Where it cannot be had soon, capture goes on without it.
-    const complete = core.complete().then(() => core.notify());
-    const deadline = new Promise<void>((done) => ports.later(LEDGER_DEADLINE_MS, done));
-    await Promise.race([complete.catch((cause) => console.error(cause)), deadline]);
+    const complete = core.complete().then(() => core.notify(), (cause) => console.error(cause));
+    if (ports.modulesAtHand()) await Promise.race([complete, new Promise<void>((done) => ports.later(LEDGER_DEADLINE_MS, done))]);
     core.write(() => ({ rows: [start, ...(core.fold.ledger ? core.sealRows() : [])] })).catch((cause) => console.error(cause));
   }
   core.notify();

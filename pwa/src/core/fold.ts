@@ -43,6 +43,8 @@ export class Register implements RegisterState {
   readonly taps = new Map<string, string[]>();
   /** It has sealed changes. */
   written = false;
+  /** Wall clock of its latest tap, whichever tab made it. */
+  tappedAtMs = 0;
   /** A row of it cannot be read: it stays pending, so that a person looks. */
   damaged = false;
   private shown: Map<string, readonly string[]> | null = null;
@@ -51,6 +53,11 @@ export class Register implements RegisterState {
     readonly register: string,
     private readonly fold: Fold,
   ) {}
+
+  /** Sealed marks wait for the ledger. */
+  get partial(): boolean {
+    return this.written && !this.fold.ledger;
+  }
 
   get unsealed(): number {
     return this.taps.size;
@@ -76,7 +83,7 @@ export class Register implements RegisterState {
   touch(): void {
     this.shown = null;
     this.fold.pending -= +(this.step === 'saved');
-    this.step = this.damaged || this.taps.size || (this.written && !this.fold.ledger) ? 'saved' : this.sealed && this.sealed.step;
+    this.step = this.damaged || this.taps.size || this.partial ? 'saved' : this.sealed && this.sealed.step;
     this.fold.pending += +(this.step === 'saved');
   }
 }
@@ -147,6 +154,7 @@ export class Fold {
       else values.push(value);
       if (values.length) register.taps.set(key, values);
       else register.taps.delete(key);
+      register.tappedAtMs = row.atMs;
       register.touch();
     },
     change: (_body, row) => {

@@ -22,7 +22,8 @@ export interface Ask {
   readonly nonce: Uint8Array | null;
   readonly cursor: Uint8Array | null;
   readonly have: Uint8Array | null;
-  readonly app: string;
+  /** null: as last told. */
+  readonly app: string | null;
   readonly unsent: number;
   readonly done: number;
 }
@@ -61,10 +62,19 @@ export function signedPart(draft: FrameDraft): Uint8Array {
   ]);
 }
 
+/** What a frame of ours asks, as it is on the wire, or null. */
+const askOf = (frame: Uint8Array): Value[] | null => (unpack(frame.subarray(0, -SIGNATURE_BYTES)) as Value[])[8] as Value[] | null;
+
 /** The nonce under which a frame of ours asks, or undefined when it does not ask. */
 export function nonceOf(frame: Uint8Array): Uint8Array | null | undefined {
-  const ask = (unpack(frame.subarray(0, -SIGNATURE_BYTES)) as Value[])[8] as Value[] | null;
+  const ask = askOf(frame);
   return ask ? (ask[0] as Uint8Array | null) : undefined;
+}
+
+/** The app version a frame of ours tells, or null. */
+export function appOf(frame: Uint8Array): Value {
+  const ask = askOf(frame);
+  return ask && ask[3];
 }
 
 /** The wire form of a plain chunk: deflated (type 2) when that is smaller. */

@@ -114,6 +114,8 @@ export class Ledger implements LedgerOfFold {
   /** Numbers of frames the server cannot read; tried again in the next app session. */
   readonly quarantined = new Set<number>();
   readonly rosterVersions = new Map<string, number>();
+  /** What got its receipt while this page lived and is not settled yet: its confirmation is still to be fetched. */
+  readonly unsettled = new Set<Entry>();
   lastNumber = 0;
   lastFrameHash: Uint8Array | null = null;
   private device = '';
@@ -248,6 +250,8 @@ export class Ledger implements LedgerOfFold {
   private judge(entry: Entry, verdict: Value): void {
     const [kind, slug] = Array.isArray(verdict) ? verdict : [verdict, null];
     this.book(entry.register).judge(entry, kind, slug);
+    if (kind !== null && kind < 3 && !entry.settled) this.unsettled.add(entry);
+    else this.unsettled.delete(entry);
     this.touch(entry.register);
   }
 
@@ -259,7 +263,7 @@ export class Ledger implements LedgerOfFold {
       const entry = book.changes.get(hex(short));
       const settlement = { settled: state, slug };
       book.settlements.set(hex(short), settlement);
-      if (entry) Object.assign(entry, settlement);
+      if (entry) this.unsettled.delete(Object.assign(entry, settlement));
     }
     this.touch(register);
   }

@@ -16,6 +16,10 @@ export interface Ports {
   /** Where the server is: prefix of `/v1/…`. */
   origin: string;
   online(): boolean;
+  /** Whether somebody may be looking at the page. */
+  visible(): boolean;
+  /** Whether the lazy modules are on this phone, so that loading one needs no network. */
+  modulesAtHand(): boolean;
   /** Slug of the link (`4g`, `2g`, …) when the browser tells. */
   link(): string | null;
   /** Run `work` unless another tab is uploading; resolves to whether it ran. */
@@ -53,6 +57,8 @@ export function browserPorts(): Ports {
     indexedDb,
     origin: '',
     online: () => navigator.onLine,
+    visible: () => !document.hidden,
+    modulesAtHand: () => !!(nav.serviceWorker && nav.serviceWorker.controller),
     link: () => (nav.connection && nav.connection.effectiveType) || null,
     exclusively: (work) =>
       locks
