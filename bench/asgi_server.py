@@ -122,7 +122,7 @@ async def _granian(config: Config) -> None:
     serving = asyncio.create_task(server.serve())
     print(port, flush=True)
     await stop.wait()
-    server.stop()
+    server.stop()  # type: ignore[no-untyped-call]
     await asyncio.gather(serving, return_exceptions=True)
     await db.close()
 

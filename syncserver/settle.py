@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from clientcore.change import Change, parse
 from clientcore.history import merge
 from clientcore.register import RegisterId
 from reconciliation.events import events
-from reconciliation.model import Context, Outcome, Settled, State
+from reconciliation.model import Context, Settled, State
 from reconciliation.reconcile import reconcile
 from reconciliation.wire import canonical
 from syncserver.config import Config
@@ -67,6 +67,7 @@ class Round:
     results: list[rows.Result] = field(default_factory=list)
     dead: list[rows.Dead] = field(default_factory=list)
     again_ids: list[int] = field(default_factory=list)
+    overflow: list[tuple[Key, rows.Word]] = field(default_factory=list)
 
 
 class Settler:
@@ -128,6 +129,8 @@ class Settler:
             async with self._db.transaction() as tx:
                 self._ports.reached("settle.before_outcome")
                 await rows.write_results(tx, done.results, now_ms=self._ports.clock.wall_ms())
+                if done.overflow:
+                    await rows.write_overflow(tx, done.overflow)
                 await rows.write_dead(tx, done.dead, now_ms=self._ports.clock.wall_ms())
                 self._ports.reached("settle.between_outcome_and_offset")
                 await rows.finish_again(tx, done.again_ids)
@@ -148,7 +151,9 @@ class Settler:
     async def _settle_isolated(self, task: Task, done: Round, facts: SchoolFacts) -> None:
         """Settle one register; when that raises, find the new change that makes it raise and leave it out."""
         context = await context_of(self._db, task.key, self._config.zone, facts)
-        stored = await changes_of(self._db, task.key, done.position)
+        stored = await changes_of(self._db, task.key, done.position, CHANGES_PER_REGISTER_MAX)
+        if len(stored) == CHANGES_PER_REGISTER_MAX:
+            await self._hold_overflow(task, stored[-1].log_offset, done)
         previous = await outcome_of(self._db, task.key)
         try:
             done.results.append(_settle(task, stored, previous, context))
@@ -180,6 +185,12 @@ class Settler:
                     )
         if best is not None:
             done.results.append(best)
+
+    async def _hold_overflow(self, task: Task, last_taken: int, done: Round) -> None:
+        """New changes of a register that is full: kept, and told so."""
+        beyond = [one for one in task.new_offsets if one > last_taken]
+        for log_offset, device in await rows.read_devices(self._db, beyond) if beyond else ():
+            done.overflow.append((task.key, _word(log_offset, device, FULL)))
 
     async def bury_pending(self) -> None:
         """Changes whose dependencies have not come for days become dead letters; they may still join later."""
@@ -216,10 +227,9 @@ def _settle(
     task: Task, stored: Sequence[StoredChange], previous: StoredOutcome | None, context: Context
 ) -> rows.Result:
     """The pure middle: changes and context in, everything to be written out."""
-    taken = stored[:CHANGES_PER_REGISTER_MAX]
-    parsed: list[Change] = [parse(one.chunk) for one in taken]
+    parsed: list[Change] = [parse(one.chunk) for one in stored]
     register = RegisterId(*task.key)
-    outcome = reconcile(register, merge(parsed), {one.hash: one.receipt for one in taken}, context)
+    outcome = reconcile(register, merge(parsed), {one.hash: one.receipt for one in stored}, context)
     told, revisions = events(
         None if previous is None else previous.outcome,
         outcome,
@@ -237,24 +247,19 @@ def _settle(
         is_first=previous is None,
         revisions=revisions,
         events=[event.to_wire() for event in told],
-        words=_words(outcome, stored, taken),
+        words=[_word(one.log_offset, one.receipt.device, outcome.changes[one.hash]) for one in stored],
     )
 
 
-def _words(outcome: Outcome, stored: Sequence[StoredChange], taken: Sequence[StoredChange]) -> list[rows.Word]:
-    settled: Mapping[bytes, Settled] = outcome.changes
-    offset_words = [(one, settled[one.hash]) for one in taken] + [(one, FULL) for one in stored[len(taken) :]]
-    return [
-        rows.Word(
-            log_offset=one.log_offset,
-            device=one.receipt.device,
-            state=int(word.state),
-            slug=word.slug,
-            detail=word.detail,
-            dead=word.dead_letter,
-        )
-        for one, word in offset_words
-    ]
+def _word(log_offset: int, device: bytes, settled: Settled) -> rows.Word:
+    return rows.Word(
+        log_offset=log_offset,
+        device=device,
+        state=int(settled.state),
+        slug=settled.slug,
+        detail=settled.detail,
+        dead=settled.dead_letter,
+    )
 
 
 def _describe(cause: BaseException) -> str:

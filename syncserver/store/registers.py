@@ -62,9 +62,7 @@ class StoredOutcome:
     revisions: Mapping[str, int]
 
 
-async def changes_of(
-    reader: Reader, key: Key, up_to: int, limit: int = CHANGES_PER_REGISTER_MAX + 1
-) -> list[StoredChange]:
+async def changes_of(reader: Reader, key: Key, up_to: int, limit: int = CHANGES_PER_REGISTER_MAX) -> list[StoredChange]:
     """A register's changes up to an offset, in order; those that a dead letter holds back are left out."""
     return [_stored_change(row) for row in await reader.fetch_all(_CHANGES, (*key, up_to, limit))]
 

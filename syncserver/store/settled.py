@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from syncserver.store.port import Reader, Transaction
+from syncserver.store.port import Reader, Transaction, placeholders
 from syncserver.store.registers import Key, pack_json
 
 # Words after which other devices may not see a change: it is nobody's answer until a person or a machine frees it.
@@ -217,6 +217,30 @@ async def _write_words(tx: Transaction, results: Sequence[Result], word_seq: int
     )
     await write_dead(tx, dead, now_ms=now_ms)
     await tx.executemany("INSERT INTO security_events (at_ms, device, kind, detail) VALUES (?, ?, ?, ?)", strange)
+
+
+async def write_overflow(tx: Transaction, overflow: Sequence[tuple[Key, Word]]) -> None:
+    """The word on changes that their register has no room for."""
+    row = await tx.fetch_one("SELECT max(seq) FROM settlements")
+    seq = (row[0] if row is not None else None) or 0
+    await tx.executemany(
+        """INSERT INTO settlements (log_offset, seq, merged_seq, school, class_id, device, state, slug, revision)
+        VALUES (?, ?, NULL, ?, ?, ?, ?, ?, 0) ON CONFLICT (log_offset) DO NOTHING""",
+        [
+            (word.log_offset, seq + n, key[0], key[1], word.device, word.state, word.slug)
+            for n, (key, word) in enumerate(overflow, 1)
+        ],
+    )
+
+
+async def read_devices(reader: Reader, offsets: Sequence[int]) -> list[tuple[int, bytes]]:
+    """Offset and device of some changes."""
+    found = await reader.fetch_all(
+        f"""SELECT c.log_offset, f.device FROM changes c JOIN frames f ON f.id = c.frame_id
+        WHERE c.log_offset IN ({placeholders(len(offsets))}) ORDER BY c.log_offset""",
+        offsets,
+    )
+    return [(row[0], row[1]) for row in found]
 
 
 async def _known_words(tx: Transaction, key: Key) -> dict[int, tuple[int, str | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clientcore.exchange import DUPLICATE, DURABLE
+from clientcore.exchange import DUPLICATE, DURABLE, Verdict
 from tests.support.server.world import PUPILS, TODAY, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
@@ -18,13 +18,13 @@ async def test_a_register_becomes_forty_events_once(tmp_path: Path) -> None:
         marks = {pupil: "A" if pupil in PUPILS[:3] else "P" for pupil in PUPILS}
         change = phone.take(REGISTER, marks)
         answer = (await phone.sync((REGISTER, change))).answer
-        assert [[verdict.kind for verdict in frame] for frame in answer.receipts] == [[DURABLE]]
+        assert answer.receipts == ((Verdict(DURABLE),),)
         await world.settle()
         events = await world.events()
         assert len(events) == 40
         assert sum(event["data"]["code"] == "absent" for event in events) == 3
         again = await phone.send([phone.frames[-1]])
-        assert [[verdict.kind for verdict in frame] for frame in again.answer.receipts] == [[DUPLICATE]]
+        assert again.answer.receipts == ((Verdict(DUPLICATE),),)
         assert again.answer.payload is None
         await phone.pull()
         assert phone.settled() == {change.hash[:8]: (1, None)}

@@ -10,6 +10,7 @@ import pytest
 
 from clientcore.change import Op, actor_of, encode
 from clientcore.exchange import write_sync
+from clientcore.history import merge
 from syncserver import settle as settle_module
 from syncserver.store.audit import row_hash
 from syncserver.store.registers import outcome_of
@@ -112,7 +113,7 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     good, poison = phone.take(REGISTER, {"s001": "P"}), phone.take(REGISTER, {"s002": "A"})
     other = phone.take(f"c-3b/{TODAY}/day", {"s003": "P"})
     await phone.sync((REGISTER, good), (REGISTER, poison), (f"c-3b/{TODAY}/day", other))
-    real = settle_module.merge
+    real = merge
 
     def breaks(changes):  # type: ignore[no-untyped-def]
         found = list(changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -150,7 +151,7 @@ class Phone:
             self.nonce = read_answer(reply.content, server_key=self.me.server_key, request=body).answer.nonce
         return reply
 
-    def items(self, word: str) -> list[tuple[object, ...]]:
+    def items(self, word: str) -> list[tuple[Any, ...]]:
         """Every item of this kind that was ever pulled, oldest first."""
         return [item for payload in self.payloads for item in payload.items if item[0] == word]
 
@@ -158,7 +159,6 @@ class Phone:
         """The last word on each own change, by the first 8 bytes of its hash."""
         words: dict[bytes, tuple[int, str | None]] = {}
         for _, _, _, entries in self.items("settled"):
-            assert isinstance(entries, list)
             for name, state, slug in entries:
                 words[name] = (state, slug)
         return words

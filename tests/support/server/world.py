@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -71,9 +72,9 @@ class World:
         while await self.server.settler.round():
             pass
 
-    async def events(self, after: int = 0) -> list[dict[str, object]]:
+    async def events(self, after: int = 0) -> list[dict[str, Any]]:
         """The whole feed behind `after`, through HTTP, page by page."""
-        found: list[dict[str, object]] = []
+        found: list[dict[str, Any]] = []
         while True:
             reply = await self.http.get("/v1/events", params={"after": after, "limit": 100})
             assert reply.status_code == 200
