@@ -29,7 +29,7 @@ from syncserver.config import Config, is_loopback
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.metrics import CONTENT_TYPE_LATEST, Metrics
-from syncserver.middleware import Headers, Measured
+from syncserver.middleware import Edge
 from syncserver.oneroster_zip import ARCHIVE_BYTES_MAX
 from syncserver.openapi import OPENAPI
 from syncserver.operators import ORDERS, Desk
@@ -142,7 +142,7 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(Measured, metrics=server.metrics, clock=server.ports.clock), Middleware(Headers)],
+        middleware=[Middleware(Edge, metrics=server.metrics, clock=server.ports.clock)],
         exception_handlers={HudurError: _refuse, HTTPException: _refuse_http},  # type: ignore[dict-item]
     )
     app.state.server = server

@@ -16,7 +16,7 @@ from clientcore.limits import BODY_DEADLINE_S
 from syncserver.errors import RequestProblem
 
 _MEDIA_TYPE = MEDIA_TYPE.encode()
-_ANSWER_HEADERS = ((b"content-type", _MEDIA_TYPE), (b"cache-control", b"no-store"))
+ANSWER_HEADERS = ((b"content-type", _MEDIA_TYPE), (b"cache-control", b"no-store"))
 
 Answer = Callable[[bytes], Awaitable[bytes]]
 
@@ -31,7 +31,7 @@ class DeviceRoute:
         """Serve one request; errors become problems further out."""
         check_head(scope, self._bytes_max)
         body = await self._answer(await read_body(receive, self._bytes_max))
-        headers = [*_ANSWER_HEADERS, (b"content-length", b"%d" % len(body))]
+        headers = [*ANSWER_HEADERS, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

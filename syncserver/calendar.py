@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from clientcore.register import is_date, is_id
 from clientcore.wire import pack
+from reconciliation import clocks
 from reconciliation.model import Zone
 from syncserver.errors import RequestProblem
 from syncserver.store import audit
@@ -21,7 +22,6 @@ from syncserver.store.port import Database, Reader
 
 WEEKEND = "weekend"
 _FRIDAY, _SATURDAY = 4, 5
-_HOUR = timedelta(hours=1)
 ALL_SCHOOLS = "*"
 
 Exceptions = Mapping[str, tuple[bool, str]]
@@ -51,18 +51,7 @@ def school_days_between(first: date, last: date, exceptions: Exceptions) -> int:
 @lru_cache(maxsize=64)
 def zone_table(zone: str, year: int) -> Zone:
     """UTC offsets (from ms, offset s) in force from the start of the year before `year` to the end of the one after."""
-    info = ZoneInfo(zone)
-    at = datetime(year - 1, 1, 1, tzinfo=UTC)
-    end = datetime(year + 2, 1, 1, tzinfo=UTC)
-    table: list[tuple[int, int]] = []
-    while at < end:
-        offset = at.astimezone(info).utcoffset()
-        assert offset is not None
-        offset_s = int(offset.total_seconds())
-        if not table or table[-1][1] != offset_s:
-            table.append((int(at.timestamp()) * 1000, offset_s))
-        at += _HOUR  # the zone's rules change on full hours; 26,000 steps once a process and year
-    return tuple(table)
+    return clocks.zone_table(f"{year - 1}-01-01", f"{year + 1}-12-31", zone)
 
 
 def window_of(today: date) -> tuple[date, date]:

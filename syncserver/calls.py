@@ -166,6 +166,7 @@ class Calls:
                     one.app,
                     one.state,
                     None if one.directive is None else list(one.directive),
+                    one.short_number,
                 ]
                 for one in rows[:_DEVICES_MAX]
             ]

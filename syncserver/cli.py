@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -21,6 +21,9 @@ from clientcore.errors import HudurError
 from clientcore.register import RegisterId
 from syncserver.config import read_config, store_path
 from syncserver.store.port import Reader
+
+if TYPE_CHECKING:
+    from syncserver.store.registers import StoredOutcome
 
 EXIT_UNUSABLE, EXIT_DIFFERENT = 1, 3
 STORE_DEFAULT = "sqlite:hudur.db"
@@ -173,23 +176,22 @@ def register_group() -> None:
 @json_option
 def register_show(register: str, store: str, as_json: bool) -> None:
     """Show REGISTER (school/class/date/session): the official answer for each pupil, by id."""
+    from reconciliation.wire import readable
     from syncserver.store.registers import outcome_of
 
-    async def look(reader: Reader) -> dict[str, Any] | None:
+    async def look(reader: Reader) -> StoredOutcome | None:
         name = RegisterId.parse(register)
-        stored = await outcome_of(reader, (name.school, name.class_id, name.date, name.session))
-        return None if stored is None else {"revision": stored.revision, **json.loads(stored.body)}
+        return await outcome_of(reader, (name.school, name.class_id, name.date, name.session))
 
     found = _read(store, look)
     if found is None:
         raise click.ClickException(f"{register}: not taken. Nothing has arrived for this register.")
-    _print(found, as_json, _show_register)
+    value = {"revision": found.revision, **readable(found.outcome)}
+    _print(value, as_json, lambda _, console: _show_register(found, console))
 
 
-def _show_register(found: dict[str, Any], console: Console) -> None:
-    from reconciliation.model import Outcome
-
-    outcome = Outcome.from_wire({key: value for key, value in found.items() if key != "revision"})
+def _show_register(found: StoredOutcome, console: Console) -> None:
+    outcome = found.outcome
     rows: list[tuple[object, ...]] = [
         (
             pupil,
@@ -200,7 +202,7 @@ def _show_register(found: dict[str, Any], console: Console) -> None:
         )
         for pupil, answer in outcome.answers.items()
     ]
-    console.print(f"{outcome.register}, revision {found['revision']}, session {outcome.occasion.value}")
+    console.print(f"{outcome.register}, revision {found.revision}, session {outcome.occasion.value}")
     console.print(_table(("pupil", "code", "reason", "timeliness", "labels"), rows))
     if outcome.held:
         console.print(

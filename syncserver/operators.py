@@ -105,6 +105,7 @@ async def order_devices(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
                 "clock_offset_ms": one.clock_offset_ms,
                 "app": one.app,
                 "state": one.state,
+                "short_number": one.short_number,
                 "directive": None if one.directive is None else dict(zip(_DIRECTIVE, one.directive, strict=True)),
             }
             for one in rows
@@ -127,8 +128,8 @@ async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         await tx.execute("UPDATE devices SET revoked_ms = ? WHERE id = ?", (revoked_ms, device))
         await tx.execute(
             """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
-            SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'revoke', ? FROM changes c
-            JOIN frames f ON f.id = c.frame_id WHERE f.device = ?""",
+            SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'revoke', ? FROM settlements s
+            JOIN changes c ON c.log_offset = s.log_offset WHERE s.device = ?""",
             (desk.now_ms, device),
         )
         await audit.record(

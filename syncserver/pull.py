@@ -1,20 +1,21 @@
 """Pull: what a device lacks since its cursor, in rounds of bounded size.
 
-The cursor is opaque to devices: 24 bytes that say how far each kind of item was told. A cursor of another log epoch, or
-one that cannot be read, starts from the beginning; what is told twice does no harm.
+The cursor is opaque to devices: a few bytes that say how far each kind of item was told. A cursor of another log epoch,
+or one that cannot be read, starts from the beginning; what is told twice does no harm.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from clientcore.change import parse
+from clientcore.errors import ChangeRefused
 from clientcore.exchange import Payload, write_payload
 from clientcore.frame import Ask
+from clientcore.leb128 import read_uleb, uleb
 from clientcore.limits import PAYLOAD_BYTES_MAX
 from clientcore.wire import pack
 from syncserver.calendar import calendar_item, exceptions_of, local_date
@@ -26,14 +27,16 @@ from syncserver.store.log import Contact, read_contact
 from syncserver.store.port import Database
 from syncserver.store.roster import ClassRow
 
-_FORM = struct.Struct(">BIIIHBQ")
 _VERSION = 1
-_ALL_ROSTERS = 0xFFFF
+_TEACHING_BYTES, _CALENDAR_BYTES = 4, 3  # digests; a calendar changes too seldom for 16 million values to meet
+_CALENDAR_MASK = (1 << 8 * _CALENDAR_BYTES) - 1
+_NUMBER_MAX = 1 << 49
+_ALL_ROSTERS = 0  # otherwise 1 + index of the next class
 _BUDGET_BYTES = PAYLOAD_BYTES_MAX - 2_048  # room for the cursor, the envelope and the last item's head
 _WORDS_PER_ROUND = 400
 _RECENT = timedelta(days=21)  # what the screen shows (14 days) and a week for late phones; a rebuild takes everything
 _NOTICE_BITS = {"restored-copy": 1, "revoked": 2}
-_WHOLE = 128  # this walk was started by a rebuild: registers of any age
+_WHOLE = 8  # this walk was started by a rebuild: registers of any age
 
 _USERS_MAX = 32_768
 
@@ -46,31 +49,55 @@ class Cursor:
 
     Attributes:
         teaching: Digest of its classes and their roster versions.
-        next_roster: Index of the next class whose roster is due; `_ALL_ROSTERS` when all were told.
-        notices: Bits of the notices told, and `_WHOLE`.
+        next_roster: 1 + index of the next class whose roster is due; 0 (`_ALL_ROSTERS`) when all were told.
+        notices: Bits of the notices told, and `_WHOLE`; four bits.
         seq: Settlement sequence told.
     """
 
     epoch: int
     teaching: int = 0
     calendar: int = 0
-    next_roster: int = 0
+    next_roster: int = 1
     notices: int = 0
     seq: int = 0
 
     def to_bytes(self) -> bytes:
-        """The wire form."""
-        return _FORM.pack(_VERSION, self.epoch, self.teaching, self.calendar, self.next_roster, self.notices, self.seq)
+        """The wire form: about 13 bytes, since it travels both ways with every sync."""
+        return b"".join(
+            (
+                bytes((_VERSION << 4 | self.notices,)),
+                self.teaching.to_bytes(_TEACHING_BYTES, "big"),
+                self.calendar.to_bytes(_CALENDAR_BYTES, "big"),
+                uleb(self.epoch),
+                uleb(self.next_roster),
+                uleb(self.seq),
+            )
+        )
 
     @classmethod
     def read(cls, data: bytes | None, epoch: int) -> Cursor:
         """The cursor a device brings, or a fresh one."""
-        if data is None or len(data) != _FORM.size or data[0] != _VERSION:
-            return cls(epoch=epoch)
-        _, told_epoch, teaching, calendar, next_roster, notices, seq = _FORM.unpack(data)
-        if told_epoch != epoch:
-            return cls(epoch=epoch)
-        return cls(epoch=epoch, teaching=teaching, calendar=calendar, next_roster=next_roster, notices=notices, seq=seq)
+        fresh = cls(epoch=epoch)
+        at = 1 + _TEACHING_BYTES + _CALENDAR_BYTES
+        if not data or data[0] >> 4 != _VERSION or len(data) < at:
+            return fresh
+        numbers = []
+        try:
+            for _ in range(3):
+                number, at = read_uleb(data, at, _NUMBER_MAX)
+                numbers.append(number)
+        except ChangeRefused:
+            return fresh
+        if numbers[0] != epoch or at != len(data):
+            return fresh
+        return cls(
+            epoch=epoch,
+            teaching=int.from_bytes(data[1 : 1 + _TEACHING_BYTES], "big"),
+            calendar=int.from_bytes(data[1 + _TEACHING_BYTES : 1 + _TEACHING_BYTES + _CALENDAR_BYTES], "big"),
+            next_roster=numbers[1],
+            notices=data[0] & 0x0F,
+            seq=numbers[2],
+        )
 
 
 class _Round:
@@ -123,7 +150,7 @@ class Puller:
         cursor, whole, classes = await self._add_classes(out, cursor, contact, today)
         more = not whole
         if whole:
-            cursor, more = await self._add_words(out, cursor, identity, classes, ask.have, today)
+            cursor, more = await self._add_words(out, cursor, identity, contact, classes, ask.have, today)
         return write_payload(Payload(cursor=cursor.to_bytes(), more=more, items=tuple(out.items)))
 
     @staticmethod
@@ -147,9 +174,9 @@ class Puller:
 
     async def _add_calendar(self, out: _Round, cursor: Cursor, contact: Contact, today: date) -> Cursor:
         version, item = await self._calendar(contact, today)
-        if version == cursor.calendar or not out.add(item):
+        if version & _CALENDAR_MASK == cursor.calendar or not out.add(item):
             return cursor
-        return replace(cursor, calendar=version)
+        return replace(cursor, calendar=version & _CALENDAR_MASK)
 
     async def _calendar(self, contact: Contact, today: date) -> tuple[int, Item]:
         """The school's calendar item; read again only when its calendar, its roster or the date has changed."""
@@ -181,14 +208,14 @@ class Puller:
         teaching = _digest(classes)
         if teaching == cursor.teaching and cursor.next_roster == _ALL_ROSTERS:
             return cursor, True, classes
-        at = cursor.next_roster if teaching == cursor.teaching else 0
+        at = cursor.next_roster - 1 if teaching == cursor.teaching and cursor.next_roster else 0
         if at == 0 and not out.add(("classes", [[one.id, one.name, one.grade] for one in classes])):
             return cursor, False, classes
         while at < len(classes):
             one = classes[at]
             pupils = await roster.roster_of(self._db, contact.school, one.id, today.isoformat())
             if not out.add(("roster", one.id, one.version, [list(pupil) for pupil in pupils])):
-                return replace(cursor, teaching=teaching, next_roster=at), False, classes
+                return replace(cursor, teaching=teaching, next_roster=at + 1), False, classes
             at += 1
         return replace(cursor, teaching=teaching, next_roster=_ALL_ROSTERS), True, classes
 
@@ -197,28 +224,31 @@ class Puller:
         out: _Round,
         cursor: Cursor,
         identity: Identity,
+        contact: Contact,
         classes: Sequence[ClassRow],
         have: bytes | None,
         today: date,
     ) -> tuple[Cursor, bool]:
-        """What was settled of the device's own changes, and the changes others made."""
-        since = "0000-00-00" if cursor.notices & _WHOLE else (today - _RECENT).isoformat()
+        """What was settled of the device's own changes, and changes it lacks: others' and, in a rebuild, its own."""
+        if contact.settled_seq <= cursor.seq:
+            return cursor, False
+        whole = bool(cursor.notices & _WHOLE)
+        since = "0000-00-00" if whole else (today - _RECENT).isoformat()
         words = await pulled.read_words(
-            self._db, identity, [one.id for one in classes], cursor.seq, since, _WORDS_PER_ROUND
+            self._db, identity, [one.id for one in classes], cursor.seq, since, _WORDS_PER_ROUND, own_chunks=whole
         )
         held = {have[at : at + 8] for at in range(0, len(have), 8)} if have else set()
         settled: dict[tuple[str, int], list[list[object]]] = {}
         told = cursor.seq
         full = len(words) == _WORDS_PER_ROUND
         for word in words:
-            if word.chunk is None:
-                settled.setdefault((word.register, word.revision), []).append([word.hash[:8], word.state, word.slug])
-                out.room -= 64  # an upper bound of one entry and its register's name
-            elif word.hash[:8] not in held and not out.add(
-                ("change", word.register, word.user_id, parse(word.chunk).chunk)
-            ):
+            lacking = word.chunk is not None and word.hash[:8] not in held
+            if lacking and not out.add(("change", word.register, word.user_id, parse(word.chunk or b"").chunk)):
                 full = True
                 break
+            if word.is_own:
+                settled.setdefault((word.register, word.revision), []).append([word.hash[:8], word.state, word.slug])
+                out.room -= 64  # an upper bound of one entry and its register's name
             told = word.seq
             if out.room < 0:
                 full = True

@@ -61,7 +61,16 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
         url = f"http://{config.host}:{listener.getsockname()[1]}"
         http = _Http(
             uvicorn.Config(
-                create_app(server), log_level="warning", access_log=False, timeout_graceful_shutdown=20, lifespan="on"
+                create_app(server),
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                date_header=False,  # `Edge` sends it where it is of use
+                proxy_headers=False,
+                timeout_graceful_shutdown=20,
             )
         )
         serving = asyncio.create_task(http.serve(sockets=[listener]))

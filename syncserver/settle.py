@@ -24,7 +24,7 @@ from reconciliation.model import Context, Settled, State
 from reconciliation.reconcile import reconcile
 from reconciliation.wire import canonical
 from syncserver.config import Config
-from syncserver.errors import ConstraintBroken, StoreFailed
+from syncserver.errors import StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.store import settled as rows
@@ -39,7 +39,7 @@ from syncserver.store.registers import (
     changes_of,
     context_of,
     facts_of,
-    outcome_of,
+    outcomes_of,
 )
 
 _LOG = logging.getLogger("hudur.settle")
@@ -70,6 +70,15 @@ class Round:
     overflow: list[tuple[Key, rows.Word]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Sight:
+    """What one round has read and its registers share."""
+
+    previous: dict[Key, StoredOutcome]
+    facts: dict[str, SchoolFacts] = field(default_factory=dict)
+    contexts: dict[tuple[str, str, str], Context] = field(default_factory=dict)
+
+
 class Settler:
     """The consumer of one partition of the log."""
 
@@ -77,7 +86,6 @@ class Settler:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
         self._limit = config.settle_batch
         self.alive = False
-        self.settled = asyncio.Event()
 
     async def run(self) -> None:
         """Settle whatever comes; runs until cancelled."""
@@ -93,6 +101,8 @@ class Settler:
                     _LOG.error("settling waits for the store: %s", failed)
                     await self._ports.clock.sleep_ms(_FAILED_WAIT_MS)
                     continue
+                except Exception:  # a fault of ours outside any register: the lag shows it, the consumer lives on
+                    _LOG.exception("fault in the settle stage")
                 await self._wait()
         finally:
             self.alive = False
@@ -106,61 +116,75 @@ class Settler:
 
     async def round(self) -> bool:
         """Settle one batch; returns whether there was anything to do."""
-        position = await rows.read_position(self._db, PARTITION)
-        fresh = await rows.read_fresh(self._db, position, self._limit)
         if await rows.has_orders(self._db):
             async with self._db.transaction() as tx:
                 await rows.spread_again(tx)
-        again = await rows.read_again(self._db, _AGAIN_MAX)
+        position = await rows.read_position(self._db, PARTITION)
+        fresh = await rows.read_fresh(self._db, position, self._limit)
+        again = await rows.read_again(self._db, min(_AGAIN_MAX, self._limit)) if self._limit > 1 or not fresh else []
         if not fresh and not again:
             return False
         done = Round(position=fresh[-1].log_offset if fresh else position, again_ids=[one.id for one in again])
-        facts: dict[str, SchoolFacts] = {}
-        for task in _tasks(fresh, again):
-            school = task.key[0]
-            if school not in facts:
-                facts[school] = await facts_of(self._db, school)
-            await self._settle_isolated(task, done, facts[school])
-        await self._write(done, single=len(fresh) <= 1)
+        try:
+            await self._settle_all(_tasks(fresh, again), done)
+            await self._write(done)
+        except StoreFailed:
+            raise
+        except Exception as cause:  # what no single register answers for: find it in steps of one
+            _LOG.exception("a batch cannot be settled")
+            if len(fresh) + len(again) > 1:
+                self._limit = 1
+                return True
+            dead = [
+                rows.Dead(key=one.key, log_offset=one.log_offset, code=POISON, detail=_describe(cause)) for one in fresh
+            ]
+            await self._write(Round(position=done.position, again_ids=done.again_ids, dead=dead))
+        self._limit = self._config.settle_batch
         return True
 
-    async def _write(self, done: Round, *, single: bool) -> None:
-        try:
-            async with self._db.transaction() as tx:
-                self._ports.reached("settle.before_outcome")
-                await rows.write_results(tx, done.results, now_ms=self._ports.clock.wall_ms())
-                if done.overflow:
-                    await rows.write_overflow(tx, done.overflow)
-                await rows.write_dead(tx, done.dead, now_ms=self._ports.clock.wall_ms())
-                self._ports.reached("settle.between_outcome_and_offset")
-                await rows.finish_again(tx, done.again_ids)
-                await rows.write_position(tx, PARTITION, done.position)
-        except ConstraintBroken:
-            if single:
-                raise
-            self._limit = 1  # find the one that contradicts the schema; the round is done again in small steps
-            _LOG.exception("a batch contradicts the schema; going on one change at a time")
-            return
-        self._limit = self._config.settle_batch
+    async def _settle_all(self, tasks: Sequence[Task], done: Round) -> None:
+        sight = Sight(previous=await outcomes_of(self._db, [task.key for task in tasks]))
+        for task in tasks:
+            await self._settle_isolated(task, done, sight)
+
+    async def _write(self, done: Round) -> None:
+        async with self._db.transaction() as tx:
+            self._ports.reached("settle.before_outcome")
+            await rows.write_results(tx, done.results, now_ms=self._ports.clock.wall_ms())
+            if done.overflow:
+                await rows.write_overflow(tx, done.overflow)
+            await rows.write_dead(tx, done.dead, now_ms=self._ports.clock.wall_ms())
+            self._ports.reached("settle.between_outcome_and_offset")
+            await rows.finish_again(tx, done.again_ids)
+            await rows.write_position(tx, PARTITION, done.position)
         self._ports.reached("settle.after_commit")
         self._metrics.settled.inc(len(done.results))
         self._metrics.events.inc(sum(len(result.events) for result in done.results))
-        self.settled.set()
-        self.settled.clear()
 
-    async def _settle_isolated(self, task: Task, done: Round, facts: SchoolFacts) -> None:
+    async def _settle_isolated(self, task: Task, done: Round, sight: Sight) -> None:
         """Settle one register; when that raises, find the new change that makes it raise and leave it out."""
-        context = await context_of(self._db, task.key, self._config.zone, facts)
+        context = await self._context(task.key, sight)
         stored = await changes_of(self._db, task.key, done.position, CHANGES_PER_REGISTER_MAX)
         if len(stored) == CHANGES_PER_REGISTER_MAX:
             await self._hold_overflow(task, stored[-1].log_offset, done)
-        previous = await outcome_of(self._db, task.key)
+        previous = sight.previous.get(task.key)
         try:
             done.results.append(_settle(task, stored, previous, context))
         except Exception:  # any fault of processing: it must not stop the others
             _LOG.exception("register %s cannot be settled", "/".join(task.key))
             suspects = set(task.new_offsets) or await rows.read_requeued(self._db, task.key)
-            self._settle_without(suspects or {stored[-1].log_offset}, task, stored, previous, context, done)
+            self._settle_without(
+                suspects or {one.log_offset for one in stored[-1:]}, task, stored, previous, context, done
+            )
+
+    async def _context(self, key: Key, sight: Sight) -> Context:
+        """What surrounds a register, read once a round for all sessions of its class and day."""
+        school, day = key[0], key[:3]
+        if school not in sight.facts:
+            sight.facts[school] = await facts_of(self._db, school)
+        if day not in sight.contexts:
+            sight.contexts[day] = await context_of(self._db, key, self._config.zone, sight.facts[school])
+        return sight.contexts[day]
 
     @staticmethod
     def _settle_without(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clientcore.keys import short_number
 from syncserver.calendar import Exceptions, local_date, school_days_between
 from syncserver.store import audit
 from syncserver.store.port import Database, Reader, Row
@@ -33,6 +34,7 @@ class DeviceRow:
     app: str
     state: str
     directive: tuple[int, str, str] | None
+    short_number: str
 
 
 async def devices_of(reader: Reader, school: str, *, now_ms: int, zone: str, exceptions: Exceptions) -> list[DeviceRow]:
@@ -50,7 +52,7 @@ async def devices_of(reader: Reader, school: str, *, now_ms: int, zone: str, exc
     found = []
     for row in await reader.fetch_all(
         """SELECT id, user_id, label, app, enrolled_ms, revoked_ms, last_contact_ms, unsent, clock_offset_ms,
-          flag, flag_ms FROM devices WHERE school = ?""",
+          flag, flag_ms, public_key FROM devices WHERE school = ?""",
         (school,),
     ):
         person = staff.get(row[1])
@@ -72,6 +74,7 @@ async def devices_of(reader: Reader, school: str, *, now_ms: int, zone: str, exc
                 app=row[3],
                 state=_state(row, silent=silent, gone=gone, now_ms=now_ms),
                 directive=orders.get(row[0]),
+                short_number=short_number(row[11]),
             )
         )
     found.sort(key=lambda one: (_RANK[one.state], -one.school_days_silent, -one.unsent, one.device))

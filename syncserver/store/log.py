@@ -80,6 +80,7 @@ class Contact:
         waiting_directives: Directives it has not carried out.
         roster_version: Rises with every import that changes its school.
         calendar_version: Rises with every exception of its school's calendar.
+        settled_seq: Greatest settlement sequence of its school.
     """
 
     school: str
@@ -91,6 +92,7 @@ class Contact:
     waiting_directives: int
     roster_version: int
     calendar_version: int
+    settled_seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +132,13 @@ _REVOKED = Verdict(HELD, "revoked")
 
 _CONTACTS = """
 SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active, d.flag,
-  (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL), coalesce(s.roster_version, 0),
+  (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL),
+  coalesce(s.roster_version, 0), coalesce(h.seq, 0),
   coalesce((SELECT max(x.audit_id) FROM calendar_exceptions x WHERE x.school IN (d.school, '*')), 0)
 FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEFT JOIN schools s ON s.school = d.school
+LEFT JOIN settled_heads h ON h.school = d.school
 WHERE d.id IN ({})"""
-_KNOWN_FRAMES = "SELECT hash FROM frames WHERE hash IN ({})"
+_KNOWN_FRAMES = "SELECT hash, id FROM frames WHERE hash IN ({})"
 _KNOWN_CHANGES = "SELECT hash, school, class_id, date, session FROM changes WHERE hash IN ({})"
 _HEAD = """SELECT (SELECT max(id) FROM frames), (SELECT max(log_offset) FROM changes),
   (SELECT hash FROM audit ORDER BY id DESC LIMIT 1)"""
@@ -158,7 +162,7 @@ class _Batch:
     audit_head: bytes | None
     contacts: dict[bytes, Contact]
     last_numbers: dict[bytes, int]
-    known_frames: set[bytes]
+    known_frames: dict[bytes, int]
     known_changes: set[Name]
     reused: set[tuple[bytes, int]]
     nonces: dict[bytes, bytes | None]
@@ -203,8 +207,8 @@ class _Batch:
     def _take_frame(self, arrival: Arrival, was_known: bool) -> int:
         frame = arrival.frame
         if was_known:
-            return 0  # its changes are known as well, unless they were refused
-        self.known_frames.add(frame.hash)
+            return self.known_frames[frame.hash]  # a change refused then may be taken now: rules are relaxed sometimes
+        self.known_frames[frame.hash] = self.frame_id + 1
         name = (frame.device, frame.number)
         if name in self.reused or name in self.numbers:
             self.security.append((self.now_ms, frame.device, "number-reused", f"frame {frame.number}"))
@@ -278,7 +282,7 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
     arrivals = [arrival for push in pushes for arrival in push.arrivals]
     devices = {push.device for push in pushes} | {arrival.frame.device for arrival in arrivals}
     contacts = {row[0]: _contact(row) for row in await _rows_in(tx, _CONTACTS, devices)}
-    frames = {row[0] for row in await _rows_in(tx, _KNOWN_FRAMES, {arrival.frame.hash for arrival in arrivals})}
+    frames: dict[bytes, int] = dict(await _rows_in(tx, _KNOWN_FRAMES, {arrival.frame.hash for arrival in arrivals}))
     hashes = {entry.hash for a in arrivals for entry in a.entries if not isinstance(entry, str)}
     changes = set(await _rows_in(tx, _KNOWN_CHANGES, hashes))
     head = await tx.fetch_one(_HEAD)
@@ -303,7 +307,20 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
 
 
 def _contact(row: Row) -> Contact:
-    _, school, user_id, nonce, last_number, revoked_ms, active, flag, directives, roster_version, calendar_version = row
+    (
+        _,
+        school,
+        user_id,
+        nonce,
+        last_number,
+        revoked_ms,
+        active,
+        flag,
+        directives,
+        roster_version,
+        settled_seq,
+        calendar_version,
+    ) = row
     return Contact(
         school=school,
         user_id=user_id,
@@ -314,6 +331,7 @@ def _contact(row: Row) -> Contact:
         waiting_directives=directives,
         roster_version=roster_version,
         calendar_version=calendar_version,
+        settled_seq=settled_seq,
     )
 
 

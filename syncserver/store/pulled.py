@@ -13,7 +13,7 @@ _NAMES_MAX = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PulledWord:
-    """One row for a device: the word on its own change (`chunk` None), or a change that somebody else made."""
+    """One row for a device: the word on its own change, or a change that somebody else made (with its chunk)."""
 
     seq: int
     register: str
@@ -22,6 +22,7 @@ class PulledWord:
     state: int
     slug: str | None
     user_id: str
+    is_own: bool
     chunk: bytes | None
 
 
@@ -36,20 +37,32 @@ class Directive:
 
 
 async def read_words(
-    reader: Reader, identity: Identity, classes: Sequence[str], seq: int, since: str, limit: int
+    reader: Reader, identity: Identity, classes: Sequence[str], seq: int, since: str, limit: int, *, own_chunks: bool
 ) -> list[PulledWord]:
-    """The next rows behind `seq`, in order; others' changes only from date `since` on."""
+    """The next rows behind `seq`, in order.
+
+    Args:
+        reader: The store.
+        identity: The device.
+        classes: Its user's classes.
+        seq: What it was told.
+        since: Others' changes only from this date on.
+        limit: Rows at most.
+        own_chunks: Its own changes come with their chunks too, for a device that may have lost them.
+    """
     names = list(classes) or [""]
     width = 1 << (len(names) - 1).bit_length()  # few statements to compile
     names += [names[-1]] * (width - len(names))
+    own = "'' AS user_id, NULL AS chunk"
+    if own_chunks:
+        own = "? AS user_id, substr(f.body, c.chunk_at, c.chunk_bytes) AS chunk"
     found = await reader.fetch_all(
         f"""SELECT * FROM (
-          SELECT s.seq, c.class_id, c.date, c.session, s.revision, c.hash, s.state, s.slug, '' AS user_id,
-            NULL AS chunk
-          FROM settlements s JOIN changes c ON c.log_offset = s.log_offset
+          SELECT s.seq, c.class_id, c.date, c.session, s.revision, c.hash, s.state, s.slug, 1 AS is_own, {own}
+          FROM settlements s JOIN changes c ON c.log_offset = s.log_offset JOIN frames f ON f.id = c.frame_id
           WHERE s.device = ? AND s.seq > ? ORDER BY s.seq LIMIT ?) own
         UNION ALL SELECT * FROM (
-          SELECT s.merged_seq, c.class_id, c.date, c.session, s.revision, c.hash, s.state, s.slug, d.user_id,
+          SELECT s.merged_seq, c.class_id, c.date, c.session, s.revision, c.hash, s.state, s.slug, 0, d.user_id,
             substr(f.body, c.chunk_at, c.chunk_bytes)
           FROM settlements s JOIN changes c ON c.log_offset = s.log_offset JOIN frames f ON f.id = c.frame_id
           JOIN devices d ON d.id = f.device
@@ -57,6 +70,7 @@ async def read_words(
             AND c.date >= ? ORDER BY s.merged_seq LIMIT ?) others
         ORDER BY 1 LIMIT ?""",
         (
+            *([identity.user_id] if own_chunks else []),
             identity.device,
             seq,
             limit,
@@ -77,8 +91,9 @@ async def read_words(
             hash=row[5],
             state=row[6],
             slug=row[7],
-            user_id=row[8],
-            chunk=row[9],
+            is_own=bool(row[8]),
+            user_id=row[9],
+            chunk=row[10],
         )
         for row in found
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as Date
 from typing import Any
@@ -87,6 +87,17 @@ def _stored_change(row: Row) -> StoredChange:
     return StoredChange(log_offset=log_offset, hash=digest, chunk=chunk, receipt=receipt)
 
 
+async def outcomes_of(reader: Reader, keys: Sequence[Key]) -> dict[Key, StoredOutcome]:
+    """The last outcomes of some registers."""
+    names = [name for key in keys for name in key]
+    rows = await reader.fetch_all(
+        f"""SELECT school, class_id, date, session, revision, body, revisions FROM outcomes
+        WHERE (school, class_id, date, session) IN (VALUES {", ".join(["(?, ?, ?, ?)"] * len(keys))})""",
+        names,
+    )
+    return {(row[0], row[1], row[2], row[3]): _stored_outcome(row[4:]) for row in rows}
+
+
 async def outcome_of(reader: Reader, key: Key) -> StoredOutcome | None:
     """The last outcome of a register."""
     row = await reader.fetch_one(
@@ -96,6 +107,10 @@ async def outcome_of(reader: Reader, key: Key) -> StoredOutcome | None:
     )
     if row is None:
         return None
+    return _stored_outcome(row)
+
+
+def _stored_outcome(row: Row) -> StoredOutcome:
     body = zlib.decompress(row[1])
     return StoredOutcome(
         outcome=Outcome.from_wire(json.loads(body)),
@@ -127,7 +142,7 @@ async def facts_of(reader: Reader, school: str) -> SchoolFacts:
 
 
 async def context_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts) -> Context:
-    """Roster, calendar and rights of a register's day, as the store knows them now."""
+    """Roster, calendar and rights of a register's day, as the store knows them now; the same for all its sessions."""
     school, class_id, day, session = key
     table = zone_table(zone, Date.fromisoformat(day).year)
     known = await roster.class_of(reader, school, class_id, day)

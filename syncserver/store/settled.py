@@ -215,14 +215,25 @@ async def _write_words(tx: Transaction, results: Sequence[Result], word_seq: int
         slug = excluded.slug, revision = excluded.revision""",
         rows,
     )
+    await _raise_heads(tx, {row[3]: row[1] for row in rows})
     await write_dead(tx, dead, now_ms=now_ms)
     await tx.executemany("INSERT INTO security_events (at_ms, device, kind, detail) VALUES (?, ?, ?, ?)", strange)
+
+
+async def _raise_heads(tx: Transaction, heads: Mapping[str, int]) -> None:
+    """Note the greatest sequence of each school."""
+    await tx.executemany(
+        """INSERT INTO settled_heads (school, seq) VALUES (?, ?)
+        ON CONFLICT (school) DO UPDATE SET seq = excluded.seq""",
+        sorted(heads.items()),
+    )
 
 
 async def write_overflow(tx: Transaction, overflow: Sequence[tuple[Key, Word]]) -> None:
     """The word on changes that their register has no room for."""
     row = await tx.fetch_one("SELECT max(seq) FROM settlements")
     seq = (row[0] if row is not None else None) or 0
+    await _raise_heads(tx, {key[0]: seq + n for n, (key, _) in enumerate(overflow, 1)})
     await tx.executemany(
         """INSERT INTO settlements (log_offset, seq, merged_seq, school, class_id, device, state, slug, revision)
         VALUES (?, ?, NULL, ?, ?, ?, ?, ?, 0) ON CONFLICT (log_offset) DO NOTHING""",

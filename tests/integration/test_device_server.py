@@ -154,6 +154,8 @@ async def test_a_restored_old_copy_loses_nothing_and_doubles_nothing(tmp_path: P
         await settle_and_sync(world, phone)
         assert "restored-copy" in phone.slugs()
         assert phone.device.state.pending == 0
+        lost = phone.device.state.registers["c-3a/2026-11-22/day"].values()  # only the server had it any more
+        assert [value[0] for value in lost["s002"]] == ["A"]
         assert len(await world.events()) == 80
         await settle_and_sync(world, phone)
         assert len(await world.events()) == 80

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from clientcore.change import Op, actor_of, deflate, encode
+from clientcore.change import Change, Op, actor_of, deflate, encode
+from clientcore.errors import ChangeRefused
 from clientcore.exchange import DUPLICATE, DURABLE, REFUSED, Verdict, read_answer, write_sync
 from clientcore.frame import write_bundle
 from clientcore.wire import unpack
+from syncserver import intake as intake_module
 from syncserver.store.sqlite import SqliteDatabase
 from tests.support.server.world import PUPILS, TODAY, World, open_world
 
@@ -61,6 +63,29 @@ async def test_each_change_has_its_own_verdict(world: World) -> None:
         ),
     )
     assert await world.count("changes") == 1
+
+
+async def test_a_change_refused_once_is_taken_when_the_rules_are_relaxed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame is known, its change is not: sent again it is durable, points into the known frame, and settles."""
+    phone = await world.phone()
+    change = phone.take(REGISTER, {"s001": "A"})
+    first = phone.frame([("c-3a/2026-11-21/day", phone.take("c-3a/2026-11-21/day", {"s001": "P"}).chunk)])
+    await phone.send([first])
+    frame = phone.frame([(REGISTER, change.chunk)])
+
+    def refuse(_: bytes) -> Change:
+        raise ChangeRefused("profile", "an older rule")
+
+    with monkeypatch.context() as older:
+        older.setattr(intake_module, "parse", refuse)
+        assert (await phone.send([frame])).answer.receipts == ((Verdict(REFUSED, "profile"),),)
+    assert (await phone.send([frame])).answer.receipts == ((Verdict(DURABLE),),)
+    rows = await world.db.fetch_all("SELECT frame_id FROM changes ORDER BY log_offset")
+    assert rows == [(1,), (2,)]
+    await world.settle()
+    assert len(await world.events()) == 2
 
 
 async def test_the_chunk_is_a_slice_of_the_frame(world: World) -> None:

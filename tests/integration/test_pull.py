@@ -133,7 +133,28 @@ async def test_a_rebuild_restores_what_the_server_lost(world: World) -> None:
     assert len(await world.events()) == 1
 
 
-@pytest.mark.parametrize("cursor", [b"", b"\0" * 24, b"\x01" + b"\xff" * 23, b"x" * 32])
+async def test_a_rebuild_gives_back_the_devices_own_changes_too(world: World) -> None:
+    """A phone restored from an old copy lacks some of its own changes: both sides get what the other lacks."""
+    phone = await world.phone()
+    kept, lost = phone.take(REGISTER, {"s001": "P"}), phone.take(REGISTER, {"s001": "A"})
+    await phone.sync((REGISTER, kept), (REGISTER, lost))
+    await world.settle()
+    phone.cursor = None
+    await phone.sync(have=kept.hash[:8])
+    assert [(item[1], item[2], parse(item[3]).hash) for item in phone.items("change")] == [(REGISTER, "t1", lost.hash)]
+    assert set(phone.settled()) == {kept.hash[:8], lost.hash[:8]}
+
+
+async def test_a_cursor_is_small(world: World) -> None:
+    """It travels both ways with every sync: at most 16 bytes, also late in a term."""
+    assert len(pull_module.Cursor(epoch=9, seq=10_000_000, teaching=1, calendar=1).to_bytes()) <= 16
+    phone = await world.phone()
+    assert len(phone.cursor or b"") <= 13
+
+
+@pytest.mark.parametrize(
+    "cursor", [b"", b"\0" * 24, b"\x10" + b"\xff" * 23, b"x" * 32, b"\x10" + bytes(7) + b"\x02\x00\x00"]
+)
 async def test_a_cursor_that_cannot_be_read_starts_again(world: World, cursor: bytes) -> None:
     """Foreign or damaged cursors, and those of another epoch, get everything from the beginning."""
     phone = await world.phone()

@@ -141,6 +141,22 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     assert await world.db.fetch_all("SELECT requeued FROM dead_letters") == [(1,)]
 
 
+async def test_an_outcome_that_cannot_be_read_back_stops_only_its_register(world: World) -> None:
+    """A damaged row is found in steps of one; the change behind it is a dead letter, the others are settled."""
+    phone = await world.phone()
+    names = [f"c-3a/{TODAY}/am{n}" for n in (1, 2, 3)]
+    await phone.sync(*((name, phone.take(name, {"s001": "P"})) for name in names))
+    await world.settle()
+    async with world.db.transaction() as tx:
+        await tx.execute("UPDATE outcomes SET body = ? WHERE session = 'am2'", (b"damaged",))
+    await phone.sync(*((name, phone.take(name, {"s001": "A"})) for name in names))
+    await world.settle()
+    assert await world.db.fetch_all("SELECT log_offset, session, code FROM dead_letters") == [(5, "am2", "poison")]
+    assert [event["data"]["session"] for event in await world.events(after=3)] == ["am1", "am3"]
+    position = await world.db.fetch_one("SELECT log_offset FROM consumers")
+    assert position == (6,)
+
+
 async def test_an_inconsistent_change_is_a_dead_letter(world: World) -> None:
     """A change that contradicts its own past is stored, set aside with its cause, and shown as needing review."""
     phone = await world.phone()

@@ -39,7 +39,6 @@ CREATE TABLE changes (
   UNIQUE (hash, school, class_id, date, session)
 ) STRICT;
 CREATE INDEX changes_by_register ON changes (school, class_id, date, session);
-CREATE INDEX changes_by_frame ON changes (frame_id);
 
 CREATE TABLE devices (
   id BLOB PRIMARY KEY,
@@ -160,6 +159,9 @@ CREATE TABLE settlements (
 ) STRICT;
 CREATE INDEX settlements_by_class ON settlements (school, class_id, merged_seq);
 CREATE INDEX settlements_by_device ON settlements (device, seq);
+
+-- Greatest settlement sequence per school: tells a pull in one look that there is nothing new.
+CREATE TABLE settled_heads (school TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
 
 CREATE TABLE dead_letters (
   id INTEGER PRIMARY KEY,
