@@ -98,12 +98,24 @@ const cssText = {
   },
 };
 
+/**
+ * Properties of our own objects that get short names, the same in every script of the build. Never one that is stored, sent,
+ * given to the browser, or reached by a computed name.
+ */
+const INTERNAL = (
+  'attempts backlog blame cancelSeal catchUp changeable damaged enrolment exclusively floating floatingCache giveUp keepFloating lastCompleteSyncAtMs ' +
+  'lastSeq lastTryAtMs lazily ledger listeners modulesAtHand monoMs msSinceMidnight onRow partial prepare runJobs sealed sealRows shown snapshot strange ' +
+  'subscribe tappedAtMs touch unsealed wallMs written'
+).split(' ');
+
 const base = (app) => ({
   bundle: true,
   write: false,
   minify: true,
   target: TARGET,
   charset: 'utf8',
+  mangleProps: new RegExp(`^(${INTERNAL.join('|')})$`),
+  mangleCache: Object.fromEntries(INTERNAL.map((name, i) => [name, `_${i.toString(36)}`])),
   legalComments: 'none',
   metafile: true,
   define: { __APP__: JSON.stringify(app) },
@@ -134,6 +146,14 @@ const linkLazy = (code, urls) =>
     if (!url) throw new Error(`lazy modules form a cycle at ${path}`);
     return `$l(${JSON.stringify(url)})`;
   });
+
+/** A minified ES module as a function body: its one `export{a as x}` at the end becomes `return{x:a}`. */
+function exportsAsObject(code) {
+  const found = /export\{([^}]*)\};?$/.exec(code);
+  if (!found || /(^|[;}])(import|export)[\s{*"]/.test(code.slice(0, found.index))) throw new Error('a lazy module is not in the expected form');
+  const pairs = found[1].split(',').map((part) => part.trim().split(' as ')).map(([name, as]) => `${as ?? name}:${name}`);
+  return `${code.slice(0, found.index)}return{${pairs.join(',')}}`;
+}
 
 /** The script-tag loader: resolves to the module's exports; a failed load is forgotten, so that it can be tried again. */
 const LOADER = `var $m={},$p={};function $l(u){return $p[u]||($p[u]=new Promise((y,n)=>{var s=document.createElement("script");s.src=u;s.onload=()=>y($m[u]);s.onerror=()=>{delete $p[u];n(Object.assign(Error(u),{slug:"offline"}))};document.head.appendChild(s)}))}`;
@@ -172,7 +192,7 @@ async function bundleScripts(entry, app, plugins) {
       resolveDir: HERE,
       loader: 'ts',
     },
-    format: 'iife',
+    format: 'esm', // as `iife`, esbuild adds helpers for `import()` that nothing of ours calls
     plugins: [...plugins, lazyImports(new Set())],
   });
 
@@ -201,19 +221,25 @@ async function bundleScripts(entry, app, plugins) {
     if (trail.includes(path)) throw new Error(`lazy modules form a cycle: ${[...trail, path].join(' -> ')}`);
     const inner = new Set();
     const result = await esbuild.build({
-      ...base(app), entryPoints: [path], format: 'iife', globalName: '$x', plugins: [...plugins, lazyImports(inner), fromSlots],
+      ...base(app), entryPoints: [path], format: 'esm', plugins: [...plugins, lazyImports(inner), fromSlots],
     });
     for (const next of inner) await visit(next, [...trail, path]);
-    const body = linkLazy(result.outputFiles[0].text.trim(), urls);
+    const body = linkLazy(exportsAsObject(result.outputFiles[0].text.trim()), urls);
     const name = basename(path).replace(/\.[^.]+$/, '');
     const url = `m/${name}-${sha256(body, 'hex').slice(0, 8)}.js`;
     if ([...urls.values()].some((other) => other.startsWith(`m/${name}-`))) throw new Error(`two lazy modules are called ${name}`);
     urls.set(path, url);
-    // Wrapped, so that two modules may use the same global name; the exports are filed under the module's address.
-    lazy.push({ path: url, data: Buffer.from(`(function(){${body}\n$m[${JSON.stringify(url)}]=$x})();\n`) });
+    // Wrapped, so that modules share no names; the exports are filed under the module's address.
+    lazy.push({ path: url, data: Buffer.from(`(()=>{$m[${JSON.stringify(url)}]=(()=>{${body}})()})();\n`) });
   };
   for (const path of lazyPaths) await visit(path, []);
-  return { start: LOADER + linkLazy(start.outputFiles[0].text.trim(), urls), lazy, startMeta: start.metafile };
+  return { start: `${LOADER}(()=>{${linkLazy(start.outputFiles[0].text.trim(), urls)}})()`, lazy, startMeta: start.metafile };
+}
+
+/** The exports of a TypeScript module without side effects, run here. */
+async function imported(path) {
+  const { outputFiles } = await esbuild.build({ entryPoints: [path], bundle: true, write: false, format: 'esm' });
+  return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].text).toString('base64')}`);
 }
 
 /** Remove what a browser does not need from our own small template (no `pre`, no inline text that matters). */
@@ -226,7 +252,14 @@ export async function build({ outdir = join(HERE, 'dist'), plugins = [] } = {}) 
   const css = (await esbuild.build({ ...base(app), entryPoints: [join(src, 'style.css')] })).outputFiles[0].text.trim();
   if (start.includes('</script') || css.includes('</style')) throw new Error('the inlined text would end its own element');
 
+  const early = (await esbuild.build({ ...base(app), entryPoints: [join(src, 'early.ts')], format: 'iife', plugins })).outputFiles[0].text.trim();
+  const { arEnrol: words } = await imported(join(src, 'i18n/ar-enrol.ts'));
   const html = squeeze(readFileSync(join(src, 'index.html'), 'utf8'))
+    .replace(/\{(\w+)\}/g, (_, name) => {
+      if (!words[name]) throw new Error(`index.html wants the word ${name}, ar-enrol.ts does not have it`);
+      return words[name];
+    })
+    .replace('/*EARLY*/', () => early)
     .replace('/*STYLE*/', () => css)
     .replace('/*SCRIPT*/', () => start);
   const files = [
@@ -265,7 +298,7 @@ export async function build({ outdir = join(HERE, 'dist'), plugins = [] } = {}) 
   };
   const manifest = {
     app, cache: cacheName, ...totals,
-    csp: { script: [`sha256-${sha256(start, 'base64')}`], style: [`sha256-${sha256(css, 'base64')}`] },
+    csp: { script: [early, start].map((script) => `sha256-${sha256(script, 'base64')}`), style: [`sha256-${sha256(css, 'base64')}`] },
     files: listed,
   };
   writeFileSync(join(outdir, 'build.json'), `${JSON.stringify(manifest, null, 1)}\n`);

@@ -9,8 +9,10 @@ async function start(): Promise<void> {
   const app = startApp(device);
   performance.mark('usable');
   const later = (): void => app.lazily(import('./later'), (module) => module.afterwards(app));
+  // On a phone that is not enrolled nothing shares the link with what enrolment needs.
+  const next = device.state.identity ? later : () => void device.prepare().then(later, later);
   // The first picture goes before: a frame and a task later nothing of this can delay it.
-  requestAnimationFrame(() => setTimeout(later));
+  requestAnimationFrame(() => setTimeout(next));
 }
 
 start().catch((error) => {

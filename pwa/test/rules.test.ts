@@ -1,7 +1,7 @@
 /** The grammar, civil days over the table of offsets, and the two halves of the fold. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { unhex } from '../src/core/bytes';
+import { unhex } from '../src/core/bytes-more';
 import { encodeChange } from '../src/core/change';
 import { Fold, row } from '../src/core/fold';
 import { Ledger } from '../src/core/ledger';

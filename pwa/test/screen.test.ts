@@ -3,12 +3,15 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { addDays, latin, plural } from '../src/i18n';
+import { plural } from '../src/i18n';
+import { addDays, latin } from '../src/i18n/more';
 import { ar } from '../src/i18n/ar';
+import { arEnrol } from '../src/i18n/ar-enrol';
 import { arMore } from '../src/i18n/ar-more';
 import { en } from '../src/i18n/en';
+import { enEnrol } from '../src/i18n/en-enrol';
 import { enMore } from '../src/i18n/en-more';
-import { linkParts } from '../src/screen/enrol';
+import { linkParts } from '../src/screen/link';
 import { countMarks, nextCode, reasonOf, valueOf, visible } from '../src/screen/marks';
 import { problemText } from '../src/screen/more';
 import { statusOf } from '../src/screen/status';
@@ -25,7 +28,7 @@ const texts = (words: object, path = ''): [string, string][] =>
 const holes = (text: string): string => (text.match(/\{\d\}/g) || []).sort().join();
 
 test('English says everything Arabic says, with the same numbers in it', () => {
-  for (const [source, translation] of [[ar, en], [arMore, enMore]]) {
+  for (const [source, translation] of [[ar, en], [arMore, enMore], [arEnrol, enEnrol]]) {
     const translated = new Map(texts(translation));
     for (const [path, text] of texts(source)) {
       assert.ok(translated.has(path), path);
@@ -38,7 +41,7 @@ test('English says everything Arabic says, with the same numbers in it', () => {
 
 test('no Arabic text holds a Latin word, except names of things and placeholders', () => {
   const allowed = /^(lang|locale|dir|otherLanguage)$/;
-  for (const [path, text] of texts({ ...ar, ...arMore })) if (!allowed.test(path)) assert.doesNotMatch(text, /[A-Za-z]/, path);
+  for (const [path, text] of texts({ ...ar, ...arMore, ...arEnrol })) if (!allowed.test(path)) assert.doesNotMatch(text, /[A-Za-z]/, path);
 });
 
 test('every problem an enrolment, a call or a sync can meet has words of its own', () => {
@@ -81,6 +84,7 @@ test('both digit sets are understood', () => {
 test('a link names school and code; the school may hold dots', () => {
   assert.deepEqual(linkParts('#e=eg.07-113.BCDFGHJKLM'), { school: 'eg.07-113', code: 'BCDFGHJKLM' });
   assert.equal(linkParts('#r/c-3a/2026-11-22/day'), null);
+  assert.equal(linkParts('#e=%E0%A4%A'), null, 'a broken address is no link');
 });
 
 test('days are counted as dates, over the change of summer time', () => {

@@ -3,7 +3,8 @@
  * told to lose answers, refuse, restore an older backup, or be a portal. The real server is tested with the real page
  * elsewhere.
  */
-import { hex, unhex } from '../src/core/bytes';
+import { hex } from '../src/core/bytes';
+import { unhex } from '../src/core/bytes-more';
 import { parseChange } from '../src/core/change';
 import { digest } from '../src/core/exchange';
 import { nonceOf, readBundle } from '../src/core/frame';

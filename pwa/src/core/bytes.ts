@@ -34,12 +34,6 @@ export function hex(bytes: Uint8Array): string {
   return out;
 }
 
-export function unhex(digits: string): Uint8Array {
-  const out = new Uint8Array(digits.length >> 1);
-  for (let i = 0; i < out.length; i++) out[i] = parseInt(digits.substr(i * 2, 2), 16);
-  return out;
-}
-
 export function concat(parts: readonly Uint8Array[]): Uint8Array {
   let length = 0;
   for (const part of parts) length += part.length;
@@ -50,13 +44,6 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
     length += part.length;
   }
   return out;
-}
-
-export function equal(a: Uint8Array, b: Uint8Array): boolean {
-  let i = a.length;
-  if (i !== b.length) return false;
-  while (i--) if (a[i] !== b[i]) return false;
-  return true;
 }
 
 export const u32 = (page: Uint8Array, at: number): number =>

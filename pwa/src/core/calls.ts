@@ -1,5 +1,6 @@
 /** Enrolment, and what a champion asks (docs/protocol.md sections 7 and 8). */
-import { Refusal, hex, unhex } from './bytes';
+import { Refusal, hex } from './bytes';
+import { unhex } from './bytes-more';
 import { verified } from './converse';
 import { identityOf } from './device';
 import type { Core, Names } from './device';

@@ -5,7 +5,8 @@
  * one: what was parsed, encoded again, must equal the input. Actors and hashes are lower-case hex here: strings compare
  * like the bytes they stand for and can be keys of a Map.
  */
-import { Refusal, concat, equal, hex, text, unhex, utf8 } from './bytes';
+import { Refusal, concat, hex, text, utf8 } from './bytes';
+import { equal, unhex } from './bytes-more';
 import { isKey, isMark } from './register';
 import { sha256 } from './sha256';
 

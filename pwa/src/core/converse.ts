@@ -7,7 +7,8 @@
  *   2. Only bytes signed by the server of our enrolment, for this very request, change what the screens show as sent. A
  *      problem is unsigned: it changes when and how much we send next, and nothing else.
  */
-import { Refusal, hex, unhex } from './bytes';
+import { Refusal, hex } from './bytes';
+import { unhex } from './bytes-more';
 import { SEAL_IDLE_MS } from './device';
 import type { Core } from './device';
 import { Answer, Effects, Signed, effectsOf, openAnswer, readAnswer, syncBody } from './exchange';

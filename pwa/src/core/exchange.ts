@@ -2,7 +2,8 @@
  * One conversation with the server, the device's role: values to bytes, bytes to values (docs/protocol.md sections 4, 6, 7,
  * 8). Pure: signatures are checked by the caller, who gets what was signed.
  */
-import { Refusal, equal, hex } from './bytes';
+import { Refusal, hex } from './bytes';
+import { equal } from './bytes-more';
 import { parseChange } from './change';
 import { Fold, row } from './fold';
 import { Ledger, shortHash } from './ledger';

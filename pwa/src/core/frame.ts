@@ -1,6 +1,7 @@
 /** Frames: what a device signs and sends; bundles: frames in a file (docs/protocol.md section 3). Pure. */
 import { deflateSync } from 'fflate';
-import { Refusal, concat, equal, putU32, u32, unhex, utf8 } from './bytes';
+import { Refusal, concat, putU32, u32, utf8 } from './bytes';
+import { equal, unhex } from './bytes-more';
 import { chunkOf } from './change';
 import { Value, pack, unpack } from './msgpack';
 

@@ -4,7 +4,8 @@
  * A frame is in the log, durable, before it is sent; its bytes never change; its number is taken inside the log's
  * transaction, so two tabs never use one number.
  */
-import { Refusal, concat, hex, unhex } from './bytes';
+import { Refusal, concat, hex } from './bytes';
+import { unhex } from './bytes-more';
 import { actorOf, parseChange } from './change';
 import type { Core } from './device';
 import { Ask, CHANGES_MAX, FRAME_BYTES_MAX, FramedChange, deflate, signedPart } from './frame';

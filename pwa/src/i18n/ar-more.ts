@@ -1,8 +1,10 @@
 /** Arabic words of the lazy pages: settings, the champion's page, rare problems. */
+import { otherLanguage, schoolCode, shortNumber } from './ar-enrol';
+
 export const arMore = {
-  // sheets, notes, enrolment
+  // sheets, notes
   session: 'الحصة',
-  otherLanguage: 'English',
+  otherLanguage,
   closedDay: 'إجازة رسمية. يمكن التسجيل عند الحاجة، ثم تراجعه المدرسة.',
   takeBack: 'تراجع عن آخر اختيار',
   lateBy: 'دقائق التأخير',
@@ -46,23 +48,8 @@ export const arMore = {
   update: 'نسخة جديدة جاهزة',
   updateNow: 'تحديث',
   later: 'لاحقًا',
-  enrolTitle: 'تسجيل هذا الهاتف',
-  enrolHow: 'الرمز من منسّق المدرسة، وصالح لمدة ربع ساعة.',
-  schoolCode: 'كود المدرسة',
-  code: 'الرمز',
-  label: 'اسم للهاتف (اختياري)',
-  labelHint: 'مثل: هاتف المعمل',
-  enrol: 'تسجيل الهاتف',
-  enrolling: 'يجري التسجيل…',
-  enrolled: 'تم تسجيل الهاتف',
-  shortNumber: 'رقم الهاتف القصير',
-  shortNumberWhy: 'يظهر الرقم نفسه عند منسّق المدرسة. إن اختلف الرقمان، يُبلَّغ المنسّق.',
-  start: 'بدء العمل',
-  needCode: 'المطلوب كود المدرسة والرمز: عشرة حروف.',
-  enrolLater: 'الرمز ما زال صالحًا حتى نهاية مدته. تُعاد المحاولة بالزر نفسه عند توفر الشبكة.',
-  already: 'هذا الهاتف مسجَّل بالفعل',
-  alreadyWhy: 'التسجيل من جديد لا يحذف ما لم يُرسَل.',
-  notEnrolled: 'لم يُسجَّل الهاتف',
+  schoolCode,
+  shortNumber,
   saveFailedWhy: 'تعذّر الحفظ على هذا الهاتف، ربما لأن المساحة ممتلئة. كل ما سبق محفوظ. الحل: إخلاء مساحة ثم إعادة الاختيار، أو حفظ الملف.',
 
   fileFailed: 'تعذّر إخراج الملف',

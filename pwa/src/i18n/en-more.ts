@@ -1,10 +1,11 @@
 /** The English translation of `ar-more.ts`. */
 import type { MoreWords } from './ar-more';
+import { otherLanguage, schoolCode, shortNumber } from './en-enrol';
 
 export const enMore: MoreWords = {
-  // sheets, notes, enrolment
+  // sheets, notes
   session: 'Session',
-  otherLanguage: 'العربية',
+  otherLanguage,
   closedDay: 'School holiday. You may still take a register; the school will look at it.',
   takeBack: 'Undo the last choice',
   lateBy: 'Minutes late',
@@ -48,23 +49,8 @@ export const enMore: MoreWords = {
   update: 'A new version is ready',
   updateNow: 'Update',
   later: 'Later',
-  enrolTitle: 'Enrol this phone',
-  enrolHow: 'The code comes from the school champion and is good for a quarter of an hour.',
-  schoolCode: 'School',
-  code: 'Code',
-  label: 'Name of the phone (optional)',
-  labelHint: 'For example: lab phone',
-  enrol: 'Enrol the phone',
-  enrolling: 'Enrolling…',
-  enrolled: 'The phone is enrolled',
-  shortNumber: 'Short number of the phone',
-  shortNumberWhy: 'The school champion sees the same number. If they differ, tell the champion.',
-  start: 'Start work',
-  needCode: 'Please give the school and the code: ten letters.',
-  enrolLater: 'The code stays good until it runs out. Press the same button again when the network is back.',
-  already: 'This phone is enrolled already',
-  alreadyWhy: 'Enrolling again does not delete unsent work.',
-  notEnrolled: 'The phone is not enrolled',
+  schoolCode,
+  shortNumber,
   saveFailedWhy: 'This phone could not save it, perhaps because its storage is full. Everything before it is saved. Free some space and choose again, or keep the file.',
 
   fileFailed: 'The file could not be made',

@@ -8,8 +8,8 @@ export type Forms = readonly string[];
 export const t: Words = { ...ar };
 
 export type Language = 'ar' | 'en';
-const DIGITS = 'digits';
-const LANGUAGE = 'language';
+export const DIGITS = 'digits';
+export const LANGUAGE = 'language';
 const FORMS = ['zero', 'one', 'two', 'few', 'many', 'other'];
 
 /** localStorage throws where storage is switched off; a setting is then forgotten with the page. */
@@ -26,7 +26,6 @@ export function setting(key: string, value?: string): string | undefined {
 
 export const language = (): Language => (setting(LANGUAGE) === 'en' ? 'en' : 'ar');
 export const latinDigits = (): boolean => setting(DIGITS) === 'latn';
-export const useLatinDigits = (yes: boolean): void => void setting(DIGITS, yes ? 'latn' : 'arab');
 
 /** Load the words of the remembered language. Arabic is always there; English is fetched once and cached. */
 export async function loadWords(): Promise<void> {
@@ -36,11 +35,6 @@ export async function loadWords(): Promise<void> {
   root.dir = t.dir;
   document.title = t.app;
 }
-
-export const changeLanguage = (): Promise<void> => {
-  setting(LANGUAGE, language() === 'en' ? 'ar' : 'en');
-  return loadWords();
-};
 
 /** `ar` alone prints Latin digits in new browsers, so the region is always named, and the digits where chosen. */
 export const locale = (): string => t.locale + (latinDigits() && t.lang === 'ar' ? '-u-nu-latn' : '');
@@ -54,10 +48,3 @@ export const plural = (forms: Forms, value: number): string =>
 /** A civil date, spelled out. It is a date, not an instant: UTC keeps the phone's zone out of it. */
 export const dateText = (date: string, options: Intl.DateTimeFormatOptions = { weekday: 'long', day: 'numeric', month: 'long' }): string =>
   new Intl.DateTimeFormat(locale(), { ...options, timeZone: 'UTC' }).format(new Date(date + 'T00:00:00Z'));
-
-export const addDays = (date: string, days: number): string =>
-  new Date(Date.parse(date + 'T00:00:00Z') + days * 864e5).toISOString().slice(0, 10);
-
-/** What was typed, with Arabic-Indic and Persian digits as Latin ones. */
-export const latin = (text: string): string =>
-  text.replace(/[\u0660-\u0669\u06f0-\u06f9]/g, (digit) => String(digit.charCodeAt(0) & 15));

@@ -4,38 +4,37 @@ import { setting, t } from '../i18n';
 import { button, h, note, refill, shape, type Child } from './dom';
 import { homeView } from './home';
 import { registerView } from './register';
-import type { Sheets } from './sheets';
 import { statusLine } from './status';
 import type { App, View } from './view';
 
 export function startApp(device: Device): App {
   const root = document.getElementById('app')!;
-  const header = h('header');
-  const scroll = h('div', { class: 'scroll' });
-  const foot = h('div');
-  const main = h('main', null, scroll, foot);
+  const [header, main] = Array.from(root.children);
+  const [scroll, foot] = Array.from(main.children);
+  /** The enrolment form: on the page already, or still in its template. */
+  const form = document.getElementById('enrol') || (document.querySelector('template')!.content.firstElementChild as HTMLElement);
   let view: View | null = null;
   let deep = false;
   let opening = 0;
 
-  const lazyView = <T>(loading: Promise<T>, make: (module: T, sheets: Sheets) => View): View => {
+  /** `body` is shown until the module has come; when it cannot be had, `told` says so. */
+  const lazyView = <T>(loading: Promise<T>, make: (module: T) => View, body: HTMLElement = h('div'), told: Element = body): View => {
     const mine = ++opening;
-    const body = h('div');
-    Promise.all([loading, import('./sheets')]).then(
-      ([module, sheets]) => mine === opening && show(make(module, sheets)),
+    loading.then(
+      (module) => mine === opening && show(make(module)),
       (error: Error) => {
         console.error(error);
-        refill(body, note(t.loadFailed, t.loadFailedWhy, button(t.retry, open)));
+        refill(told, note(t.loadFailed, t.loadFailedWhy, button(t.retry, open)));
       },
     );
     return { title: t.app, body, update() {} };
   };
 
   const viewOf = (page: string): View => {
-    if (!device.state.identity || /^e=/.test(page)) return lazyView(import('./enrol'), (lazy, sheets) => lazy.enrolView(self, sheets, page));
+    if (!device.state.identity || /^e=/.test(page)) return lazyView(import('./enrol'), (lazy) => lazy.enrolView(self, form, page), form, form.children[0]);
     if (/^r\/[^/]+\/[^/]+\/[^/]+$/.test(page)) return registerView(self, page.slice(2));
-    if (page === 's') return lazyView(import('./settings'), (lazy, sheets) => lazy.settingsView(self, sheets));
-    if (page === 'm') return lazyView(import('./school'), (lazy, sheets) => lazy.schoolView(self, sheets));
+    if (page === 's') return lazyView(Promise.all([import('./settings'), import('./sheets')]), ([lazy, sheets]) => lazy.settingsView(self, sheets));
+    if (page === 'm') return lazyView(Promise.all([import('./school'), import('./sheets')]), ([lazy, sheets]) => lazy.schoolView(self, sheets));
     return homeView(self);
   };
 
@@ -48,7 +47,8 @@ export function startApp(device: Device): App {
     refill(header,
       inside && h('button', { type: 'button', class: 'back', 'aria-label': t.back, onclick: () => self.home() }, shape('back')),
       h('h1', { tabindex: -1 }, title));
-    refill(scroll, next.body);
+    // A form that is being filled in keeps its place, and so its focus and its keyboard.
+    if (scroll.firstChild !== next.body || next.body.nextSibling) refill(scroll, next.body);
     refill(foot, next.foot);
     footer.hidden = !device.state.identity;
     next.update();
@@ -56,6 +56,8 @@ export function startApp(device: Device): App {
   }
 
   function open(): void {
+    // For the first script of the next start: whether the enrolment form is needed at once.
+    setting('enrolled', device.state.identity ? '1' : '');
     if (view && view.leave) view.leave();
     opening++;
     show(viewOf(page()));
@@ -108,7 +110,7 @@ export function startApp(device: Device): App {
 
   const status = statusLine(self);
   const footer = h('footer', null, status.node);
-  refill(root, header, main, footer);
+  root.appendChild(footer);
   device.subscribe(self.changed);
   window.addEventListener('hashchange', open);
   open();

@@ -1,69 +1,92 @@
-/** Enrolment: school and code (or both from the link), then the short number both screens show. */
+/**
+ * Enrolment: school and code (or both from the link), then the short number both screens show.
+ *
+ * The form is a part of the start page and stands long before this module has come; what was typed, the focus and a press
+ * of the button are taken over as they are.
+ */
 import type { Identity, Problem } from '../api';
-import { changeLanguage, latin, t } from '../i18n';
+import { t } from '../i18n';
+import { changeLanguage, latin } from '../i18n/more';
+import { arEnrol, type EnrolWords } from '../i18n/ar-enrol';
+import { enEnrol } from '../i18n/en-enrol';
 import { bdi, button, h, note, refill, say } from './dom';
-import type { Sheets } from './sheets';
+import { linkParts } from './link';
 import { PASSING } from './status';
 import type { App, View } from './view';
 
-/** `#e=SCHOOL.CODE`; a school's id may hold dots, a code cannot. */
-export function linkParts(hash: string): { school: string; code: string } | null {
-  const found = /^#?e=(.+)\.([^.]+)$/.exec(decodeURIComponent(hash));
-  return found && { school: found[1], code: found[2] };
-}
-
 const bare = (code: string): string => code.toUpperCase().replace(/[^A-Z]/g, '');
+/** The form of the start page, also while it is put away. */
+let kept: HTMLFormElement | null = null;
 const CODE = /^[B-DF-HJ-NP-TV-XZ]{10}$/;
 
-export function enrolView(app: App, { more, problemText }: Sheets, hash: string): View {
-  const words = more();
+/** `box` is the start page's own: a place for notes, the form, a place for what comes of it. */
+export function enrolView(app: App, box: HTMLElement, hash: string): View {
+  const words: EnrolWords = t.lang === 'en' ? enEnrol : arEnrol;
+  const [above, below] = [box.firstElementChild!, box.lastElementChild!];
+  const form = (kept = kept || box.querySelector('form')!);
+  if (!box.contains(form)) box.insertBefore(form, below); // put away by an enrolment before
+  const [school, code, label] = Array.from(form.querySelectorAll('input'));
+  const problem = form.querySelector<HTMLElement>('[role=alert]')!;
+  const submit = form.querySelector('button')!;
   const link = linkParts(hash);
-  const body = h('div');
-  const field = (id: string, label: string, value: string, extra: Record<string, string | number>): HTMLInputElement => h('input', { id, value, autocomplete: 'off', autocapitalize: 'characters', spellcheck: 'false', dir: 'ltr', 'aria-label': label, ...extra });
-  const school = field('e-school', words.schoolCode, link ? link.school : '', { maxlength: 36, autocapitalize: 'none' });
-  const code = field('e-code', words.code, link ? link.code : '', { maxlength: 16, placeholder: 'BCD-FGHJ-KLM' });
-  const label = field('e-label', words.label, '', { maxlength: 40, dir: 'auto', autocapitalize: 'none', placeholder: words.labelHint });
-  const problem = h('div', { role: 'alert' });
-  const submit = h('button', { class: 'btn main' }, words.enrol);
+
+  const ready = (yes: boolean): void => {
+    submit.disabled = !yes;
+    submit.textContent = yes ? words.enrol : words.enrolling;
+  };
 
   const done = (identity: Identity): void => {
-    refill(body,
+    form.remove();
+    refill(above);
+    refill(below,
       note(words.enrolled, [bdi(identity.userName), ' · ', bdi(identity.schoolName)]),
       h('p', null, words.shortNumber), h('p', { class: 'big' }, h('bdi', { id: 'short' }, identity.shortNumber)), h('p', null, words.shortNumberWhy),
       button(words.start, () => app.home(), 'main'));
     say(words.enrolled);
   };
 
-  const failed = (error: Problem): void => {
-    const [what, todo] = problemText(error.slug || error.name);
-    refill(problem, note(words.notEnrolled + ': ' + what, PASSING[error.slug] ? words.enrolLater : todo, null, true));
+  /** The words of rare problems are in another module. Where it cannot be had, the slug says enough to be read out. */
+  const wordsOf = async (slug: string): Promise<readonly [what: string, todo: string]> => {
+    const passing = PASSING[slug];
+    if (passing) return [t[(passing + 'Short') as 'busyShort'], words.enrolLater];
+    try {
+      return (await import('./sheets')).problemText(slug);
+    } catch (error) {
+      console.error(error);
+      return [slug, t.loadFailedWhy];
+    }
   };
 
   const send = async (): Promise<void> => {
     if (!school.value.trim() || !CODE.test(bare(code.value))) {
       refill(problem, note(words.needCode, words.enrolHow, null, true));
+      ready(true);
       return (school.value.trim() ? code : school).focus();
     }
-    submit.disabled = true;
-    submit.textContent = words.enrolling;
+    ready(false);
     refill(problem);
     try {
       done(await app.device.enrol(latin(school.value.trim()), bare(code.value), label.value.trim()));
     } catch (error) {
       console.error(error);
-      failed(error as Problem);
+      const [what, todo] = await wordsOf((error as Problem).slug || (error as Error).name);
+      refill(problem, note(words.notEnrolled + ': ' + what, todo, null, true));
     }
-    submit.disabled = false;
-    submit.textContent = words.enrol;
+    ready(true);
   };
 
+  if (link) {
+    school.value = link.school;
+    code.value = link.code;
+  }
+  box.querySelectorAll<HTMLElement>('[data-w]').forEach((node) => { node.textContent = words[node.dataset.w as 'code']; });
+  label.placeholder = words.labelHint;
+  form.onsubmit = (event) => { event.preventDefault(); void send(); };
   const { identity } = app.state();
-  refill(body,
-    identity && note(words.already, [bdi(identity.userName), ' · ', words.alreadyWhy], button(t.back, () => app.home())),
-    h('form', { novalidate: true, onsubmit: (event) => { event.preventDefault(); void send(); } },
-    h('p', null, words.enrolHow),
-    ([[school, words.schoolCode], [code, words.code], [label, words.label]] as const).map(([input, text]) => h('p', { class: 'field' }, h('label', { for: input.id }, text), input)),
-    problem, submit),
-    button(words.otherLanguage, () => changeLanguage().then(() => app.reopen()), 'plain'));
-  return { title: words.enrolTitle, body, update() {} };
+  refill(above, identity && note(words.already, [bdi(identity.userName), ' · ', words.alreadyWhy], button(t.back, () => app.home())));
+  refill(below, button(words.otherLanguage, () => changeLanguage().then(() => app.reopen(), (error) => { console.error(error); say(t.loadFailed); }), 'plain'));
+  const pressed = submit.disabled;
+  ready(true);
+  if (pressed) void send();
+  return { title: words.enrolTitle, body: box, update() {} };
 }

@@ -1,5 +1,6 @@
 /** Settings and export: language, digits, who uses this phone, its short number, the file. */
-import { changeLanguage, latinDigits, t, useLatinDigits } from '../i18n';
+import { latinDigits, t } from '../i18n';
+import { changeLanguage, useLatinDigits } from '../i18n/more';
 import { bdi, button, h, type Child } from './dom';
 import type { Sheets } from './sheets';
 import type { App, View } from './view';

@@ -1,7 +1,8 @@
 /// <reference path="../css.d.ts" />
 /** The common second stage, loaded after the first page. What opens over a page or tells something rare: the status sheet, the long choice, the last question, notes. */
 import type { ClassInfo } from '../api';
-import { addDays, dateText, latin, num, setting, t } from '../i18n';
+import { dateText, num, setting, t } from '../i18n';
+import { addDays, latin } from '../i18n/more';
 import { bdi, button, chip, counted, fmt, h, note, refresh, shape, type Child } from './dom';
 import { canShare, saveLog, shareBundle } from './export';
 import { instantText, more, problemText } from './more';
