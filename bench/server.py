@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from pathlib import Path
+
+import uvloop
 
 from clientcore.ports import SystemClock
 from syncserver.app import Server
@@ -68,4 +69,4 @@ if __name__ == "__main__":
     parser.add_argument("--phones", type=int, default=1)
     parser.add_argument("--settle", action="store_true")
     options = parser.parse_args()
-    asyncio.run(run(options.folder, phones=options.phones, settle=options.settle))
+    uvloop.run(run(options.folder, phones=options.phones, settle=options.settle))

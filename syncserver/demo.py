@@ -6,7 +6,6 @@ codes are ready to open on a phone's page. Started again, it keeps the store and
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import uvloop
 from rich.console import Console
 from rich.text import Text
 
@@ -105,7 +105,7 @@ def demo(port: int | None, as_json: bool, fresh: bool) -> None:
     try:
         environment = {**os.environ, "HUDUR_HOST": "127.0.0.1", "HUDUR_ENV": "demo"}
         config = read_config(environment, store=f"sqlite:{STORE}", port=port)
-        asyncio.run(run_demo(config, as_json=as_json, fresh=fresh))
+        uvloop.run(run_demo(config, as_json=as_json, fresh=fresh))
     except KeyboardInterrupt:
         pass  # Ctrl-C is how a demo ends; the server has finished its requests by now
     except (HudurError, OSError) as error:
