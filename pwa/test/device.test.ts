@@ -635,3 +635,26 @@ test('where the lazy modules are not on the phone, the start does not wait for t
   assert.equal(stepOf(next), 'confirmed');
   assert.deepEqual(valueOf(next, 's1'), ['P28800000']);
 });
+
+test('own work decides the step: what others made is never a reason to wait', async () => {
+  const server = await new Server().start();
+  const one = await enrolled(server);
+  const two = new World(server, new IDBFactory(), 78);
+  const other = await two.open();
+  await other.enrol('eg-07-113', 'BCDFGHJKLM', 'second');
+  await settled(other);
+  server.settle = false;
+  await one.device.tap(REGISTER, [['s1', 'P28800000']]);
+  await one.device.sync('save');
+  server.settle = true;
+  await other.tap(REGISTER, [['s2', 'A28811111']]);
+  await other.sync('save');
+  server.settle = false;
+  await one.device.sync('hand');
+  assert.equal(valueOf(one.device, 's2').length, 1);
+  const book = coreOf(one.device).fold.ledger!.sealed(REGISTER) as unknown as { changes: Map<string, { own: boolean; settled: number }> };
+  book.changes.forEach((entry) => (entry.settled = +entry.own));
+  assert.equal((book as unknown as { step: string }).step, 'confirmed', 'mine is confirmed, theirs is not settled here');
+  book.changes.forEach((entry) => (entry.settled = entry.own ? 1 : 2));
+  assert.equal((book as unknown as { step: string }).step, 'confirmed', 'and their review is theirs');
+});

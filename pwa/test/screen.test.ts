@@ -12,8 +12,8 @@ import { en } from '../src/i18n/en';
 import { enEnrol } from '../src/i18n/en-enrol';
 import { enMore } from '../src/i18n/en-more';
 import { linkParts } from '../src/screen/link';
-import { countMarks, nextCode, reasonOf, valueOf, visible } from '../src/screen/marks';
-import { problemText } from '../src/screen/more';
+import { countMarks, nextCode, reasonOf, stepOf, valueOf, visible } from '../src/screen/marks';
+import { problemText, whyText } from '../src/screen/more';
 import { statusOf } from '../src/screen/status';
 import type { State } from '../src/api';
 
@@ -102,4 +102,34 @@ test('the status line is red only when a person must act', () => {
   });
   assert.deepEqual(kinds, ['wait offline', 'wait portal', 'wait busy', 'wait busy', 'wait busy', 'act help', 'act revoked', 'calm fine']);
   assert.equal(statusOf({ ...calm, storage: 'memory' }).level, 'act');
+});
+
+test('every slug of a settlement and of a refused change has words that say the work is safe and what to do', () => {
+  const protocol = readFileSync(join(process.env.PWA!, '..', 'docs', 'protocol.md'), 'utf8');
+  const slugsOf = (from: string, to: string): string[] => {
+    const start = protocol.indexOf(from);
+    assert.ok(start > 0, from);
+    const part = protocol.slice(start + from.length, protocol.indexOf(to, start + from.length));
+    return (part.match(/`[a-z-]+`/g) || []).map((slug) => slug.slice(1, -1));
+  };
+  const settled = slugsOf('Slugs of `settled`', '## 10').filter((slug) => slug !== 'settled');
+  assert.ok(settled.length >= 13, String(settled));
+  for (const slug of settled) {
+    for (const words of [arMore, enMore]) assert.ok(words.why[slug], slug);
+    assert.match(arMore.why[slug], /محفوظ/, slug);
+    assert.match(enMore.why[slug], /kept/, slug);
+    assert.doesNotMatch(whyText(slug), /[a-z]/, slug);
+  }
+  const refused = slugsOf('Refusals of single changes are verdicts, never problems:', '(refused)');
+  assert.ok(refused.length >= 10, String(refused));
+  for (const slug of refused) assert.equal(whyText(slug), arMore.why.refused.replace('{0}', slug));
+  assert.ok(whyText('never-heard-of').includes('never-heard-of'));
+  assert.deepEqual(Object.keys(arMore.why).sort(), Object.keys(enMore.why).sort());
+});
+
+test('a phone that keeps nothing never says that a register is saved', () => {
+  const registers = new Map([['r', { register: 'r', step: 'saved' as const, values: new Map(), unsealed: 0, slugs: [], partial: false }]]);
+  assert.equal(stepOf({ registers, storage: 'durable' }, 'r'), 'saved');
+  assert.equal(stepOf({ registers, storage: 'memory' }, 'r'), 'unkept');
+  assert.equal(stepOf({ registers, storage: 'memory' }, 'other'), 'none');
 });

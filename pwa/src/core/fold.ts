@@ -43,6 +43,8 @@ export class Register implements RegisterState {
   readonly taps = new Map<string, string[]>();
   /** It has sealed changes. */
   written = false;
+  /** Others have written in it. */
+  pulled = false;
   /** Wall clock of its latest tap, whichever tab made it. */
   tappedAtMs = 0;
   /** A row of it cannot be read: it stays pending, so that a person looks. */
@@ -56,7 +58,7 @@ export class Register implements RegisterState {
 
   /** Sealed marks wait for the ledger. */
   get partial(): boolean {
-    return this.written && !this.fold.ledger;
+    return (this.written || this.pulled) && !this.fold.ledger;
   }
 
   get unsealed(): number {
@@ -83,7 +85,7 @@ export class Register implements RegisterState {
   touch(): void {
     this.shown = null;
     this.fold.pending -= +(this.step === 'saved');
-    this.step = this.damaged || this.taps.size || this.partial ? 'saved' : this.sealed && this.sealed.step;
+    this.step = this.damaged || this.taps.size || (this.written && !this.fold.ledger) ? 'saved' : this.sealed && this.sealed.step;
     this.fold.pending += +(this.step === 'saved');
   }
 }
@@ -162,6 +164,9 @@ export class Fold {
       register.taps.clear(); // a change seals every tap before it, of all tabs
       register.written = true;
       register.touch();
+    },
+    pulled: (_body, row) => {
+      this.at(row.register!).pulled = true;
     },
     directive: ([id, level, reason, state]) => {
       this.directive = state === 'done' ? null : { id, level, reason };

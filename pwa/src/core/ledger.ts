@@ -72,22 +72,22 @@ class Book implements Sealed {
   }
 
   get slugs(): readonly string[] {
-    const found = new Set<string>();
-    this.changes.forEach(({ slug }) => slug && found.add(slug));
-    return Array.from(found);
+    return Array.from(new Set(this.deciding().map(({ slug }) => slug))).filter((slug): slug is string => !!slug);
+  }
+
+  /** Own changes decide: what others made is on the server by nature, and its settlement is told to its author only. */
+  private deciding(): Entry[] {
+    const all = Array.from(this.changes.values());
+    const own = all.filter((entry) => entry.own);
+    return own.length ? own : all;
   }
 
   get step(): RegisterStep | null {
-    let sent = true;
-    let confirmed = true;
-    let review = false;
-    this.changes.forEach((entry) => {
-      sent = sent && entry.verdict !== null && entry.verdict < 3;
-      confirmed = confirmed && entry.settled === 1;
-      review = review || entry.settled === 2;
-    });
-    if (!this.changes.size) return null;
-    return !sent ? 'saved' : confirmed ? 'confirmed' : review ? 'review' : 'sent';
+    const entries = this.deciding();
+    if (!entries.length) return null;
+    if (entries.some(({ verdict }) => verdict === null || verdict > 2)) return 'saved';
+    if (entries.some(({ settled }) => settled === 2)) return 'review';
+    return entries.every(({ settled }) => settled === 1) ? 'confirmed' : 'sent';
   }
 
   add(name: string, entry: Entry): void {

@@ -9,6 +9,7 @@ export const en: Words = {
 
   none: 'Not taken yet',
   saved: 'Saved on this phone',
+  unkept: 'Only in this page',
   sent: 'Sent',
   confirmed: 'Confirmed',
   review: 'Needs review',
@@ -48,6 +49,7 @@ export const en: Words = {
   notTaken: 'Not taken {0} of {1}',
   more: 'More choices: {0}',
   how: 'Tap a name: absent, then late, then present.',
+  partial: 'Earlier marks appear in a moment.',
   differ: 'Two marks differ',
   unknownClass: 'This class is not on this phone.',
   saveFailed: 'The last choice was not saved',

@@ -64,6 +64,7 @@ export const SHAPES: Record<string, string> = {
   sent: 'M12 21V4m-7 7l7-7 7 7',
   confirmed: 'M1 13l5 5L16 6m-5 11l1 1L23 6',
   review: 'M12 3L2 21h20zM12 10v5m0 3h0',
+  unkept: 'M7 2h10v20H7zM4 4l16 16',
   closed: 'M6 12h12',
   back: 'M4 12h16m-6-6l6 6-6 6',
   more: 'M12 5h0m0 7h0m0 7h0',

@@ -37,7 +37,7 @@ function cardOf(app: App, info: ClassInfo): { node: HTMLElement; update(): void 
   const box = h('div');
   const days = h('details', { open: opened[id] }, h('summary', null, fmt(t.lastDays, DAYS)), box);
   const update = (): void => {
-    const step = stepOf(app.state().registers.get(register()));
+    const step = stepOf(app.state(), register());
     refresh(state, step, () => chip(step, t[step as 'none']));
     if (opened[id]) app.lazily(import('./sheets'), (sheets) => sheets.showDays(app, info, box));
   };

@@ -1,5 +1,5 @@
 /** What the screen knows of marks: read a value, write a value, the order of taps, the counts. Pure. */
-import type { ClassInfo, RegisterState } from '../api';
+import type { ClassInfo, State } from '../api';
 
 export const BULK = '~bulk';
 /** A tap goes round these; a pupil not marked yet begins at the first. */
@@ -37,5 +37,9 @@ export function countMarks(pupils: ClassInfo['pupils'], winner: (pupil: string) 
   return counts;
 }
 
-/** The step to show for a register: "not taken" wherever the log holds nothing. */
-export const stepOf = (register: RegisterState | undefined): string => (register && register.step) || 'none';
+/** The step to show for a register: "not taken" wherever the log holds nothing, and never "saved" where nothing is kept. */
+export function stepOf({ registers, storage }: Pick<State, 'registers' | 'storage'>, register: string): string {
+  const found = registers.get(register);
+  const step = (found && found.step) || 'none';
+  return step === 'saved' && storage === 'memory' ? 'unkept' : step;
+}

@@ -14,6 +14,15 @@ export function problemText(slug: string): readonly [what: string, todo: string]
   return words.problems[slug] || [words.unknown.replace('{0}', slug), words.unknownWhy];
 }
 
+/** Verdicts that say no (docs/protocol.md section 9): that work is on this phone only. */
+const REFUSED = /^(chunk-.*|too-many-ops|profile|bad-mark|not-canonical|erases-mark|actor|register-mismatch)$/;
+
+/** Why a register is not simply confirmed: what happened, that the work is safe, what to do. */
+export function whyText(slug: string): string {
+  const { why } = more();
+  return why[slug] || why[REFUSED.test(slug) ? 'refused' : 'other'].replace('{0}', slug);
+}
+
 /** An instant as the phone's own clock shows it: today's by the hour, older ones with their day. */
 export function instantText(ms: number | null): string {
   if (!ms) return more().never;

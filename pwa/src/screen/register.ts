@@ -128,12 +128,12 @@ export function registerView(app: App, register: string): View {
   const foot = h('div', { class: 'bar' }, counts,
     h('p', { class: 'row' }, all, h('button', { type: 'button', id: 'done', class: 'btn main', onclick: finish }, t.done)));
 
-  /** Why it needs review, and a save that failed: at once in a word, in full when the words have come. */
+  /** Why it needs review or waits, and a save that failed: at once in a word, in full when the words have come. */
   const explain = (slugs: readonly string[]): void =>
     refresh(notes, slugs.join() + failed, () => {
       const lost = failed;
       if (lost || slugs.length)
-        app.lazily(import('./sheets'), (sheets) => lost === failed && refill(notes, lost && sheets.unsavedNote(app), slugs.length > 0 && sheets.reviewNote(slugs)));
+        app.lazily(import('./sheets'), (sheets) => lost === failed && refill(notes, lost && sheets.unsavedNote(app), slugs.length > 0 && sheets.reviewNote(slugs, stepOf(app.state(), register) === 'review')));
       return lost && h('p', { class: 'note act', role: 'alert' }, t.saveFailed);
     });
 
@@ -141,14 +141,15 @@ export function registerView(app: App, register: string): View {
     rows.forEach((row) => row.update());
     const state = current();
     const { present, absent, left, of } = countMarks(info.pupils, winner);
-    const now = onItsWay.size ? 'saving' : stepOf(state);
+    const now = onItsWay.size ? 'saving' : stepOf(app.state(), register);
+    const partial = !!state && state.partial;
     if (!unsealed()) bulk = [];
-    explain((state && state.step === 'review' && state.slugs) || []);
+    explain((state && state.slugs) || []);
     refresh(step, now, () => chip(now, t[now as 'none']));
-    refresh(hint, left === of, () => left === of && t.how);
+    refresh(hint, [partial, left === of].join(), () => (partial ? t.partial : left === of && t.how));
     refresh(counts, [present, absent, left].join(), () =>
       [fmt(t.present, present), fmt(t.absent, absent), fmt(t.notTaken, left, of)].map((text) => h('span', null, text, ' ')));
-    all.hidden = !bulk.length && !left;
+    all.hidden = !bulk.length && (!left || partial); // nobody is made present whose mark is not read yet
     refresh(all, [bulk.length, left < of].join(), () => (bulk.length ? fmt(t.undoAll, bulk.length) : left < of ? t.restPresent : t.allPresent));
   }
 

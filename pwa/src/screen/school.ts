@@ -10,7 +10,7 @@ import type { App, View } from './view';
 type DeviceRow = readonly [
   device: Uint8Array, userId: string, userName: string, role: string, label: string, classes: readonly string[], lastContactMs: number | null,
   silentDays: number, unsent: number, clockOffsetMs: number | null, app: string, state: string, directive: readonly [id: number, level: string, state: string] | null,
-  shortNumber?: string,
+  shortNumber: string,
 ];
 type UserRow = readonly [id: string, name: string, role: string, classes: readonly string[], devices: number];
 type ImportResult = readonly [
@@ -23,8 +23,6 @@ const CLOCK_TOLERANCE_MS = 120_000;
 const STATE_SHAPES: Record<string, string> = { ok: 'confirmed', silent: 'L', 'restored-copy': 'review', 'wiped-phone': 'review', revoked: 'S', never: 'none' };
 const LEVELS = ['nudge', 'repull', 'rebuild'];
 const MOST_REASON_CHARS = 200;
-
-const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => ('0' + byte.toString(16)).slice(-2)).join('');
 
 function span(words: MoreWords, ms: number): Child {
   const minutes = Math.round(Math.abs(ms) / 60_000);
@@ -82,7 +80,7 @@ export function schoolView(app: App, { instantText, more, problemText, sheet }: 
   };
 
   const deviceCard = (row: DeviceRow): HTMLElement => {
-    const [, , userName, , label, classes, lastContactMs, silentDays, unsent, offset, version, state, directive] = row;
+    const [, , userName, , label, classes, lastContactMs, silentDays, unsent, offset, version, state, directive, short] = row;
     const shapeName = STATE_SHAPES[state] || 'review';
     return h('li', { class: 'note device' },
       h('p', { class: 'row' }, h('b', { class: 'grow' }, bdi(userName), label && h('small', null, bdi(label))), chip(shapeName === 'L' ? 'L' : shapeName, words.states[state] || bdi(state))),
@@ -90,7 +88,7 @@ export function schoolView(app: App, { instantText, more, problemText, sheet }: 
         classes.length ? classes.map((name, i) => [i ? '، ' : '', bdi(name)]) : words.noClass, h('br'),
         state === 'never' ? null : [counted(words.silentDays, silentDays), ' · ', fmt(words.lastContact, instantText(lastContactMs)), h('br')],
         counted(words.unsent, unsent), unsent > 0 && [' ', words.lastKnown], ' · ', clockText(words, offset), h('br'),
-        bdi(version || '?'), ' · ', row[13] ? [words.shortNumber, ' ', bdi(row[13])] : bdi(hex(row[0]).slice(0, 8)),
+        bdi(version || '?'), ' · ', words.shortNumber, ' ', bdi(short),
         directive && [h('br'), words.asked.split(/\{\d\}/)[0], words.levels[directive[1]] ? words.levels[directive[1]][0] : directive[1], '، ', words.directiveStates[directive[2]] || directive[2]]),
       button(words.resync, () => askResync(row)));
   };

@@ -5,7 +5,7 @@ import { dateText, num, setting, t } from '../i18n';
 import { addDays, latin } from '../i18n/more';
 import { bdi, button, chip, counted, fmt, h, note, refresh, shape, type Child } from './dom';
 import { canShare, saveLog, shareBundle } from './export';
-import { instantText, more, problemText } from './more';
+import { instantText, more, problemText, whyText } from './more';
 import rules from '../later.css';
 import { DAYS, seenKey, sessionText } from './home';
 import { stepOf } from './marks';
@@ -13,29 +13,39 @@ import { sheet } from './sheet';
 import { statusOf } from './status';
 import type { App } from './view';
 
-/** Status: what, why, one action. */
+/** Status: what, why, one action. It follows what happens while it is open. */
 export function openStatus(app: App): void {
-  const state = app.state();
-  const { kind, level } = statusOf(state);
-  const words = more();
-  const text: Record<typeof kind, readonly [what: string, why: Child]> = {
-    memory: [words.memory, words.memoryWhy],
-    revoked: [words.revoked, words.revokedWhy],
-    help: words.problems[state.trouble!] || [words.help, fmt(words.helpWhy, state.trouble || '')],
-    sending: [t.sending, counted(t.waiting, state.pending)],
-    offline: [words.offline, words.offlineWhy],
-    portal: [words.portal, words.portalWhy],
-    busy: [words.busy, words.busyWhy],
-    ready: [words.ready, words.readyWhy],
-    fine: [words.fine, words.fineWhy],
+  const title = h('span');
+  const box = h('div');
+  let close = (): void => undefined;
+  const update = (): void => {
+    const state = app.state();
+    const { kind, level } = statusOf(state);
+    const words = more();
+    const text: Record<typeof kind, readonly [what: string, why: Child]> = {
+      memory: [words.memory, words.memoryWhy],
+      revoked: [words.revoked, words.revokedWhy],
+      help: words.problems[state.trouble!] || [words.help, fmt(words.helpWhy, state.trouble || '')],
+      sending: [t.sending, counted(t.waiting, state.pending)],
+      offline: [words.offline, words.offlineWhy],
+      portal: [words.portal, words.portalWhy],
+      busy: [words.busy, words.busyWhy],
+      ready: [words.ready, words.readyWhy],
+      fine: [words.fine, words.fineWhy],
+    };
+    const key = [kind, state.trouble, state.pending, state.lastCompleteSyncAtMs, state.lastTryAtMs].join();
+    refresh(title, kind + state.trouble, () => text[kind][0]);
+    refresh(box, key, () => [
+      h('p', null, text[kind][1]),
+      level !== 'act' && h('p', null, words.safe),
+      h('p', { class: 'facts' }, counted(t.waiting, state.pending), h('br'), fmt(words.lastSend, instantText(state.lastCompleteSyncAtMs)), h('br'), fmt(words.lastTry, instantText(state.lastTryAtMs))),
+      level === 'act' ? button(words.saveFile, () => { close(); void saveLog(app); }, 'main')
+        : kind !== 'sending' && button(words.sendNow, () => { close(); void app.finish('hand'); }, 'main'),
+    ]);
   };
-  sheet(text[kind][0], (close) => [
-    h('p', null, text[kind][1]),
-    level !== 'act' && h('p', null, words.safe),
-    h('p', { class: 'facts' }, counted(t.waiting, state.pending), h('br'), fmt(words.lastSend, instantText(state.lastCompleteSyncAtMs)), h('br'), fmt(words.lastTry, instantText(state.lastTryAtMs))),
-    level === 'act' ? button(words.saveFile, () => { close(); void saveLog(app); }, 'main')
-      : kind !== 'sending' && button(words.sendNow, () => { close(); void app.finish('hand'); }, 'main'),
-  ]);
+  update();
+  const dialog = sheet(title, (shut) => { close = shut; return box; });
+  dialog.addEventListener('close', app.device.subscribe(update));
 }
 
 // Rules the first page does without. Put in through the style sheet's own door, which the policy allows.
@@ -100,7 +110,7 @@ export function showDays(app: App, info: ClassInfo, box: HTMLElement): void {
     const date = addDays(today, -back);
     const register = info.id + '/' + date + '/' + app.session();
     const state = app.state();
-    let step = stepOf(state.registers.get(register));
+    let step = stepOf(state, register);
     if (step === 'none' && state.closedDates.has(date)) step = 'closed';
     all.push(step);
     cells.push(() =>
@@ -115,10 +125,9 @@ export function showDays(app: App, info: ClassInfo, box: HTMLElement): void {
   ]);
 }
 
-/** Why a register needs review, in words. */
-export const reviewNote = (slugs: readonly string[]): HTMLElement => {
-  const { why } = more();
-  return note(t.review, slugs.map((slug) => h('span', { class: 'block' }, (why[slug] || why.other).replace('{0}', slug))));
+/** Why a register needs review, or waits, in words: what happened, that the work is safe, what to do. */
+export const reviewNote = (slugs: readonly string[], review: boolean): HTMLElement => {
+  return note(review ? t.review : more().about, slugs.map((slug) => h('span', { class: 'block' }, whyText(slug))));
 };
 
 export const unsavedNote = (app: App): HTMLElement => note(t.saveFailed, more().saveFailedWhy, button(more().saveFile, () => saveLog(app)), true);
