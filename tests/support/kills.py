@@ -17,8 +17,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from tests.support import phone_log
-from tests.support.chromium import Chromium, Page
-from tests.support.teacher import Teacher
+from tests.support.chromium import Chromium, Page, PageError
+from tests.support.teacher import CODES, Teacher
 
 # Reports each tap whose row the page stops showing as "being saved": [row, how many taps on it so far].
 TAP_AND_TELL = """new Promise((enough) => {
@@ -90,9 +90,11 @@ class Campaign:
         *,
         seed: int,
         first_day_back: int = 0,
+        sabotage: str = "",
     ) -> None:
         self._port, self._school, self._pupils, self._new_code = port, school, pupils, new_code
         self._folder, self._first_day_back = folder, first_day_back
+        self._sabotage = sabotage  # script that spoils the page, to see that the campaign would notice
         self._random = random.Random(seed)
         self.loss = Loss()
 
@@ -127,6 +129,7 @@ class Campaign:
         source = self._random
         steps = [(source.randrange(len(self._pupils)), source.choice((0, 0, 1, 4, 9))) for _ in range(200)]
         page.send("Runtime.addBinding", name="tell")
+        page.evaluate(self._sabotage or "0")
         page.evaluate(TAP_AND_TELL.replace("ARGUMENTS", json.dumps([steps, source.randint(1, 30)])))
         browser.kill9()
         told: Counter[str] = Counter()
@@ -150,5 +153,9 @@ class Campaign:
         self.loss.lost += (shown - in_log).total()
         teacher.open_register(register)
         last = {tap.key: (tap.value or ".")[0] for tap in found}
-        self.loss.wrong_screens += teacher.codes() != "".join(last.get(pupil, ".") for pupil in self._pupils)
+        wanted = "".join(last.get(pupil, ".") for pupil in self._pupils)
+        try:
+            teacher.page.wait(f"{CODES} === {json.dumps(wanted)}")
+        except PageError:
+            self.loss.wrong_screens += 1
         return in_log

@@ -94,7 +94,7 @@ class Shaper:
         self._loop.close()
 
     def shape(self, shape: Shape) -> None:
-        """A new network from now on: open connections are cut, the next one pays for its set-up, counters begin at 0."""
+        """A new network: open connections are cut, the next one pays for its set-up, counters begin at 0."""
         self._run(self._reshape(shape))
 
     def off(self) -> None:

@@ -15,6 +15,10 @@ from tests.support.chromium import Chromium, PageError
 
 HOME = "document.querySelector('[id^=\"c-\"]')"
 SETTLED = "!document.querySelector('.pupil.wait')"
+CODES = (
+    "Array.from(document.querySelectorAll('.roll > li')).map((li) => /k-(\\w+)/.exec(li.className)[1])"
+    ".map((k) => (k === 'none' ? '.' : k === 'review' ? '?' : k)).join('')"
+)
 DOWNLOAD_LOOKS = 400  # of 25 ms each
 
 
@@ -78,10 +82,7 @@ class Teacher:
 
     def codes(self) -> str:
         """Code shown for each row, in roll order; `.` where nothing is taken, `?` where authors differ."""
-        shown: str = self.page.evaluate(
-            "Array.from(document.querySelectorAll('.roll > li')).map((li) => /k-(\\w+)/.exec(li.className)[1])"
-            ".map((k) => (k === 'none' ? '.' : k === 'review' ? '?' : k)).join('')"
-        )
+        shown: str = self.page.evaluate(CODES)
         return shown
 
     def step(self) -> str:
