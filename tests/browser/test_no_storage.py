@@ -29,7 +29,7 @@ FULL = """for (const name of ['put', 'add']) IDBObjectStore.prototype[name] = ()
 def test_without_storage_the_page_says_so_and_offers_the_file(demo: Demo, way: str, tmp_path: Path) -> None:
     """A register can still be taken, is never called saved on this phone, and the file holds every tap of it."""
     school = demo.info["schools"][0]
-    room = school["classes"][0]
+    room = school["classes"][list(WAYS).index(way)]  # one each: a phone also shows what others took
     with Chromium(tmp_path / "profile") as browser:
         teacher = Teacher(browser, demo.port)
         teacher.page.send("Page.addScriptToEvaluateOnNewDocument", source=WAYS[way])
@@ -50,7 +50,7 @@ def test_without_storage_the_page_says_so_and_offers_the_file(demo: Demo, way: s
 def test_a_disk_that_fills_up_is_told_and_what_was_saved_stays(demo: Demo, tmp_path: Path) -> None:
     """Taps before are still there after a kill; taps after it are in the file while the page lives, and it says so."""
     school = demo.info["schools"][0]
-    room = school["classes"][1]
+    room = school["classes"][2]
     with Chromium(tmp_path / "profile") as browser:
         teacher = Teacher(browser, demo.port).enrol(school["id"], code_for(demo, school["id"], room["id"]))
         register = teacher.today()
