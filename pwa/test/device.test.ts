@@ -658,3 +658,32 @@ test('own work decides the step: what others made is never a reason to wait', as
   book.changes.forEach((entry) => (entry.settled = entry.own ? 1 : 2));
   assert.equal((book as unknown as { step: string }).step, 'confirmed', 'and their review is theirs');
 });
+
+test('a body that came too slowly is halved and sent again; a single frame is never set aside for it', async () => {
+  const { device, server } = await enrolled();
+  const backlog = async (first: number): Promise<void> => {
+    for (let day = first; day < first + 8; day++) {
+      await device.tap(`c-a/2026-10-${String(day).padStart(2, '0')}/day`, Array.from({ length: 90 }, (_, i) => ['s' + (10000 + i), 'P' + (28800000 + day * 977 * i)]));
+      await coreOf(device).seal();
+      server.faults = ['lose-request'];
+      await device.sync('hand'); // one frame each, outstanding
+    }
+  };
+  await backlog(1);
+  assert.ok(coreOf(device).fold.pending >= 8);
+  server.faults = ['slow-body', 'slow-body'];
+  await device.sync('hand');
+  assert.equal(device.state.pending, 0, 'smaller requests went through in the same attempt');
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  server.faults = ['slow-body', 'slow-body', 'slow-body', 'slow-body', 'slow-body', 'slow-body'];
+  await device.sync('hand');
+  assert.equal(stepOf(device), 'saved');
+  assert.equal(device.state.trouble, 'slow-body');
+  server.faults = ['too-large'];
+  await device.sync('hand');
+  server.faults = [];
+  await device.sync('hand');
+  assert.equal(stepOf(device), 'confirmed', 'it was not set aside');
+  const rows = [...rowsOfFile(await device.exportLog())];
+  assert.ok(!rows.some(({ kind, body }) => kind === 'notice' && (unpack(body) as Value[])[0] === 'quarantine'));
+});

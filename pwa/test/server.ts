@@ -14,7 +14,7 @@ import { Value, pack, unpack } from '../src/core/msgpack';
 import { zlibInflate } from './support';
 
 interface Known { key: Uint8Array; lastNumber: number; nonce: string; user: string }
-export type Fault = 'lose-request' | 'lose-answer' | 'portal' | 'busy' | 'too-large' | 'cut' | 'forged' | 'timeout' | null;
+export type Fault = 'lose-request' | 'lose-answer' | 'portal' | 'busy' | 'too-large' | 'slow-body' | 'cut' | 'forged' | 'timeout' | null;
 
 const json = (status: number, slug: string, more: object = {}, headers: Record<string, string> = {}): Response =>
   new Response(JSON.stringify({ type: '/problems/' + slug, title: slug, status, retry: 'same', safe: true, held: 0, ...more }), {
@@ -61,6 +61,7 @@ export class Server {
     if (fault === 'portal') return new Response('<!DOCTYPE html><title>Recharge</title>', { status: 200, headers: { 'Content-Type': 'text/html' } });
     if (fault === 'busy') return json(503, 'busy', { retry: 'after' }, { 'Retry-After': '120' });
     if (fault === 'too-large') return json(413, 'too-large', { retry: 'split' });
+    if (fault === 'slow-body') return json(408, 'slow-body');
     if (fault === 'timeout') {
       this.timingOut = true;
       return new Promise(() => undefined);

@@ -23,6 +23,8 @@ import { Problem, Reply, post } from './uploader';
 const FRAMES_MAX = 32;
 const BODY_BYTES_MAX = 262144;
 const ROUNDS_MAX = 64; // of one attempt; a backlog of 2,000 frames
+/** Problems that lie in a frame itself. */
+const UNREADABLE = ['bad-frame', 'frame-limits'];
 const STALE_MAX = 2; // rounds without the payload we asked for
 
 /** What the next ask must fetch again: `repull` drops the cursor, `rebuild` also offers what we hold. */
@@ -250,15 +252,17 @@ async function carriedOut(talk: Talk): Promise<void> {
  * After a reply that was no answer: whether to go on with a smaller request at once.
  *
  * A time-out only shrinks the next attempt. A single frame that the server cannot read is set aside, so that it does not
- * hold up the others; it is tried again in the next app session, and every export still holds it.
+ * hold up the others; it is tried again in the next app session, and every export still holds it. A frame that only came
+ * too slowly, or was refused for its request's size, is never set aside.
  */
 async function split(talk: Talk, request: readonly Outstanding[], { nothing, problem }: Reply): Promise<boolean> {
   const { core } = talk;
   const halved = Math.max(1, Math.floor(request.length / 2));
   if (nothing === 'timeout') talk.limit = halved;
-  if (!problem || (problem.status !== 413 && problem.status !== 400) || problem.retry === 'upgrade') return false;
+  if (!problem || problem.retry === 'upgrade' || [400, 408, 413].indexOf(problem.status) < 0) return false;
   talk.limit = halved;
   if (request.length > 1) return true;
+  if (UNREADABLE.indexOf(problem.slug) < 0) return false;
   const { number } = request[0];
   await core.write(() => ({ rows: [core.row('notice', null, ['quarantine', number])] }));
   return request[0].entries.length > 0; // a greeting that is refused: something else is wrong, stop

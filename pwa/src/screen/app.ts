@@ -32,7 +32,13 @@ export function startApp(device: Device): App {
 
   const viewOf = (page: string): View => {
     if (!device.state.identity || /^e=/.test(page)) return lazyView(import('./enrol'), (lazy) => lazy.enrolView(self, form, page), form, form.children[0]);
-    if (/^r\/[^/]+\/[^/]+\/[^/]+$/.test(page)) return registerView(self, page.slice(2));
+    if (/^r\/[^/]+\/[^/]+\/[^/]+$/.test(page)) {
+      const register = page.slice(2);
+      const unread = (): boolean => (device.state.registers.get(register) || { partial: false }).partial;
+      if (!unread()) return registerView(self, register);
+      // Marks that are there but not read yet must not look as if nobody had been marked.
+      return { ...lazyView(device.prepare(), () => registerView(self, register), note(t.partial, t.partialWhy)), update: () => void (unread() || open()) };
+    }
     if (page === 's') return lazyView(Promise.all([import('./settings'), import('./sheets')]), ([lazy, sheets]) => lazy.settingsView(self, sheets));
     if (page === 'm') return lazyView(Promise.all([import('./school'), import('./sheets')]), ([lazy, sheets]) => lazy.schoolView(self, sheets));
     return homeView(self);

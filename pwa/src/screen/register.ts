@@ -142,14 +142,13 @@ export function registerView(app: App, register: string): View {
     const state = current();
     const { present, absent, left, of } = countMarks(info.pupils, winner);
     const now = onItsWay.size ? 'saving' : stepOf(app.state(), register);
-    const partial = !!state && state.partial;
     if (!unsealed()) bulk = [];
     explain((state && state.slugs) || []);
     refresh(step, now, () => chip(now, t[now as 'none']));
-    refresh(hint, [partial, left === of].join(), () => (partial ? t.partial : left === of && t.how));
+    refresh(hint, left === of, () => left === of && t.how);
     refresh(counts, [present, absent, left].join(), () =>
       [fmt(t.present, present), fmt(t.absent, absent), fmt(t.notTaken, left, of)].map((text) => h('span', null, text, ' ')));
-    all.hidden = !bulk.length && (!left || partial); // nobody is made present whose mark is not read yet
+    all.hidden = !bulk.length && !left;
     refresh(all, [bulk.length, left < of].join(), () => (bulk.length ? fmt(t.undoAll, bulk.length) : left < of ? t.restPresent : t.allPresent));
   }
 
