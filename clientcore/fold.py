@@ -411,7 +411,7 @@ class DeviceState:
         *_, outcome, _, _ = shape(body, int, int, int, int, str, int, (str, None))
         self.last_outcome, self.last_attempt_at_ms = outcome, row.at_ms
         self.failures = 0 if outcome == "ok" else self.failures + 1
-        if outcome in ("timeout", "too-large"):
+        if outcome in ("timeout", "too-large", "slow-body"):
             self.shrinks += 1
         elif outcome == "ok":
             self.shrinks = 0

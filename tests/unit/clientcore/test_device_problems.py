@@ -74,9 +74,12 @@ async def test_too_large_requests_are_halved_until_they_pass() -> None:
     assert len(phone.device.state.frames) <= 30
 
 
-async def test_a_timeout_halves_the_next_request() -> None:
-    """A request that timed out is followed by a smaller one, also when another process makes it."""
-    server, phone = await pair(after=lose)
+@pytest.mark.parametrize("slow", ["silence", "slow-body"])
+async def test_a_timeout_halves_the_next_request(slow: str) -> None:
+    """After silence or a 408 a smaller request follows, also when another process makes it."""
+    server, phone = await pair(**({"after": lose} if slow == "silence" else {}))
+    if slow == "slow-body":
+        server.before = lambda _path, _body: problem("slow-body", 408, "same")
     for n in range(1, 9):
         phone.take(date=f"2026-09-{n:02d}")
         phone.device.journal.frame()
