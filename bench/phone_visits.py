@@ -2,7 +2,8 @@
 
 *Usable* has two meanings here, and both are measured from the start of the navigation:
 
-- on a phone that is not enrolled: the enrolment form is on the screen and can be filled in;
+- on a phone that is not enrolled: the enrolment form is on the screen and can be filled in (the page keeps a press of
+  its button until it can act on it; a robot presses at once, and `its button answers` is when the page does);
 - on an enrolled phone: a tap can be made durable. The page says when (its mark `usable`), and a robot finger that opens
   the first class and taps the first pupil as soon as they are there checks it: `first tap durable`.
 """
@@ -35,15 +36,16 @@ WATCH = """(() => {
   const seen = window.seen = {};
   const note = (name) => { if (!(name in seen)) seen[name] = performance.now(); };
   const look = () => {
-    const field = document.querySelector('#e-code');
-    if (field && document.querySelector('form button.main')) note('form');
+    const field = document.querySelector('#e-code'), send = document.querySelector('form button.main');
+    if (field && send && !('form' in seen)) { note('form'); send.click(); }
+    if (document.querySelector('form [role=alert] .note')) note('answered');
     if (TAPS) {
       const card = document.querySelector("[id^='c-']"), mark = document.querySelector('.roll .mark');
       if (mark && !('tapped' in seen)) { note('tapped'); mark.click(); }
       else if (mark && !document.querySelector('.pupil.wait')) note('durable');
       else if (card && !('opened' in seen)) { note('opened'); card.click(); }
     }
-    if (!('durable' in seen)) requestAnimationFrame(look);
+    if (!('durable' in seen || 'answered' in seen)) requestAnimationFrame(look);
   };
   requestAnimationFrame(look);
 })()"""
@@ -60,6 +62,7 @@ class Visit:
 
     paint_ms: float
     form_ms: float | None
+    answered_ms: float | None
     usable_ms: float
     tap_durable_ms: float | None
     requests: list[str]
@@ -126,7 +129,7 @@ class Visits:
             with tempfile.TemporaryDirectory() as folder, Chromium(Path(folder)) as browser:
                 page = self._slow_page(browser, taps=False)
                 self.shaper.shape(shape)
-                new.append(self._visit(page, until="'form' in seen"))
+                new.append(self._visit(page, until="'answered' in seen"))
                 self.shaper.shape(PLAIN)
                 page = Teacher(browser, self.shaper.port).enrol(self.school, self.new_code()).page
                 self._slow(page, taps=True)
@@ -154,6 +157,12 @@ class Visits:
                 unit="ms",
                 goal=goal,
                 note=note,
+            ),
+            median(
+                f"first visit, {shape.name}: its button answers",
+                [one.answered_ms or 0 for one in new],
+                how="pressed the moment it was there, without a code",
+                unit="ms",
             ),
             median(
                 f"first visit, {shape.name}: usable",
@@ -231,6 +240,7 @@ class Visits:
         return Visit(
             paint_ms=told["paint"],
             form_ms=seen.get("form"),
+            answered_ms=seen.get("answered"),
             usable_ms=told["usable"],
             tap_durable_ms=seen.get("durable"),
             requests=self.shaper.requests_before(ready_at_s),
