@@ -124,7 +124,8 @@ async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         row = await tx.fetch_one("SELECT school, user_id, revoked_ms FROM devices WHERE id = ?", (device,))
         if row is None:
             raise RequestProblem("not-found", f"{name}: no such device")
-        revoked_ms = None if undo else desk.now_ms
+        # Revoked again, it stays revoked since the first time: a later moment would release what came in between.
+        revoked_ms = None if undo else row[2] if row[2] is not None else desk.now_ms
         await tx.execute("UPDATE devices SET revoked_ms = ? WHERE id = ?", (revoked_ms, device))
         await tx.execute(
             """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)

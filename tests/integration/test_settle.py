@@ -247,6 +247,26 @@ async def test_a_revoked_device_alters_nothing_and_is_released_by_name(world: Wo
     assert [event["data"]["pupil"] for event in await world.events()] == ["s001", "s002"]
 
 
+async def test_a_device_revoked_twice_stays_revoked_since_the_first_time(world: World) -> None:
+    """What came after the first revocation stays held: a second order must never release it."""
+    phone = await world.phone()
+    device = phone.me.device.hex()
+    await world.order("revoke", device=device, reason="stolen")
+    first = await world.db.fetch_one("SELECT revoked_ms FROM devices")
+    world.clock.advance(60_000)
+    change = phone.take(REGISTER, dict.fromkeys(PUPILS, "A"))
+    reply = await phone.post("/v1/sync", write_sync([phone.frame([(REGISTER, change.chunk)]).raw]))
+    assert (reply.status_code, reply.json()["held"]) == (403, 1)
+    for _ in range(2):
+        await world.settle()
+        assert await world.db.fetch_all("SELECT state, slug FROM settlements") == [(2, "revoked")]
+        assert len((await body_of(world))["held"]) == len(PUPILS)  # type: ignore[arg-type]
+        assert await world.events() == []
+        world.clock.advance(60_000)
+        await world.order("revoke", device=device, reason="stolen, said again")
+    assert await world.db.fetch_one("SELECT revoked_ms FROM devices") == first
+
+
 async def test_the_audit_is_one_chain(world: World) -> None:
     """Each row's hash covers the row before and every field; the head travels in every answer."""
     phone = await world.phone()
