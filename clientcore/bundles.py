@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from clientcore.change import Change
 from clientcore.errors import FrameRefused, RemoteError
-from clientcore.fold import FRAME_NAME_BYTES, DeviceState, Enrolment, fold
+from clientcore.fold import DeviceState, fold
 from clientcore.frame import parse_frame
 from clientcore.keys import SIGNATURE_BYTES, verify
 from clientcore.limits import BUNDLE_BYTES_MAX, PAYLOAD_BYTES_MAX
 from clientcore.log import Row
+from clientcore.states import FRAME_NAME_BYTES, Enrolment
 from clientcore.wire import shape, unpack
 
 _CALL_OVERHEAD_BYTES = 1_024

@@ -28,7 +28,7 @@ from clientcore.exchange import (
     write_enrol,
     write_sync,
 )
-from clientcore.fold import RESTORED_COPY, SHORT_BYTES, DeviceState, Enrolment, FrameState
+from clientcore.fold import DeviceState
 from clientcore.frame import Ask
 from clientcore.inbox import Inbox, read_items
 from clientcore.journal import Journal
@@ -38,6 +38,7 @@ from clientcore.log import Act, Log
 from clientcore.outbox import offers, request_frames
 from clientcore.ports import Clock, HttpReply, Network, Random
 from clientcore.register import RegisterId
+from clientcore.states import RESTORED_COPY, SHORT_BYTES, Enrolment, FrameState
 from clientcore.wire import Value
 
 APP = "py/0.1.0"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from clientcore.cache import Cache
 from clientcore.errors import BadInput, LocalError, NotEnrolled, StoreError
-from clientcore.fold import Enrolment
 from clientcore.keys import SigningKey
 from clientcore.log import Log
+from clientcore.states import Enrolment
 
 LOG, KEY, CACHE, SETTINGS, LOCK = "log.db", "key.pem", "cache.db", "device.json", "uploading.lock"
 

@@ -13,8 +13,9 @@ from clientcore.cache import Calendar, ClassInfo
 from clientcore.change import parse
 from clientcore.errors import BadInput, FrameRefused, RemoteError
 from clientcore.exchange import Payload
-from clientcore.fold import FROM_SERVER, RESTORED_COPY, SHORT_BYTES, DeviceState
+from clientcore.fold import DeviceState
 from clientcore.register import RegisterId
+from clientcore.states import FROM_SERVER, RESTORED_COPY, SHORT_BYTES
 from clientcore.wire import Value, shape
 
 NewRow = tuple[str, str | None, list[Value]]

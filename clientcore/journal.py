@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from clientcore.change import NONCE_BYTES, actor_of
 from clientcore.days import Offsets, midnight_ms
 from clientcore.errors import BadInput, NotEnrolled
-from clientcore.fold import FRAME_NAME_BYTES, SHORT_BYTES, DeviceState, Enrolment
+from clientcore.fold import DeviceState
 from clientcore.frame import Ask, ClockEvidence, Frame, parse_frame, seal_frame
 from clientcore.keys import SigningKey, device_id
 from clientcore.limits import TIME_S_MAX
@@ -23,6 +23,7 @@ from clientcore.outbox import Batch, frame_batches, request_frames, unsent_regis
 from clientcore.ports import Clock, Random
 from clientcore.register import RegisterId, is_key, is_value
 from clientcore.sealing import seal
+from clientcore.states import FRAME_NAME_BYTES, SHORT_BYTES, Enrolment
 from clientcore.wire import Value
 
 _CAPTURE_MS_MAX = 9_999_990_000_000  # a mark writes 13 digits: 300 years off, and room for later marks of the sitting

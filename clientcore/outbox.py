@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from clientcore.change import deflate
-from clientcore.fold import SHORT_BYTES, DeviceState, Entry, FrameState
+from clientcore.fold import DeviceState
 from clientcore.frame import FramedChange
 from clientcore.limits import CHANGES_PER_FRAME_MAX, FRAME_BYTES_MAX, SYNC_BODY_BYTES_MAX
+from clientcore.states import SHORT_BYTES, Entry, FrameState
 from clientcore.wire import pack
 
 FRAME_OVERHEAD_BYTES = 512  # names, clock evidence, ask without `have`, signature: measured 190, bounded by the grammar

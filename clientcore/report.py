@@ -9,8 +9,8 @@ from clientcore.advice import explain
 from clientcore.bundles import BundleResult, Rescue
 from clientcore.days import civil_date, local_ms
 from clientcore.device import Device, SyncReport
-from clientcore.fold import RegisterState, Step
 from clientcore.home import Settings
+from clientcore.states import RegisterState, Step
 from clientcore.taking import Taken, counts
 
 _NOTICES = {

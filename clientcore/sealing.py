@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from clientcore.change import Change, Op, deflate, encode
 from clientcore.errors import ChangeRefused
-from clientcore.fold import RegisterState, Tap
 from clientcore.history import History, merge
 from clientcore.limits import DEPS_MAX, OPS_PER_CHANGE_MAX, PREDS_PER_OP_MAX
+from clientcore.states import RegisterState, Tap
 
 CHUNK_TARGET_BYTES = 12_288  # leaves room in a frame of 16 KiB for everything else, whatever DEFLATE makes of it
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from clientcore.change import parse
 from clientcore.errors import TransportError
 from clientcore.exchange import REFUSED
-from clientcore.fold import CONFIRMED, DeviceState, Step, fold, read_answer_row
+from clientcore.fold import DeviceState, fold, read_answer_row
 from clientcore.frame import Frame
 from clientcore.log import Row
 from clientcore.ports import HttpReply, ManualClock
+from clientcore.states import CONFIRMED, Step
 from clientcore.wire import pack, unpack
 from tests.support.devices import absent, enrolled, memory_phone
 from tests.support.fake_server import PUPILS, FakeServer, offline

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from clientcore.change import Change, Op, encode
 from clientcore.errors import ChangeRefused
 from clientcore.exchange import DURABLE, Verdict
-from clientcore.fold import Entry, RegisterState, Tap
 from clientcore.history import merge
 from clientcore.sealing import seal
+from clientcore.states import Entry, RegisterState, Tap
 
 ME = b"me-actor-16bytes"
 
