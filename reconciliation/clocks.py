@@ -31,6 +31,9 @@ TOLERANCE_MS = 5 * 60_000
 """What two honest clocks may differ by before one is called wrong (the bad-input table's five minutes)."""
 
 _EPOCH_DAYS = date(1970, 1, 1).toordinal()
+# A register may bear any date that exists; zones can be asked only where the same moment exists in all of them.
+_ASKED_FIRST_MS = (date(1, 1, 3).toordinal() - _EPOCH_DAYS) * DAY_MS
+_ASKED_LAST_MS = (date(9999, 12, 29).toordinal() - _EPOCH_DAYS) * DAY_MS
 
 
 def midnight_ms(civil_date: str, zone: Zone, *, days_later: int = 0) -> int:
@@ -50,7 +53,8 @@ def midnight_ms(civil_date: str, zone: Zone, *, days_later: int = 0) -> int:
 def zone_table(first_date: str, last_date: str, zone_name: str = "Africa/Cairo") -> Zone:
     """The UTC offsets in force from the beginning of `first_date` to the end of `last_date`.
 
-    Phones get this table because their own zone data is often older than the last decree on summer time.
+    Phones get this table because their own zone data is often older than the last decree on summer time. It is total:
+    every date from 0001-01-01 to 9999-12-31 has one; in the first and last days of all the nearest offset serves.
 
     Raises:
         BadContext: when the dates are in the wrong order.
@@ -71,7 +75,8 @@ def zone_table(first_date: str, last_date: str, zone_name: str = "Africa/Cairo")
 
 
 def _offset_s(zone: ZoneInfo, at_ms: int) -> int:
-    offset = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(zone).utcoffset()
+    asked_ms = min(max(at_ms, _ASKED_FIRST_MS), _ASKED_LAST_MS)
+    offset = datetime.fromtimestamp(asked_ms // 1000, UTC).astimezone(zone).utcoffset()
     assert offset is not None
     return int(offset.total_seconds())
 

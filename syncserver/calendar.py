@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -50,8 +50,12 @@ def school_days_between(first: date, last: date, exceptions: Exceptions) -> int:
 
 @lru_cache(maxsize=64)
 def zone_table(zone: str, year: int) -> Zone:
-    """UTC offsets (from ms, offset s) in force from the start of the year before `year` to the end of the one after."""
-    return clocks.zone_table(f"{year - 1}-01-01", f"{year + 1}-12-31", zone)
+    """UTC offsets (from ms, offset s) in force from the start of the year before `year` to the end of the one after.
+
+    Years 1 to 9999: a phone with a broken clock, or a hostile one, may name any date that exists.
+    """
+    first, last = date(max(year - 1, MINYEAR), 1, 1), date(min(year + 1, MAXYEAR), 12, 31)
+    return clocks.zone_table(first.isoformat(), last.isoformat(), zone)
 
 
 def window_of(today: date) -> tuple[date, date]:

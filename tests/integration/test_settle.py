@@ -141,6 +141,21 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     assert await world.db.fetch_all("SELECT requeued FROM dead_letters") == [(1,)]
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "0002-02-28", "0900-01-01", "1000-01-01", "9998-01-01", "9999-12-31"])
+async def test_a_date_far_away_is_settled_like_any_other(world: World, day: str) -> None:
+    """What was told durable never becomes a dead letter for the year it names: it is settled, with a reason to look."""
+    phone = await world.phone()
+    register = f"c-3a/{day}/day"
+    change = phone.take(register, {"s001": "P"})
+    await phone.sync((register, change))
+    await world.settle()
+    assert await world.count("dead_letters") == 0
+    assert await outcome_of(world.db, (SCHOOL, "c-3a", day, "day")) is not None
+    await phone.pull()
+    state, slug = phone.settled()[change.hash[:8]]
+    assert (state, slug) in {(2, "future"), (2, "out-of-scope"), (2, "calendar"), (2, "window-closed")}
+
+
 async def test_an_outcome_that_cannot_be_read_back_stops_only_its_register(world: World) -> None:
     """A damaged row is found in steps of one; the change behind it is a dead letter, the others are settled."""
     phone = await world.phone()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from clientcore.frame import ClockEvidence
 from reconciliation.clocks import DAY_MS, capture_reader, midnight_ms, zone_table
@@ -84,6 +86,16 @@ def test_zone_table_holds_each_switch_to_the_second() -> None:
     """The school year 2026/27 has three spans: summer, winter from 29 October 21:00 UTC, summer from 29 April 22:00."""
     assert [offset for _, offset in ZONE] == [10_800, 7_200, 10_800]
     assert [start for start, _ in ZONE][1:] == [utc_ms(2026, 10, 29, 21), utc_ms(2027, 4, 29, 22)]
+
+
+@given(st.dates(), st.sampled_from(["Africa/Cairo", "America/Los_Angeles", "Pacific/Kiritimati"]))
+@example(date(1, 1, 1), "Pacific/Kiritimati")
+@example(date(9999, 12, 31), "America/Los_Angeles")
+def test_every_date_has_its_table(day: date, zone_name: str) -> None:
+    """The table is total: a date a broken clock made up must not stop anybody."""
+    table = zone_table(day.isoformat(), day.isoformat(), zone_name)
+    opens_ms = midnight_ms(day.isoformat(), table)
+    assert table[0][0] <= opens_ms < midnight_ms(day.isoformat(), table, days_later=1)
 
 
 def test_zone_table_refuses_dates_in_the_wrong_order() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,16 @@ def test_the_table_gives_the_zones_offset_at_every_moment(at: datetime) -> None:
     found = max(entry for entry in zone_table("Africa/Cairo", 2026) if entry[0] <= moment.timestamp() * 1000)
     assert expected is not None
     assert found[1] == expected.total_seconds()
+
+
+@pytest.mark.parametrize("zone", ["Africa/Cairo", "America/Los_Angeles", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("year", [1, 2, 899, 999, 1000, 1001, 9997, 9998, 9999])
+def test_every_year_has_a_table(zone: str, year: int) -> None:
+    """The first and last years of all too, in zones on both sides of UTC; entries ascend and cover the year."""
+    table = zone_table(zone, year)
+    assert list(table) == sorted(set(table))
+    first_day_ms = (date(year, 1, 1).toordinal() - date(1970, 1, 1).toordinal()) * 86_400_000
+    assert table[0][0] <= first_day_ms
 
 
 def test_the_week_is_sunday_to_thursday_unless_somebody_says_otherwise() -> None:
