@@ -14,8 +14,8 @@ _DO = {
     "code-locked": "The code was tried too often. Ask the champion for a new one.",
     "code-expired": "Codes live 15 minutes. Ask the champion for a new one.",
     "code-used": "A code works once. Ask the champion for a new one.",
-    "unknown-device": "The server does not know this device. Carry what waits here with `bundle export`, "
-    "then ask the champion for a code and enrol into a new --home.",
+    "unknown-device": "The server does not know this device (any more). Ask the champion for a code and run `enrol` "
+    "on this same --home: key and work stay, and what the server lacks is sent again.",
     "revoked": "This device or its user was revoked. Ask the champion; nothing was deleted.",
     "wrong-audience": "This device was enrolled at another server or school. Enrol into a new --home.",
     "bad-signature": "The server does not accept this device's signature. Ask the champion for a new enrolment.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from clientcore.take import Wish, parse_list
 from clientcore.taking import take_register
 
 BUNDLE_FILE_BYTES_MAX = 64 << 20
+LABEL_MAX = 40
 _CLOCK_BEHIND_MS = 12 * 3_600_000
 T = TypeVar("T")
 
@@ -42,6 +44,11 @@ class ClosingNetwork(Network, Protocol):
     async def close(self) -> None:
         """Close the connections."""
         ...
+
+
+def _host_name() -> str:
+    """Two computers of one person must not look like one that was wiped, so each carries its own name."""
+    return platform.node()[:LABEL_MAX] or "computer"
 
 
 def _http(url: str, clock: Clock) -> ClosingNetwork:
@@ -146,7 +153,7 @@ def _print(as_json: bool, told: dict[str, Any], lines: list[str]) -> None:
 @click.option("--server", default=None, help="Address of the server, e.g. https://hudur.example.eg")
 @click.option("--code", required=True, help="BCD-FGHJ-KLM, SCHOOL.CODE, or the whole link …/#e=SCHOOL.CODE")
 @click.option("--school", default=None, help="School id, when the code does not carry it.")
-@click.option("--label", default="computer", help="How the champion sees this device (at most 40 characters).")
+@click.option("--label", default=_host_name, help="How the champion sees this device (40 characters) [host name].")
 @_json
 @click.pass_obj
 def enrol(
@@ -155,15 +162,16 @@ def enrol(
     """Make this device act for the person a code was made for."""
     with _said(as_json):
         target = parse_target(code, school=school, server=server)
-        if len(label) > 40:
-            raise BadInput("bad-label", "the label has at most 40 characters")
+        if len(label) > LABEL_MAX:
+            raise BadInput("bad-label", f"the label has at most {LABEL_MAX} characters")
         home = Home(home_path)
         home.prepare()
         opened = _open(doors, home, target.server)
         held = opened.device.state.enrolment
-        if held is not None and home.has_settings:
+        forgotten = opened.device.state.last_outcome == "unknown-device"  # a server restored from before our enrolment
+        if held is not None and home.has_settings and not forgotten:
             raise BadInput("already-enrolled", f"this home is the device of {held.user_id}, {held.school}; use another")
-        if held is None:
+        if held is None or forgotten:
             with home.uploading():
                 opened.talk(lambda: opened.device.enrol(school=target.school, code=target.code, label=label))
             held = opened.device.state.enrolment

@@ -232,7 +232,7 @@ class Device:
         talk = _Talk(report=report, window=frames_per_request(self.state.shrinks))
         try:
             await self._converse(talk)
-            if confirm and report.changes["durable"] and self._awaits_confirmation():
+            if confirm and self._awaits_confirmation():
                 await self._clock.sleep_ms(int(CONFIRM_AFTER_S * 1000))
                 talk.asking, talk.stale = True, 0
                 await self._converse(talk)

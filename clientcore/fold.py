@@ -99,8 +99,10 @@ class DeviceState:
 
     @property
     def done_directive(self) -> int:
-        """Id of the last directive carried out; 0 for none."""
-        return max((order.id for order in self.directives.values() if order.done), default=0)
+        """The greatest id up to which every directive was carried out; 0 for none."""
+        waiting = min((order.id for order in self.directives.values() if not order.done), default=None)
+        done = (order.id for order in self.directives.values() if order.done)
+        return max((number for number in done if waiting is None or number < waiting), default=0)
 
     @property
     def needs_offer(self) -> bool:
@@ -162,6 +164,8 @@ class DeviceState:
         env, school, device, user_id, role, server_key, epoch = shape(
             body, str, str, 16, str, str, PUBLIC_KEY_BYTES, int
         )
+        if self.enrolment is not None:
+            self.offers_due += 1  # the server had forgotten this device: whatever it once held may be gone as well
         self.enrolment = Enrolment(
             env=env, school=school, device=device, user_id=user_id, role=role, server_key=server_key, epoch=epoch
         )

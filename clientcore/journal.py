@@ -165,6 +165,7 @@ class Journal:
     def seal(self) -> int:
         """Seal all unsealed taps of all app sessions into changes; returns how many changes were made."""
         sealed = 0
+        taken = set(self.state.entries)
         with self.act() as act:
             for name, register in list(self.state.registers.items()):
                 taps = {key: taps for key, taps in register.taps.items() if _may_tap(key, taps[-1].value)}
@@ -172,7 +173,8 @@ class Journal:
                     continue
                 actor = actor_of(self.device, self.session(act))
                 time_s = min(max(self._clock.wall_ms() // 1000, 0), TIME_S_MAX - 1)
-                for change in seal(register, taps=taps, actor=actor, time_s=time_s, taken=self.state.entries):
+                for change in seal(register, taps=taps, actor=actor, time_s=time_s, taken=taken):
+                    taken.add(change.hash[:SHORT_BYTES])
                     self.append(act, "change", name, [change.chunk])
                     sealed += 1
         return sealed

@@ -381,3 +381,19 @@ def test_a_wrong_code_is_named(text: str, school: str | None, server: str | None
     with pytest.raises(BadInput) as refused:
         parse_target(text, school=school, server=server)
     assert refused.value.code == code
+
+
+def test_a_server_that_forgot_the_device_gets_everything_again_after_a_new_code(desk: Desk) -> None:
+    """Restored from before the enrolment, the server knows nothing of us: same home, same key, all work comes again."""
+    desk.enrol()
+    desk.json("take", "--class", CLASS)
+    assert desk.json("sync")["confirmed"] == 1
+    desk.server.devices.clear()
+    desk.server.stored.clear()
+    desk.json("take", "--class", CLASS, "--session", "am1")
+    assert desk.json("sync", code=1)["outcome"] == "refused"
+    desk.server.codes["NPQRSTVWXZ"] = None
+    desk.enrol(code="NPQRSTVWXZ")
+    desk.json("sync")
+    assert len(desk.server.stored) == 2
+    assert desk.json("status")["confirmed"] == 2

@@ -161,7 +161,7 @@ async def test_a_lost_answer_is_followed_by_the_same_bytes_and_one_effect() -> N
     report = await phone.sync()
     assert (report.outcome, phone.steps()) == ("no-answer", {"saved": 1})
     lost = server.requests[-1]
-    server.after = FakeServer.after
+    server.after = lambda _path, _body, reply: reply
     report = await phone.sync()
     again = next(body for body in server.requests if body != lost and body != server.requests[0])
     assert server.requests.count(lost) == 2
@@ -211,7 +211,7 @@ async def test_only_our_signed_answer_is_a_receipt(name: str) -> None:
     assert (report.outcome, phone.steps()) == ("no-answer", {"saved": 1})
     assert report.error is not None
     assert report.error.code == "not-ours"
-    server.after = FakeServer.after
+    server.after = lambda _path, _body, reply: reply
     await phone.sync()
     assert phone.steps() == {"confirmed": 1}
     assert len(server.stored) == 1
@@ -262,3 +262,26 @@ async def test_a_clock_moved_back_between_marks_leaves_them_in_order() -> None:
     phone.take({})
     await phone.sync()
     assert codes(server)["s001"] == ["P"]
+
+
+async def test_two_registers_sealed_in_one_act_are_two_changes() -> None:
+    """The same words at the same millisecond in two sessions: both are sealed, sent and confirmed."""
+    server, phone = await pair()
+    journal = phone.device.journal
+    for session in ("am1", "am2"):
+        journal.tap(phone.device.register(CLASS, TODAY, session), [("~session", "H28800000")])
+    assert journal.seal() == 2
+    assert (await phone.sync()).outcome == "ok"
+    assert len(server.stored) == 2
+    assert phone.steps() == {"confirmed": 2}
+
+
+async def test_a_lost_receipt_does_not_cost_the_confirmation() -> None:
+    """The answer was lost after the commit; the next sync hears `duplicate` and still asks for the confirmation."""
+    server, phone = await pair(settles=False, after=lose)
+    phone.take()
+    assert (await phone.sync()).outcome == "no-answer"
+    server.after = lambda _path, _body, reply: reply
+    server.settles = True
+    assert (await phone.sync()).changes["duplicate"] == 1
+    assert phone.steps() == {"confirmed": 1}

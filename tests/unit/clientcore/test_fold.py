@@ -200,3 +200,14 @@ def test_undo_takes_back_the_last_unsealed_tap_only() -> None:
     state = fold([tap(1, "P1"), tap(2, None), tap(3, None)])
     assert state.pending == 0
     assert state.registers["c/2026-11-22/day"].step is None
+
+
+def test_a_directive_is_reported_done_only_when_all_before_it_are() -> None:
+    """The server reads `done` as "up to": a nudge carried out must not close the rebuild asked for before it."""
+    steps = ((7, "rebuild", "new"), (8, "nudge", "new"), (8, "nudge", "done"), (7, "rebuild", "done"))
+    rows = [
+        Row(seq=at, kind="directive", register=None, at_ms=1, body=pack([number, level, "why", word]))
+        for at, (number, level, word) in enumerate(steps, 1)
+    ]
+    assert fold(rows[:3]).done_directive == 0
+    assert fold(rows).done_directive == 8
