@@ -30,13 +30,11 @@ LEFT JOIN dead_letters x ON x.log_offset = c.log_offset AND x.code = 'poison' AN
 WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ? AND c.log_offset <= ? AND x.id IS NULL
 ORDER BY c.log_offset LIMIT ?"""
 
-_RIGHTS = """
-SELECT m.user_id, m.from_date, m.until_date, u.active, u.ended_at_ms FROM members m
-JOIN users u ON u.school = m.school AND u.id = m.user_id
-WHERE m.school = ? AND m.class_id = ? AND m.role = 'teacher' AND m.active = 1
-UNION ALL
-SELECT u.id, u.from_date, u.until_date, u.active, u.ended_at_ms FROM users u
-WHERE u.school = ? AND u.role = 'champion'"""
+# Rights are judged by dates alone; that upstream ended a *person* acts by the moment of receipt, like a lost phone.
+_REVOKED = """
+SELECT d.id, d.revoked_ms, CASE WHEN u.active = 0 THEN u.ended_at_ms END FROM devices d
+LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id
+WHERE d.school = ? AND (d.revoked_ms IS NOT NULL OR u.active = 0)"""
 
 Key = tuple[str, str, str, str]
 """school, class, date, session."""
@@ -127,7 +125,13 @@ def pack_json(data: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchoolFacts:
-    """What the registers of one school share: calendar exceptions and revoked devices."""
+    """What the registers of one school share.
+
+    Attributes:
+        exceptions: Days that differ from the week's pattern.
+        revoked_devices: Device to the moment (ms) from which what arrives of it is held: when it was revoked, or when
+            an import ended its person, whichever came first.
+    """
 
     exceptions: Exceptions
     revoked_devices: Mapping[bytes, int]
@@ -135,10 +139,12 @@ class SchoolFacts:
 
 async def facts_of(reader: Reader, school: str) -> SchoolFacts:
     """Read a school's facts as they are now."""
-    revoked = await reader.fetch_all(
-        "SELECT id, revoked_ms FROM devices WHERE school = ? AND revoked_ms IS NOT NULL", (school,)
-    )
-    return SchoolFacts(exceptions=await exceptions_of(reader, school), revoked_devices=dict(revoked))
+    revoked: dict[bytes, int] = {}
+    for device, *moments in await reader.fetch_all(_REVOKED, (school,)):
+        known = [moment_ms for moment_ms in moments if moment_ms is not None]
+        if known:
+            revoked[device] = min(known)
+    return SchoolFacts(exceptions=await exceptions_of(reader, school), revoked_devices=revoked)
 
 
 async def context_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts) -> Context:
@@ -159,13 +165,10 @@ async def context_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts) ->
 
 async def _entitled(reader: Reader, school: str, class_id: str, table: Zone) -> dict[str, tuple[Right, ...]]:
     rights: dict[str, tuple[Right, ...]] = {}
-    for user_id, from_date, until_date, active, ended_ms in await reader.fetch_all(_RIGHTS, (school, class_id, school)):
-        until_ms = None if until_date is None else midnight_ms(until_date, table)
-        revoked = not active and ended_ms is not None and (until_ms is None or ended_ms < until_ms)
+    for user_id, from_date, until_date in await roster.rights_of(reader, school, class_id):
         right = Right(
             from_ms=table[0][0] if from_date is None else midnight_ms(from_date, table),
-            until_ms=ended_ms if revoked else until_ms,
-            revoked=revoked,
+            until_ms=None if until_date is None else midnight_ms(until_date, table),
         )
         rights[user_id] = (*rights.get(user_id, ()), right)
     return rights

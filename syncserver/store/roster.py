@@ -62,6 +62,11 @@ _VERSION = """c.version + (SELECT COUNT(*) FROM (
     SELECT p.until_date AS day FROM members p
      WHERE p.school = c.school AND p.class_id = c.id AND p.role = 'pupil' AND p.until_date <= ?
   ) AS passed)"""
+_RIGHTS = """
+SELECT m.user_id, m.from_date, m.until_date FROM members m
+WHERE m.school = ? AND m.class_id = ? AND m.role = 'teacher'
+UNION ALL
+SELECT u.id, u.from_date, u.until_date FROM users u WHERE u.school = ? AND u.role = 'champion'"""
 _CLASS = f"SELECT c.id, c.name, c.grade, {_VERSION} FROM classes c WHERE c.school = ?"
 
 
@@ -138,17 +143,20 @@ async def roster_on(db: Reader, school: str, class_id: str, on: str) -> list[str
     return [pupil for pupil, _ in await roster_of(db, school, class_id, on)]
 
 
+async def rights_of(db: Reader, school: str, class_id: str) -> list[tuple[str, str | None, str | None]]:
+    """Who was ever entitled to take the class's registers: user id, first day or None, first day after or None.
+
+    Its teachers in their stays and the school's champions in their time, ended ones included: whoever left the class
+    was entitled on the days before.
+    """
+    rows = await db.fetch_all(_RIGHTS, (school, class_id, school))
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
 async def entitled_users(db: Reader, school: str, class_id: str, on: str) -> set[str]:
     """Who was entitled to take the class's register on the day: its teachers and the school's champions."""
-    teachers = await db.fetch_all(
-        "SELECT m.user_id FROM members m JOIN users u ON u.school = m.school AND u.id = m.user_id"
-        f" WHERE m.school = ? AND m.class_id = ? AND m.role = 'teacher' AND {_MEMBER_ON} AND {_USER_ON}",
-        (school, class_id, on, on, on, on),
-    )
-    champions = await db.fetch_all(
-        f"SELECT u.id FROM users u WHERE u.school = ? AND u.role = 'champion' AND {_USER_ON}", (school, on, on)
-    )
-    return {row[0] for row in (*teachers, *champions)}
+    rights = await rights_of(db, school, class_id)
+    return {one for one, first, until in rights if (first or "") <= on and (until is None or on < until)}
 
 
 async def staff_of(db: Reader, school: str, on: str) -> list[StaffRow]:

@@ -1,0 +1,122 @@
+"""Rights over time: a real roster import changes who teaches, who is a pupil, who is champion; the past stays judged by
+its own day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from clientcore.exchange import write_sync
+from syncserver.roster import import_zip
+from tests.support.rosters import Export
+from tests.support.server.world import TODAY, Phone, World, open_world
+
+SCHOOL, CLASS = "sc1", "k1"
+REGISTER = f"{CLASS}/{TODAY}/day"
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+PUPILS = ("p1", "p2")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A server whose consumer is moved by hand."""
+    async with open_world(tmp_path / "store.db", background=False) as opened:
+        yield opened
+
+
+def two_teachers() -> Export:
+    """The small export with t2 beside t1 in the class."""
+    export = Export()
+    export.add("users.csv", sourcedId="t2", enabledUser="true", username="t2", givenName="منال", familyName="رزق")
+    export.add("roles.csv", sourcedId="r9", userSourcedId="t2", roleType="primary", role="teacher", orgSourcedId=SCHOOL)
+    export.add(
+        "enrollments.csv",
+        sourcedId="e9",
+        classSourcedId=CLASS,
+        schoolSourcedId=SCHOOL,
+        userSourcedId="t2",
+        role="teacher",
+    )
+    return export
+
+
+async def put(world: World, export: Export, *, on: str) -> None:
+    """An import that must change something, and everything it asks to be settled again."""
+    report = await import_zip(world.db, export.zip(), dry_run=False, now_ms=world.clock.wall_ms(), on=on)
+    assert report["state"] == "applied", report["errors"]
+    await world.settle()
+
+
+async def mark(world: World, phone: Phone, register: str = REGISTER) -> bytes:
+    """All pupils present; the name under which the phone is told of the change."""
+    change = phone.take(register, dict.fromkeys(PUPILS, "P"))
+    await phone.sync((register, change))
+    await world.settle()
+    return change.hash[:8]
+
+
+async def words(world: World) -> list[tuple[int, str | None]]:
+    """State and slug of every change, in log order."""
+    rows = await world.db.fetch_all("SELECT state, slug FROM settlements ORDER BY log_offset")
+    return [(row[0], row[1]) for row in rows]
+
+
+async def kinds(world: World) -> list[str]:
+    """The kind of every event of the feed."""
+    return [event["type"].split(".")[-2] for event in await world.events()]
+
+
+async def test_who_leaves_a_class_keeps_the_registers_taken_there(world: World) -> None:
+    """A reassignment three days later withdraws nothing, also when something else settles the day again."""
+    export = two_teachers()
+    await put(world, export, on="2026-11-15")
+    phone = await world.phone("t1", school=SCHOOL)
+    await mark(world, phone)
+    before = await kinds(world)
+    world.clock.advance(3 * DAY_MS)
+    export.remove("enrollments.csv", "e4")
+    await put(world, export, on="2026-11-25")
+    export.remove("enrollments.csv", "e2")
+    await put(world, export, on="2026-11-25")
+    assert await words(world) == [(1, None)]
+    assert await kinds(world) == before == ["recorded", "recorded"]
+
+
+async def test_work_of_the_old_days_counts_when_it_comes_after_the_reassignment(world: World) -> None:
+    """Marked on Sunday, moved on Wednesday, sent on Thursday: accepted. Marked on Thursday for Thursday: held."""
+    export = two_teachers()
+    await put(world, export, on="2026-11-15")
+    phone = await world.phone("t1", school=SCHOOL)
+    sunday = phone.take(REGISTER, dict.fromkeys(PUPILS, "P"))
+    frame = phone.frame([(REGISTER, sunday.chunk)])
+    world.clock.advance(3 * DAY_MS)
+    export.remove("enrollments.csv", "e4")
+    await put(world, export, on="2026-11-25")
+    world.clock.advance(DAY_MS)
+    await phone.send([frame])
+    await mark(world, phone, f"{CLASS}/2026-11-26/day")
+    assert await words(world) == [(1, None), (2, "out-of-scope")]
+
+
+async def test_what_arrives_after_a_person_was_ended_is_held_whatever_its_day(world: World) -> None:
+    """Also from a class left long before: what had arrived stays, nothing signed later alters an answer."""
+    export = two_teachers()
+    await put(world, export, on="2026-11-15")
+    phone = await world.phone("t1", school=SCHOOL)
+    await mark(world, phone)
+    late = phone.take(REGISTER, {"p1": "A"})
+    world.clock.advance(2 * DAY_MS)
+    export.remove("enrollments.csv", "e4")
+    await put(world, export, on="2026-11-24")
+    world.clock.advance(DAY_MS)
+    export.row("roles.csv", "r4")["status"] = "tobedeleted"
+    await put(world, export, on="2026-11-25")
+    body = phone.frame([(REGISTER, late.chunk)])
+    reply = await phone.post("/v1/sync", write_sync([body.raw]))
+    assert reply.json()["type"] == "/problems/revoked"
+    await world.settle()
+    assert await words(world) == [(1, None), (2, "revoked")]
+    assert await kinds(world) == ["recorded", "recorded"]
