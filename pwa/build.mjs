@@ -5,7 +5,8 @@
 // How lazy modules work here. Chrome 64 is the floor, so the start script is a classic inline script. A literal
 // `import('./x')` in a source file is cut out of the start script, bundled as a classic script of its own
 // (`m/x-HASH.js`) and loaded by a script tag. What such a module imports from the start script is not bundled again: the
-// start script hands those values over in one array (`$s`), by position.
+// start script hands those values over in one array (`$s`), by position. One lazy module does the same for another one
+// (see `BEHIND`).
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
@@ -53,6 +54,8 @@ function releaseName(src) {
   return `${version}-${hash.digest('hex').slice(0, 6)}`;
 }
 
+/** `wire` is only ever run behind `ledger`, so what both hold is carried once, in `ledger`, and handed over in `$t`. */
+const BEHIND = { first: join(HERE, 'src/core/ledger.ts'), then: join(HERE, 'src/core/wire.ts') };
 const LAZY = 'lazy:';
 const SHARED = 'shared:';
 
@@ -107,6 +110,8 @@ const INTERNAL = (
   'lastSeq lastTryAtMs lazily ledger listeners modulesAtHand monoMs msSinceMidnight onRow partial prepare runJobs sealed sealRows shown snapshot strange ' +
   'subscribe tappedAtMs touch unsealed wallMs written'
 ).split(' ');
+/** No property of ours, and none of the browser's that we use, is called so. */
+const SHORT = 'abcefgijklnopqrstuvwxyzCFGIJKMOQRTVWYZ';
 
 const base = (app) => ({
   bundle: true,
@@ -115,7 +120,7 @@ const base = (app) => ({
   target: TARGET,
   charset: 'utf8',
   mangleProps: new RegExp(`^(${INTERNAL.join('|')})$`),
-  mangleCache: Object.fromEntries(INTERNAL.map((name, i) => [name, `_${i.toString(36)}`])),
+  mangleCache: Object.fromEntries(INTERNAL.map((name, i) => [name, SHORT[i]])),
   legalComments: 'none',
   metafile: true,
   define: { __APP__: JSON.stringify(app) },
@@ -155,21 +160,26 @@ function exportsAsObject(code) {
   return `${code.slice(0, found.index)}return{${pairs.join(',')}}`;
 }
 
-/** The script-tag loader: resolves to the module's exports; a failed load is forgotten, so that it can be tried again. */
-const LOADER = `var $m={},$p={};function $l(u){return $p[u]||($p[u]=new Promise((y,n)=>{var s=document.createElement("script");s.src=u;s.onload=()=>y($m[u]);s.onerror=()=>{delete $p[u];n(Object.assign(Error(u),{slug:"offline"}))};document.head.appendChild(s)}))}`;
+/** The script-tag loader: scripts run in the order asked for; a load that failed is forgotten, so that it can be tried again. */
+const LOADER = `var $m={},$p={};function $l(u){return $p[u]||($p[u]=new Promise((y,n)=>{var s=document.createElement("script");s.src=u;s.async=!1;s.onload=()=>$m[u]?y($m[u]):s.onerror();s.onerror=()=>{delete $p[u];n(Object.assign(Error(u),{slug:"offline"}))};document.head.appendChild(s)}))}`;
 
 async function bundleScripts(entry, app, plugins) {
   const wanted = new Set();
   const first = await esbuild.build({ ...base(app), entryPoints: [entry], format: 'iife', plugins: [...plugins, lazyImports(wanted)] });
   const startFiles = inputsOf(first);
 
-  // Which start values do the lazy modules need? A dry run as ES modules tells.
+  const secondFiles = new Set();
+  for (const path of inputsOf(await esbuild.build({ ...base(app), entryPoints: [BEHIND.first], format: 'esm', plugins: [...plugins, lazyImports(new Set())] })))
+    if (!startFiles.has(path)) secondFiles.add(path);
+  const sharedWith = (path) => (path === BEHIND.then ? new Set([...startFiles, ...secondFiles]) : startFiles);
+
+  // Which values of others do the lazy modules need? A dry run as ES modules tells.
   const needs = new Map();
   const lazyPaths = [];
   for (const path of wanted) {
     lazyPaths.push(path);
     const dry = await esbuild.build({
-      ...base(app), entryPoints: [path], format: 'esm', plugins: [...plugins, lazyImports(wanted), sharedImports(startFiles)],
+      ...base(app), entryPoints: [path], format: 'esm', plugins: [...plugins, lazyImports(wanted), sharedImports(sharedWith(path))],
     });
     for (const [file, names] of sharedNames(dry.outputFiles[0].text)) {
       const all = needs.get(file) ?? new Set();
@@ -177,18 +187,24 @@ async function bundleScripts(entry, app, plugins) {
       needs.set(file, all);
     }
   }
-  const slots = new Map();
-  for (const file of [...needs.keys()].sort()) for (const name of [...needs.get(file)].sort()) slots.set(`${file}#${name}`, slots.size);
-
-  const handOver = [...slots.keys()].map((slot, i) => {
-    const [file, name] = slot.split('#');
-    return `import { ${name} as s${i} } from ${JSON.stringify(file)};`;
-  });
+  const slotsOf = (files) => {
+    const slots = new Map();
+    for (const file of [...needs.keys()].filter((path) => files.has(path)).sort())
+      for (const name of [...needs.get(file)].sort()) slots.set(`${file}#${name}`, slots.size);
+    return slots;
+  };
+  const given = { $s: slotsOf(startFiles), $t: slotsOf(secondFiles) };
+  /** Statements that put the values other scripts need into the array. */
+  const handOver = (array) => {
+    const names = [...given[array].keys()].map((slot) => slot.split('#'));
+    const imports = names.map(([file, name], i) => `import { ${name} as s${i} } from ${JSON.stringify(file)};`);
+    return `${imports.join('\n')}\nwindow.${array} = [${names.map((_, i) => `s${i}`).join(', ')}];\n`;
+  };
   // The start entry comes last: its lazy calls happen after the array stands.
   const start = await esbuild.build({
     ...base(app),
     stdin: {
-      contents: `${handOver.join('\n')}\nwindow.$s = [${[...slots.keys()].map((_, i) => `s${i}`).join(', ')}];\nimport ${JSON.stringify(entry)};`,
+      contents: `${handOver('$s')}import ${JSON.stringify(entry)};`,
       resolveDir: HERE,
       loader: 'ts',
     },
@@ -196,23 +212,26 @@ async function bundleScripts(entry, app, plugins) {
     plugins: [...plugins, lazyImports(new Set())],
   });
 
-  const fromSlots = {
+  const fromSlots = (path) => ({
     name: 'from-slots',
     setup(build) {
       build.onResolve({ filter: /.*/ }, async (args) => {
         if (args.kind !== 'import-statement' || args.pluginData === 'seen') return undefined;
         const target = await build.resolve(args.path, { kind: args.kind, resolveDir: args.resolveDir, importer: args.importer, pluginData: 'seen' });
-        if (target.errors.length || !startFiles.has(target.path)) return target;
+        if (target.errors.length || !sharedWith(path).has(target.path)) return target;
         return { path: target.path, namespace: 'slots' };
       });
       build.onLoad({ filter: /.*/, namespace: 'slots' }, (args) => ({
         contents: [...(needs.get(args.path) ?? [])]
-          .map((name) => (name === 'default' ? `export default $s[${slots.get(`${args.path}#default`)}];` : `export const ${name} = $s[${slots.get(`${args.path}#${name}`)}];`))
+          .map((name) => {
+            const array = startFiles.has(args.path) ? '$s' : '$t';
+            return `export ${name === 'default' ? 'default' : `const ${name} =`} ${array}[${given[array].get(`${args.path}#${name}`)}];`;
+          })
           .join('\n'),
         loader: 'js',
       }));
     },
-  };
+  });
 
   const urls = new Map();
   const lazy = [];
@@ -221,7 +240,10 @@ async function bundleScripts(entry, app, plugins) {
     if (trail.includes(path)) throw new Error(`lazy modules form a cycle: ${[...trail, path].join(' -> ')}`);
     const inner = new Set();
     const result = await esbuild.build({
-      ...base(app), entryPoints: [path], format: 'esm', plugins: [...plugins, lazyImports(inner), fromSlots],
+      ...base(app), format: 'esm', plugins: [...plugins, lazyImports(inner), fromSlots(path)],
+      ...(path === BEHIND.first
+        ? { stdin: { contents: `${handOver('$t')}export * from ${JSON.stringify(path)};`, resolveDir: HERE, loader: 'ts' } }
+        : { entryPoints: [path] }),
     });
     for (const next of inner) await visit(next, [...trail, path]);
     const body = linkLazy(exportsAsObject(result.outputFiles[0].text.trim()), urls);

@@ -37,7 +37,7 @@ export function startApp(device: Device): App {
       const unread = (): boolean => (device.state.registers.get(register) || { partial: false }).partial;
       if (!unread()) return registerView(self, register);
       // Marks that are there but not read yet must not look as if nobody had been marked.
-      return { ...lazyView(device.prepare(), () => registerView(self, register), note(t.partial, t.partialWhy)), update: () => void (unread() || open()) };
+      return { ...lazyView(device.prepare(), () => registerView(self, register), note(t.partial, '')), update: () => void (unread() || open()) };
     }
     if (page === 's') return lazyView(Promise.all([import('./settings'), import('./sheets')]), ([lazy, sheets]) => lazy.settingsView(self, sheets));
     if (page === 'm') return lazyView(Promise.all([import('./school'), import('./sheets')]), ([lazy, sheets]) => lazy.schoolView(self, sheets));

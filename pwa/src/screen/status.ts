@@ -5,7 +5,7 @@ import { counted, h, refresh, shape, type Child } from './dom';
 import type { App } from './view';
 
 /** Troubles that pass by themselves. Every other slug needs a person, and says so. */
-export const PASSING: Record<string, 'offline' | 'portal' | 'busy' | undefined> = { offline: 'offline', 'no-answer': 'portal', busy: 'busy', 'slow-down': 'busy', storage: 'busy' };
+export const PASSING: Record<string, 'offline' | 'portal' | 'busy' | undefined> = { offline: 'offline', 'no-answer': 'portal', 'slow-body': 'portal', busy: 'busy', 'slow-down': 'busy', storage: 'busy' };
 
 export interface Status {
   level: 'calm' | 'wait' | 'act';
