@@ -17,7 +17,7 @@ await esbuild.build({
     contents: `
       export { parseChange } from "./src/core/change";
       export { merge } from "./src/core/history";
-      export { Refusal, hex, unhex } from "./src/core/bytes";
+      export { Refusal } from "./src/core/bytes";
       export { zlibInflate } from "./test/support";`,
     resolveDir: fileURLToPath(page),
     loader: "ts",
@@ -28,19 +28,19 @@ await esbuild.build({
   outfile,
   logLevel: "warning",
 });
-const { parseChange, merge, Refusal, unhex, zlibInflate } = await import(pathToFileURL(outfile).href);
+const { parseChange, merge, Refusal, zlibInflate } = await import(pathToFileURL(outfile).href);
 rmSync(folder, { recursive: true });
 
 function verdict(chunk) {
   try {
-    return parseChange(unhex(chunk), zlibInflate).hash;
+    return parseChange(Uint8Array.from(Buffer.from(chunk, "hex")), zlibInflate).hash;
   } catch (problem) {
     return problem instanceof Refusal ? { refused: problem.slug } : { broken: String(problem) };
   }
 }
 
 function history(chunks) {
-  const found = merge(chunks.map((chunk) => parseChange(unhex(chunk), zlibInflate)));
+  const found = merge(chunks.map((chunk) => parseChange(Uint8Array.from(Buffer.from(chunk, "hex")), zlibInflate)));
   const visible = {};
   for (const [key, puts] of found.visible) visible[key] = puts.map((put) => put.value);
   return {
