@@ -2,8 +2,9 @@
 
 Rules:
 
-1. Nothing is removed. What upstream withdraws (`tobedeleted`) or no longer names is *ended*, as of the day of the
-   import; its past stays.
+1. Nothing is removed. What upstream withdraws (`tobedeleted`) or no longer names is *ended*, as of the day after the
+   import; its past stays. The day of the import still belongs to it: its morning may be marked already. Who must stop
+   at once is stopped by `ended_at_ms` of the person, when work arrives.
 2. A bulk export speaks for the schools it names, and for no others: a school it leaves out is untouched.
 3. The same export twice is no change, whatever the day.
 4. A class's version rises whenever the list a phone shows of it may have changed, above every version ever served
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from typing import Generic, TypeVar
 
 from syncserver.rostermodel import Enrolment, Role, RosterImport, School, SchoolClass, User
@@ -118,14 +120,15 @@ class RosterPlan:
 
 
 def plan(current: Roster, incoming: RosterImport, *, today: str) -> RosterPlan:
-    """Compare; `today` is the civil date on which what has no other end comes to its end.
+    """Compare; `today` is the civil date of the import, the last day of what has no other end.
 
     `current` must hold every row of the schools that `incoming` names.
     """
+    tomorrow = (date.fromisoformat(today) + timedelta(days=1)).isoformat()
     schools = _compare(current.schools, {row.school: row for row in incoming.orgs}, _end_flag)
-    users = _compare(current.users, {(row.school, row.user_id): row for row in incoming.users}, _user_ender(today))
+    users = _compare(current.users, {(row.school, row.user_id): row for row in incoming.users}, _user_ender(tomorrow))
     classes = _compare(current.classes, {(row.school, row.class_id): row for row in incoming.classes}, _end_flag)
-    members = _compare_members(current.spells, incoming.enrolments, today)
+    members = _compare_members(current.spells, incoming.enrolments, today, tomorrow)
     return RosterPlan(
         schools=schools,
         users=users,
@@ -161,20 +164,20 @@ def _end_flag(known: Endable, _: Endable | None) -> Endable:
     return replace(known, ended=True)
 
 
-def _user_ender(today: str) -> Callable[[User, User | None], User]:
+def _user_ender(tomorrow: str) -> Callable[[User, User | None], User]:
     def end(known: User, withdrawn: User | None) -> User:
-        until = _earliest(today, known.until_date, withdrawn.until_date if withdrawn else None)
+        until = _earliest(tomorrow, known.until_date, withdrawn.until_date if withdrawn else None)
         return replace(known, ended=True, until_date=until)
 
     return end
 
 
 def _earliest(*dates: str | None) -> str:
-    return min(date for date in dates if date is not None)
+    return min(one for one in dates if one is not None)
 
 
 def _compare_members(
-    current: Mapping[SpellKey, tuple[Spell, ...]], incoming: Iterable[Enrolment], today: str
+    current: Mapping[SpellKey, tuple[Spell, ...]], incoming: Iterable[Enrolment], today: str, tomorrow: str
 ) -> TableChange[Spell]:
     wanted: defaultdict[SpellKey, list[Enrolment]] = defaultdict(list)
     for row in incoming:
@@ -195,7 +198,7 @@ def _compare_members(
         added += [_new_spell(row, number, today) for number, row in enumerate(new, last + 1)]
         kept = {spell.spell for spell, _ in pairs}
         withdrawn = [row for row in enrolments if row.ended]
-        ended += [_end_spell(s, withdrawn, today) for s in spells if not s.ended and s.spell not in kept]
+        ended += [_end_spell(s, withdrawn, tomorrow) for s in spells if not s.ended and s.spell not in kept]
     return TableChange(added=tuple(added), changed=tuple(changed), ended=tuple(ended))
 
 
@@ -236,10 +239,10 @@ def _new_spell(row: Enrolment, number: int, today: str) -> Spell:
     )
 
 
-def _end_spell(spell: Spell, withdrawn: list[Enrolment], today: str) -> Spell:
-    """End a stay today, or on the earlier day that the stay itself or its withdrawn row names."""
+def _end_spell(spell: Spell, withdrawn: list[Enrolment], tomorrow: str) -> Spell:
+    """End a stay with this day, or on the earlier day that the stay itself or its withdrawn row names."""
     named = [row.until_date for row in withdrawn if row.from_date in (None, spell.from_date)]
-    until = max(spell.from_date, _earliest(today, spell.until_date, *named))
+    until = max(spell.from_date, _earliest(tomorrow, spell.until_date, *named))
     return replace(spell, ended=True, until_date=until)
 
 
@@ -265,7 +268,7 @@ def _versions(
     for key, spells in current.spells.items():
         if key[:2] in risen and key[3] == Role.PUPIL:
             for spell in spells:
-                boundaries[key[:2]].update(date for date in (spell.from_date, spell.until_date) if date)
+                boundaries[key[:2]].update(day for day in (spell.from_date, spell.until_date) if day)
     for class_key in risen - versions.keys():
         versions[class_key] = current.versions.get(class_key, 0) + len(boundaries[class_key]) + 1
     return versions

@@ -132,7 +132,8 @@ async def roster_of(db: Reader, school: str, class_id: str, on: str) -> list[tup
     """Pupil id and display name of the class's pupils on the day, in roll order."""
     rows = await db.fetch_all(
         "SELECT m.user_id, u.name FROM members m JOIN users u ON u.school = m.school AND u.id = m.user_id"
-        f" WHERE m.school = ? AND m.class_id = ? AND m.role = 'pupil' AND {_MEMBER_ON} ORDER BY m.roll, m.user_id",
+        f" WHERE m.school = ? AND m.class_id = ? AND m.role = 'pupil' AND {_MEMBER_ON}"
+        " GROUP BY m.user_id, u.name ORDER BY min(m.roll), m.user_id",  # who left and came back today has two stays
         (school, class_id, on, on),
     )
     return [(row[0], row[1]) for row in rows]
@@ -167,12 +168,13 @@ async def staff_of(db: Reader, school: str, on: str) -> list[StaffRow]:
         (on, on, school),
     )
     taught = await db.fetch_all(
-        "SELECT m.user_id, c.name FROM members m JOIN classes c ON c.school = m.school AND c.id = m.class_id"
+        "SELECT DISTINCT m.user_id, c.name, c.id FROM members m"
+        " JOIN classes c ON c.school = m.school AND c.id = m.class_id"
         f" WHERE m.school = ? AND m.role = 'teacher' AND {_MEMBER_ON} AND c.active = 1 ORDER BY c.id",
         (school, on, on),
     )
     classes: defaultdict[str, list[str]] = defaultdict(list)
-    for user_id, name in taught:
+    for user_id, name, _ in taught:
         classes[user_id].append(name)
     return [StaffRow(row[0], row[1], row[2], bool(row[3]), tuple(classes[row[0]])) for row in people]
 

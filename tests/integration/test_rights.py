@@ -11,10 +11,12 @@ import pytest
 
 from clientcore.exchange import write_sync
 from syncserver.roster import import_zip
+from syncserver.store.roster import entitled_users, roster_on
 from tests.support.rosters import Export
 from tests.support.server.world import TODAY, Phone, World, open_world
 
 SCHOOL, CLASS = "sc1", "k1"
+TOMORROW = "2026-11-23"
 REGISTER = f"{CLASS}/{TODAY}/day"
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 PUPILS = ("p1", "p2")
@@ -120,3 +122,24 @@ async def test_what_arrives_after_a_person_was_ended_is_held_whatever_its_day(wo
     await world.settle()
     assert await words(world) == [(1, None), (2, "revoked")]
     assert await kinds(world) == ["recorded", "recorded"]
+
+
+@pytest.mark.parametrize("leaves", ["pupil", "teacher", "person"])
+async def test_the_morning_of_the_day_of_an_import_stays(world: World, leaves: str) -> None:
+    """Marked at eight, imported at noon: whoever leaves leaves after this day, and tomorrow is without them."""
+    export = two_teachers()
+    await put(world, export, on="2026-11-15")
+    phone = await world.phone("t1", school=SCHOOL)
+    await mark(world, phone)
+    world.clock.advance(HOUR_MS)
+    if leaves == "person":
+        export.row("roles.csv", "r4")["status"] = "tobedeleted"
+    else:
+        export.remove("enrollments.csv", "e2" if leaves == "pupil" else "e4")
+    await put(world, export, on=TODAY)
+    assert await words(world) == [(1, None)]
+    assert await kinds(world) == ["recorded", "recorded"]
+    on_roll = {day: await roster_on(world.db, SCHOOL, CLASS, day) for day in (TODAY, TOMORROW)}
+    assert on_roll == {TODAY: ["p1", "p2"], TOMORROW: ["p1"] if leaves == "pupil" else ["p1", "p2"]}
+    entitled = {day: "t1" in await entitled_users(world.db, SCHOOL, CLASS, day) for day in (TODAY, TOMORROW)}
+    assert entitled == {TODAY: True, TOMORROW: leaves == "pupil"}

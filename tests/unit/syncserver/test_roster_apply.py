@@ -22,7 +22,7 @@ from syncserver.store.sqlite import SqliteDatabase, open_sqlite
 from tests.support.rosters import FIRST_DAY, UNTIL_DAY, Export
 
 NOW_MS = 1_795_334_400_000
-TODAY = "2026-11-22"
+TODAY, TOMORROW = "2026-11-22", "2026-11-23"
 TABLES = ("schools", "users", "classes", "members", "roster_imports", "settle_again", "audit")
 
 
@@ -132,15 +132,15 @@ async def test_a_store_that_breaks_half_way_keeps_nothing(db: SqliteDatabase) ->
 
 
 async def test_tobedeleted_ends_and_the_past_stays_readable(db: SqliteDatabase) -> None:
-    """A withdrawn stay ends on the day of the import; the roster of the day before still has the pupil."""
+    """A withdrawn stay ends with the day of the import; the roster of that day still has the pupil."""
     export = Export()
     await put(db, export.zip())
     version = await stored.pupils_version(db, "sc1", "k1", TODAY)
     export.row("enrollments.csv", "e1")["status"] = "tobedeleted"
     report = await put(db, export.zip())
     assert changes(report) == {"members": {"ended": 1, "changed": 1}}  # p2 moves up in the roll
-    assert await stored.roster_on(db, "sc1", "k1", TODAY) == ["p2"]
-    assert await stored.roster_on(db, "sc1", "k1", "2026-11-21") == ["p1", "p2"]
+    assert await stored.roster_on(db, "sc1", "k1", TOMORROW) == ["p2"]
+    assert await stored.roster_on(db, "sc1", "k1", TODAY) == ["p1", "p2"]
     assert await stored.pupils_version(db, "sc1", "k1", TODAY) > version
     assert await stored.user(db, "sc1", "p1", TODAY) is not None
 
@@ -156,7 +156,7 @@ async def test_leaving_a_row_out_ends_it_like_tobedeleted(db: SqliteDatabase) ->
     gone = await stored.user(db, "sc1", "p1", TODAY)
     assert gone is not None
     assert not gone.active
-    assert await stored.roster_on(db, "sc1", "k1", TODAY) == ["p2"]
+    assert await stored.roster_on(db, "sc1", "k1", TOMORROW) == ["p2"]
 
 
 async def test_a_school_left_out_is_left_alone(db: SqliteDatabase) -> None:
@@ -178,16 +178,18 @@ async def test_a_school_left_out_is_left_alone(db: SqliteDatabase) -> None:
 
 
 async def test_a_withdrawn_teacher_loses_the_class_from_that_day_on(db: SqliteDatabase) -> None:
-    """Rights end on the day of the import, those of past days stay, and the registers are settled again."""
+    """Rights end with the day of the import, those of past days stay, and the registers are settled again; the class
+    leaves the phone at once.
+    """
     export = Export()
     await put(db, export.zip())
     async with db.transaction() as tx:
         await tx.execute("DELETE FROM settle_again")
     export.row("roles.csv", "r4")["status"] = "tobedeleted"
     await put(db, export.zip())
-    assert await stored.entitled_users(db, "sc1", "k1", TODAY) == {"c1"}
-    assert await stored.entitled_users(db, "sc1", "k1", "2026-11-21") == {"t1", "c1"}
-    assert await stored.entitled_users(db, "sc2", "k2", TODAY) == {"t1"}
+    assert await stored.entitled_users(db, "sc1", "k1", TOMORROW) == {"c1"}
+    assert await stored.entitled_users(db, "sc1", "k1", TODAY) == {"t1", "c1"}
+    assert await stored.entitled_users(db, "sc2", "k2", TOMORROW) == {"t1"}
     assert await stored.classes_of(db, "sc1", "t1", TODAY) == []
     assert await db.fetch_all("SELECT school, class_id, cause FROM settle_again") == [("sc1", "k1", "roster-import")]
 
@@ -208,9 +210,31 @@ async def test_who_leaves_and_returns_has_two_stays(db: SqliteDatabase) -> None:
         beginDate="2026-12-06",
     )
     await put(db, export.zip(), on="2026-12-06")
-    days = ("2026-11-21", TODAY, "2026-12-05", "2026-12-06")
+    days = (TODAY, TOMORROW, "2026-12-05", "2026-12-06")
     present = ["p1" in await stored.roster_on(db, "sc1", "k1", day) for day in days]
     assert present == [True, False, False, True]
+
+
+async def test_who_leaves_and_returns_on_one_day_stands_on_the_list_once(db: SqliteDatabase) -> None:
+    """Two stays share the day; the list, and a teacher's classes, name nobody and nothing twice."""
+    export = Export()
+    await put(db, export.zip())
+    for row, user, role in (("e1", "p1", "student"), ("e4", "t1", "teacher")):
+        export.remove("enrollments.csv", row)
+        await put(db, export.zip())
+        export.add(
+            "enrollments.csv",
+            sourcedId=f"{row}b",
+            classSourcedId="k1",
+            schoolSourcedId="sc1",
+            userSourcedId=user,
+            role=role,
+            beginDate=TODAY,
+        )
+    await put(db, export.zip())
+    assert sorted(await stored.roster_on(db, "sc1", "k1", TODAY)) == ["p1", "p2"]
+    staff = {row.id: row.classes for row in await stored.staff_of(db, "sc1", TODAY)}
+    assert staff["t1"] == ("٣/أ",)
 
 
 async def test_a_withdrawal_taken_back_reopens_the_same_stay(db: SqliteDatabase) -> None:
