@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clientcore.errors import FrameRefused
@@ -133,13 +133,24 @@ def read_answer(body: bytes, *, server_key: bytes, request: bytes) -> SignedAnsw
         FrameRefused: for anything that is not this server's answer to this very request.
     """
     signed, signature, payload = _open(body, server_key)
-    _, digest, server_ms, epoch, nonce, last_number, receipts, head, payload_digest = shape(
-        unpack(signed, bytes_max=64), str, 16, int, int, 8, int, list, (16, None), (16, None)
-    )
-    if digest != request_digest(request):
+    answer, payload_digest = read_signed_part(signed)
+    if answer.request != request_digest(request):
         raise FrameRefused("bad-frame", "answers another request")
     if payload_digest != (None if payload is None else request_digest(payload)):
         raise FrameRefused("bad-frame", "payload")
+    answer = replace(answer, payload=payload)
+    return SignedAnswer(answer=answer, signed=signed, signature=signature)
+
+
+def read_signed_part(signed: bytes) -> tuple[Answer, bytes | None]:
+    """The signed part of an answer, without its payload, and the payload's digest; the signature is not checked here.
+
+    Raises:
+        FrameRefused: `bad-frame`, `frame-limits`.
+    """
+    _, digest, server_ms, epoch, nonce, last_number, receipts, head, payload_digest = shape(
+        unpack(signed, bytes_max=64), str, 16, int, int, 8, int, list, (16, None), (16, None)
+    )
     answer = Answer(
         request=digest,
         server_ms=server_ms,
@@ -148,9 +159,8 @@ def read_answer(body: bytes, *, server_key: bytes, request: bytes) -> SignedAnsw
         last_number=last_number,
         receipts=read_receipts(receipts),
         head=head,
-        payload=payload,
     )
-    return SignedAnswer(answer=answer, signed=signed, signature=signature)
+    return answer, payload_digest
 
 
 def read_receipts(value: list[Any]) -> Receipts:

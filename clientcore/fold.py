@@ -17,7 +17,7 @@ from typing import Any
 
 from clientcore.change import is_actor_of, parse
 from clientcore.errors import FrameRefused, RemoteError
-from clientcore.exchange import DURABLE, Answer, Verdict, read_receipts
+from clientcore.exchange import DURABLE, Verdict, read_signed_part
 from clientcore.frame import NO_PREV
 from clientcore.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from clientcore.limits import PAYLOAD_BYTES_MAX
@@ -226,7 +226,7 @@ class DeviceState:
 
     def _receipt(self, body: Any, _row: Row) -> None:
         signed, _, names = shape(body, bytes, SIGNATURE_BYTES, list)
-        answer = read_answer_row(signed)
+        answer, _ = read_signed_part(signed)
         for name, verdicts in zip(names, answer.receipts, strict=False):
             frame = self.frames.get(name) if type(name) is bytes else None
             if frame is None or isinstance(verdicts, str) or len(verdicts) != len(frame.changes):
@@ -342,26 +342,6 @@ def fold(rows: Iterable[Row]) -> DeviceState:
     state = DeviceState()
     state.extend(rows)
     return state
-
-
-def read_answer_row(signed: bytes) -> Answer:
-    """The signed part of an answer as it stands in a `receipt` row; its signature was checked before it was logged.
-
-    Raises:
-        FrameRefused: `bad-frame`.
-    """
-    _, request, server_ms, epoch, nonce, last_number, receipts, head, _ = shape(
-        unpack(signed, bytes_max=64), str, 16, int, int, 8, int, list, (16, None), (16, None)
-    )
-    return Answer(
-        request=request,
-        server_ms=server_ms,
-        epoch=epoch,
-        nonce=nonce,
-        last_number=last_number,
-        receipts=read_receipts(receipts),
-        head=head,
-    )
 
 
 def _named(row: Row) -> str:

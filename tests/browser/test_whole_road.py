@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 SAVED, SENT, CONFIRMED = "محفوظ على هذا الهاتف", "تم الإرسال", "تم التأكيد"
 READY = "document.querySelector('[id^=\"c-\"]')"
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with Demo(tmp_path_factory.mktemp("demo")) as running:
-        yield running
-
-
-@pytest.fixture
-def link(demo: Demo) -> Iterator[Link]:
-    with Link(demo.port) as running:
-        yield running
 
 
 def class_of_40(demo: Demo) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,7 +44,7 @@ def chip(class_id: str) -> str:
 
 
 def test_a_register_taken_offline_survives_kill_and_becomes_events_once(demo: Demo, link: Link, tmp_path: Path) -> None:
-    """Enrol, network off, cold start, 40 pupils with three absent, kill -9, still there, network back, 40 events once."""
+    """Enrol, network off, cold start, 40 pupils, three absent, kill -9, still there, network back: 40 events, once."""
     school, room = class_of_40(demo)
     code = demo.info["codes"][room["id"]]
     absent = [4, 17, 39]

@@ -1,7 +1,7 @@
 """A real Chromium, of any version since 64, driven over plain CDP: taps, screenshots, kill -9.
 
-One small driver instead of a framework, because frameworks do not speak to Chromium 64 and hide the process that we must kill.
-Waiting happens inside the page (a promise), never by sleeping here.
+One small driver instead of a framework, because frameworks do not speak to Chromium 64 and hide the process that we
+must kill. Waiting happens inside the page (a promise), never by sleeping here.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ class Chromium:
     def _http(self, path: str, *, method: str = "GET") -> Any:
         url = f"http://127.0.0.1:{self._port}{path}"
         try:
-            with urlopen(Request(url, method=method), timeout=20) as reply:  # noqa: S310
+            with urlopen(Request(url, method=method), timeout=20) as reply:
                 return json.load(reply)
         except OSError:  # before version 111 a new tab is asked for by GET
-            with urlopen(url, timeout=20) as reply:  # noqa: S310
+            with urlopen(url, timeout=20) as reply:
                 return json.load(reply)
 
     def kill9(self) -> None:
@@ -177,7 +177,7 @@ class Page:
         raise PageError(f"the page kept navigating away while waiting for {condition}")
 
     def tap(self, selector: str) -> None:
-        """A finger on the middle of the first element that matches, after scrolling to it; fails if another covers it."""
+        """A finger on the middle of the first match, after scrolling to it; fails if something covers it."""
         quoted = json.dumps(selector)
         self.wait(f"document.querySelector({quoted})")
         x, y, hit = self.evaluate(

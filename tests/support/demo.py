@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-
 HUDUR = str(Path(sys.executable).with_name("hudur"))
 
 

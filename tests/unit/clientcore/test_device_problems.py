@@ -4,35 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from clientcore.errors import TransportError
-from clientcore.exchange import read_sync
-from clientcore.frame import Frame, parse_frame
-from clientcore.ports import HttpReply, ManualClock
-from tests.support.devices import TODAY, Phone, absent, enrolled, memory_phone
-from tests.support.fake_server import CLASS, FakeServer, problem
-
-REGISTER = f"{CLASS}/{TODAY}/day"
-
-
-async def pair(**changes: object) -> tuple[FakeServer, Phone]:
-    clock = ManualClock()
-    server = FakeServer(clock)
-    phone = await enrolled(memory_phone(server, clock))
-    for name, value in changes.items():
-        setattr(server, name, value)
-    return server, phone
-
-
-def frames_of(body: bytes) -> list[Frame]:
-    return [parse_frame(raw) for raw in read_sync(body)]
-
-
-def lose(_path: str, _body: bytes, _reply: HttpReply) -> HttpReply:
-    raise TransportError("timeout", "the answer was lost")
-
-
-def codes(server: FakeServer, register: str = REGISTER) -> dict[str, list[str]]:
-    return {key: [value[0] for value in values] for key, values in server.visible(register).items() if key[0] != "~"}
+from clientcore.ports import HttpReply
+from tests.support.conversations import codes, frames_of, lose, pair
+from tests.support.devices import absent
+from tests.support.fake_server import FakeServer, problem
 
 
 @pytest.mark.parametrize(

@@ -8,34 +8,11 @@ from pathlib import Path
 import pytest
 
 from clientcore.errors import NotEnrolled, TransportError
-from clientcore.exchange import read_sync
-from clientcore.frame import Ask, Frame, parse_frame
+from clientcore.frame import Ask
 from clientcore.ports import HttpReply, ManualClock
-from tests.support.devices import TODAY, Phone, absent, enrolled, memory_phone, open_phone
+from tests.support.conversations import REGISTER, codes, pair
+from tests.support.devices import absent, enrolled, memory_phone, open_phone
 from tests.support.fake_server import CLASS, PUPILS, FakeServer
-
-REGISTER = f"{CLASS}/{TODAY}/day"
-
-
-async def pair(**changes: object) -> tuple[FakeServer, Phone]:
-    clock = ManualClock()
-    server = FakeServer(clock)
-    phone = await enrolled(memory_phone(server, clock))
-    for name, value in changes.items():
-        setattr(server, name, value)
-    return server, phone
-
-
-def frames_of(body: bytes) -> list[Frame]:
-    return [parse_frame(raw) for raw in read_sync(body)]
-
-
-def lose(_path: str, _body: bytes, _reply: HttpReply) -> HttpReply:
-    raise TransportError("timeout", "the answer was lost")
-
-
-def codes(server: FakeServer, register: str = REGISTER) -> dict[str, list[str]]:
-    return {key: [value[0] for value in values] for key, values in server.visible(register).items() if key[0] != "~"}
 
 
 async def test_a_restored_old_copy_loses_nothing_unsent_and_doubles_nothing(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from clientcore.change import parse
 from clientcore.errors import TransportError
-from clientcore.exchange import REFUSED
-from clientcore.fold import DeviceState, fold, read_answer_row
+from clientcore.exchange import REFUSED, read_signed_part
+from clientcore.fold import DeviceState, fold
 from clientcore.frame import Frame
 from clientcore.log import Row
 from clientcore.ports import HttpReply, ManualClock
@@ -108,7 +108,7 @@ def unsent_by_hand(rows: list[Row]) -> set[str]:
             for name in body[1]:
                 waiting[where[name]].add(name)
         elif row.kind == "receipt":
-            for name, verdicts in zip(body[2], read_answer_row(body[0]).receipts, strict=True):
+            for name, verdicts in zip(body[2], read_signed_part(body[0])[0].receipts, strict=True):
                 for change_name, verdict in zip(frames[name], verdicts, strict=True):
                     if verdict.kind != REFUSED:
                         waiting[where[change_name]].discard(change_name)
