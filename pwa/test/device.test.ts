@@ -687,3 +687,21 @@ test('a body that came too slowly is halved and sent again; a single frame is ne
   const rows = [...rowsOfFile(await device.exportLog())];
   assert.ok(!rows.some(({ kind, body }) => kind === 'notice' && (unpack(body) as Value[])[0] === 'quarantine'));
 });
+
+test('the last settlement counts, whatever its revision: after a restore they begin lower, and one may come in parts', async () => {
+  const { device, server } = await enrolled();
+  server.revision = () => 9;
+  server.settle = false;
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  await device.sync('save');
+  const short = (): Value => Uint8Array.from([...server.changes.keys()][0].slice(0, 16).match(/../g)!.map((two) => parseInt(two, 16)));
+  server.items = () => [['settled', REGISTER, 9, [[short(), 2, 'disputed']]]];
+  await device.sync('hand');
+  assert.equal(stepOf(device), 'review');
+  server.items = () => [['settled', REGISTER, 0, [[short(), 2, 'register-full']]]];
+  await device.sync('hand');
+  assert.deepEqual(device.state.registers.get(REGISTER)!.slugs, ['register-full'], 'words without a revision of their own');
+  server.items = () => [['settled', REGISTER, 3, [[short(), 1, null]]]];
+  await device.sync('hand');
+  assert.equal(stepOf(device), 'confirmed', 'a lower revision of a restored server');
+});

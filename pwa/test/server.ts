@@ -148,11 +148,14 @@ export class Server {
     this.changes.forEach(({ register }, hash) => {
       registers.set(register, (registers.get(register) ?? []).concat([[unhex(hash.slice(0, 16)), 1, null]]));
     });
-    if (this.settle) registers.forEach((states, register) => items.push(['settled', register, states.length + this.epoch * 1000, states]));
+    if (this.settle) registers.forEach((states, register) => items.push(['settled', register, this.revision(register, states), states]));
     this.changes.forEach(({ register, chunk, user, device: by }) => by !== device && items.push(['change', register, user, chunk]));
     items.push(['a word of tomorrow', 1]);
     return pack([Uint8Array.of(this.changes.size), false, items]);
   }
+
+  /** As the real one: it rises with each settlement of a register, and begins anew with a restored log. */
+  revision: (register: string, states: Value[]) => number = (_register, states) => states.length;
 
   private async answer(request: Uint8Array, device: Known, nonce: Uint8Array, receipts: Value[], payload: Uint8Array | null): Promise<Uint8Array> {
     const answer = pack(['hudur1a', digest(request), this.nowMs, this.epoch, nonce, device.lastNumber, receipts, null, payload && digest(payload)]);

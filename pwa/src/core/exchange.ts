@@ -162,9 +162,9 @@ const WORDS: Record<string, Take | undefined> = {
       add('notice', null, ['unreadable-change', cause.message]);
     }
   }),
-  settled: word(['string', 'number', 'list'], ([register, revision, states], _effects, add, _fold, ledger) => {
+  settled: word(['string', 'number', 'list'], ([register, revision, states], _effects, add) => {
     for (const state of states as Value[]) shape(state, [8, 'number', ['string', null]]);
-    if (isRegister(register as string) && ledger.revision(register as string) < (revision as number)) add('settled', register as string, [revision, states]);
+    if (isRegister(register as string)) add('settled', register as string, [revision, states]);
   }),
   classes: word(['list'], ([classes], { cache }) => {
     for (const one of classes as Value[]) shape(one, ['string', 'string', 'string']);

@@ -52,7 +52,6 @@ class Book implements Sealed {
   readonly changes = new Map<string, Entry>();
   /** Settlements by short hash; they may come before the change itself. */
   readonly settlements = new Map<string, { settled: number; slug: string | null }>();
-  revision = -1;
   private merged: History | null = null;
 
   /** The merge of all changes that the server did not refuse: what a new change may build upon. */
@@ -184,7 +183,7 @@ export class Ledger implements LedgerOfFold {
     pulled: ([, chunk], row) => this.add(row.register!, chunk, false),
     frame: ([number, hashes, bytes]) => this.frame(number, hashes, bytes),
     receipt: ([answer, , hashes]) => this.receipt(unpack(answer) as Value[], hashes),
-    settled: ([revision, states], row) => this.settle(row.register!, revision, states),
+    settled: ([, states], row) => this.settle(row.register!, states),
     roster: ([classId, version]) => this.rosterVersions.set(classId, version),
     notice: ([slug, detail]) => slug === 'quarantine' && this.quarantined.add(detail),
   };
@@ -255,10 +254,9 @@ export class Ledger implements LedgerOfFold {
     this.touch(entry.register);
   }
 
-  private settle(register: string, revision: number, states: [Uint8Array, number, string | null][]): void {
+  /** The last word counts, whatever its revision: a restored server begins with lower ones, and one may come in parts. */
+  private settle(register: string, states: [Uint8Array, number, string | null][]): void {
     const book = this.book(register);
-    if (revision < book.revision) return;
-    book.revision = revision;
     for (const [short, state, slug] of states) {
       const entry = book.changes.get(hex(short));
       const settlement = { settled: state, slug };
@@ -266,12 +264,6 @@ export class Ledger implements LedgerOfFold {
       if (entry) this.unsettled.delete(Object.assign(entry, settlement));
     }
     this.touch(register);
-  }
-
-  /** Revision of the last settlement of a register; -1 without one. */
-  revision(register: string): number {
-    const book = this.books.get(register);
-    return book ? book.revision : -1;
   }
 }
 
