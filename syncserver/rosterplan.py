@@ -7,7 +7,9 @@ Rules:
    at once is stopped by `ended_at_ms` of the person, when work arrives.
 2. A bulk export speaks for the schools it names, and for no others: a school it leaves out is untouched.
 3. The same export twice is no change, whatever the day.
-4. A class's version rises whenever the list a phone shows of it may have changed, above every version ever served
+4. Who gets another role has it from this day on, unless upstream says since when, and keeps the old one for the days
+   before: the role of a register's day decides about it.
+5. A class's version rises whenever the list a phone shows of it may have changed, above every version ever served
    (`store/roster.py`).
 """
 
@@ -88,6 +90,7 @@ class RosterPlan:
         classes: Rows of `classes`.
         members: Rows of `members`.
         versions: The new version of every class whose list changes, new classes included.
+        past_roles: People as they were, for those who get another role; `until_date` is set.
         touched: Classes in which a member or someone's right to mark changes: their registers must be settled again.
     """
 
@@ -97,6 +100,7 @@ class RosterPlan:
     members: TableChange[Spell]
     versions: Mapping[ClassKey, int]
     touched: frozenset[ClassKey]
+    past_roles: tuple[User, ...] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Added, changed and ended rows per table."""
@@ -126,7 +130,8 @@ def plan(current: Roster, incoming: RosterImport, *, today: str) -> RosterPlan:
     """
     tomorrow = (date.fromisoformat(today) + timedelta(days=1)).isoformat()
     schools = _compare(current.schools, {row.school: row for row in incoming.orgs}, _end_flag)
-    users = _compare(current.users, {(row.school, row.user_id): row for row in incoming.users}, _user_ender(tomorrow))
+    people = {(row.school, row.user_id): _dated(current, row, today) for row in incoming.users}
+    users = _compare(current.users, people, _user_ender(tomorrow))
     classes = _compare(current.classes, {(row.school, row.class_id): row for row in incoming.classes}, _end_flag)
     members = _compare_members(current.spells, incoming.enrolments, today, tomorrow)
     return RosterPlan(
@@ -136,6 +141,7 @@ def plan(current: Roster, incoming: RosterImport, *, today: str) -> RosterPlan:
         members=members,
         versions=_versions(current, users, classes, members),
         touched=frozenset((row.school, row.class_id) for row in members.rows) | _classes_of_changed(current, users),
+        past_roles=_past_roles(current, users, tomorrow),
     )
 
 
@@ -170,6 +176,24 @@ def _user_ender(tomorrow: str) -> Callable[[User, User | None], User]:
         return replace(known, ended=True, until_date=until)
 
     return end
+
+
+def _dated(current: Roster, row: User, today: str) -> User:
+    """The incoming person with the first day of the role, where upstream gives none and we know better."""
+    known = current.users.get((row.school, row.user_id))
+    if known is None or row.ended or row.from_date is not None:
+        return row
+    return replace(row, from_date=known.from_date if row.role == known.role else today)
+
+
+def _past_roles(current: Roster, users: TableChange[User], tomorrow: str) -> tuple[User, ...]:
+    """Who gets another role, as they were until now; the day of the import belongs to both roles."""
+    before = [(current.users[row.school, row.user_id], row) for row in users.changed]
+    return tuple(
+        replace(known, until_date=_earliest(tomorrow, known.until_date))
+        for known, row in before
+        if known.role != row.role
+    )
 
 
 def _earliest(*dates: str | None) -> str:

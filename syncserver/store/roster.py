@@ -66,7 +66,9 @@ _RIGHTS = """
 SELECT m.user_id, m.from_date, m.until_date FROM members m
 WHERE m.school = ? AND m.class_id = ? AND m.role = 'teacher'
 UNION ALL
-SELECT u.id, u.from_date, u.until_date FROM users u WHERE u.school = ? AND u.role = 'champion'"""
+SELECT u.id, u.from_date, u.until_date FROM users u WHERE u.school = ? AND u.role = 'champion'
+UNION ALL
+SELECT p.user_id, p.from_date, p.until_date FROM past_roles p WHERE p.school = ? AND p.role = 'champion'"""
 _CLASS = f"SELECT c.id, c.name, c.grade, {_VERSION} FROM classes c WHERE c.school = ?"
 
 
@@ -150,7 +152,7 @@ async def rights_of(db: Reader, school: str, class_id: str) -> list[tuple[str, s
     Its teachers in their stays and the school's champions in their time, ended ones included: whoever left the class
     was entitled on the days before.
     """
-    rows = await db.fetch_all(_RIGHTS, (school, class_id, school))
+    rows = await db.fetch_all(_RIGHTS, (school, class_id, school, school))
     return [(row[0], row[1], row[2]) for row in rows]
 
 
@@ -289,6 +291,10 @@ async def _write_users(tx: Transaction, plan: RosterPlan, now_ms: int) -> None:
             (u.name, u.role.value, u.from_date, u.until_date, *_state(u.ended, now_ms), u.school, u.user_id)
             for u in plan.users.changed + plan.users.ended
         ],
+    )
+    await tx.executemany(
+        "INSERT INTO past_roles (school, user_id, role, from_date, until_date) VALUES (?, ?, ?, ?, ?)",
+        [(u.school, u.user_id, u.role.value, u.from_date, u.until_date) for u in plan.past_roles],
     )
 
 

@@ -143,3 +143,49 @@ async def test_the_morning_of_the_day_of_an_import_stays(world: World, leaves: s
     assert on_roll == {TODAY: ["p1", "p2"], TOMORROW: ["p1"] if leaves == "pupil" else ["p1", "p2"]}
     entitled = {day: "t1" in await entitled_users(world.db, SCHOOL, CLASS, day) for day in (TODAY, TOMORROW)}
     assert entitled == {TODAY: True, TOMORROW: leaves == "pupil"}
+
+
+def becomes(export: Export, source_id: str, role: str) -> Export:
+    """Another word in one row of roles.csv."""
+    export.row("roles.csv", source_id)["role"] = role
+    return export
+
+
+async def test_a_champions_registers_stay_hers_when_she_becomes_a_teacher(world: World) -> None:
+    """The role of the register's day decides: what she marked as champion stays, tomorrow's register is not hers."""
+    export = two_teachers()
+    await put(world, export, on="2026-11-15")
+    phone = await world.phone("c1", school=SCHOOL)
+    await mark(world, phone)
+    world.clock.advance(2 * DAY_MS)
+    await put(world, becomes(export, "r6", "teacher"), on="2026-11-24")
+    export.remove("enrollments.csv", "e2")
+    await put(world, export, on="2026-11-24")  # settles the class again
+    assert await words(world) == [(1, None)]
+    assert await kinds(world) == ["recorded", "recorded"]
+    world.clock.advance(DAY_MS)
+    await mark(world, phone, f"{CLASS}/2026-11-25/day")
+    assert await words(world) == [(1, None), (2, "out-of-scope")]
+
+
+async def test_a_new_champion_has_no_right_to_the_days_before(world: World) -> None:
+    """A teacher of another class becomes champion: from today on, and the same export again is no change."""
+    export = two_teachers()
+    export.remove("enrollments.csv", "e9")
+    await put(world, export, on="2026-11-15")
+    await put(world, becomes(export, "r9", "siteAdministrator"), on=TODAY)
+    again = await import_zip(world.db, export.zip(), dry_run=False, now_ms=world.clock.wall_ms(), on="2026-11-29")
+    assert again["state"] == "unchanged"
+    entitled = [await entitled_users(world.db, SCHOOL, CLASS, day) for day in ("2026-11-21", TODAY, TOMORROW)]
+    assert entitled == [{"t1", "c1"}, {"t1", "c1", "t2"}, {"t1", "c1", "t2"}]
+
+
+async def test_a_role_given_back_has_a_gap(world: World) -> None:
+    """Champion, teacher, champion again: the days between are without the champion's right."""
+    export = two_teachers()
+    await put(world, export, on="2026-11-15")
+    await put(world, becomes(export, "r6", "teacher"), on=TODAY)
+    await put(world, becomes(export, "r6", "siteAdministrator"), on="2026-11-25")
+    days = ("2026-11-16", TODAY, TOMORROW, "2026-11-24", "2026-11-25", "2026-12-01")
+    entitled = ["c1" in await entitled_users(world.db, SCHOOL, CLASS, day) for day in days]
+    assert entitled == [True, True, False, False, True, True]

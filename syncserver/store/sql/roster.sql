@@ -24,6 +24,17 @@ CREATE TABLE users (
   PRIMARY KEY (school, id)
 ) STRICT;
 
+-- What somebody was before an import gave them another role (`users.role`): the role of a register's day decides about it.
+CREATE TABLE past_roles (
+  id INTEGER PRIMARY KEY,
+  school TEXT NOT NULL,
+  user_id TEXT NOT NULL,
+  role TEXT NOT NULL,
+  from_date TEXT,
+  until_date TEXT NOT NULL
+) STRICT;
+CREATE INDEX past_roles_by_school ON past_roles (school, role);
+
 -- `version` rises with every import that changes what a phone shows of the class; see store/roster.py for what is served.
 CREATE TABLE classes (
   school TEXT NOT NULL,
