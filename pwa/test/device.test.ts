@@ -705,3 +705,36 @@ test('the last settlement counts, whatever its revision: after a restore they be
   await device.sync('hand');
   assert.equal(stepOf(device), 'confirmed', 'a lower revision of a restored server');
 });
+
+test('of several directives the strongest is carried out, and none is reported done before those below it', async () => {
+  for (const levels of [['rebuild', 'nudge'], ['nudge', 'repull'], ['nudge', 'rebuild', 'repull']]) {
+    const { device, server } = await enrolled();
+    await device.tap(REGISTER, [['s1', 'P28800000']]);
+    await device.sync('save');
+    let told = 0;
+    server.items = () => (told++ ? [] : levels.map((level, i): Value => ['directive', 7 + i, level, 'why', server.nowMs]));
+    server.asks.length = 0;
+    await device.sync('hand');
+    const last = 6 + levels.length;
+    assert.ok(server.asks.some((ask) => ask[1] === null), levels + ': fetched from the beginning');
+    assert.equal(server.asks.some((ask) => ask[2] !== null), levels.includes('rebuild'), levels + ': offered');
+    assert.deepEqual([...new Set(server.asks.map((ask) => ask[5]))], [0, last], levels + ': nothing is done before all of it is');
+    assert.equal(device.state.directive, null);
+    assert.equal(coreOf(device).fold.waiting.size, 0);
+  }
+});
+
+test('an id is reported done only when every lower one is', async () => {
+  const { device } = await enrolled();
+  const core = coreOf(device);
+  const put = (id: number, state: string): Promise<boolean> => core.write(() => ({ rows: [core.row('directive', null, [id, 'nudge', 'why', state])] }));
+  const ledger = await core.complete();
+  await put(7, 'delivered');
+  await put(8, 'delivered');
+  await put(8, 'done');
+  assert.equal(ledger.done, 0);
+  await put(7, 'done');
+  assert.equal(ledger.done, 8);
+  await put(9, 'delivered');
+  assert.equal(ledger.done, 8);
+});

@@ -142,7 +142,7 @@ function ask(core: Core, carried: readonly Entry[]): Ask {
     have: hashes && unhex(hashes.join('')),
     app: core.told ? null : core.release,
     unsent,
-    done: fold.done,
+    done: ledgerOf(core).done,
   };
 }
 
@@ -231,10 +231,10 @@ async function takeAnswer(talk: Talk, request: readonly Outstanding[], { signed,
   });
   talk.limit = Math.min(FRAMES_MAX, talk.limit * 2);
   talk.asked = 0;
-  if (effects && !talk.pull && fold.directive) await carriedOut(talk);
+  if (effects && !talk.pull && fold.waiting.size) await carriedOut(talk);
 }
 
-/** A directive is done when nothing is left to fetch or send; the next ask says so. */
+/** The directives that wait are done when nothing is left to fetch or send; the next ask says so. */
 async function carriedOut(talk: Talk): Promise<void> {
   const { core } = talk;
   if (toFrame(core).length || sendable(core).length) {
@@ -242,8 +242,8 @@ async function carriedOut(talk: Talk): Promise<void> {
     return;
   }
   await core.write(() => {
-    const { directive } = core.fold;
-    return directive && { rows: [core.row('directive', null, [directive.id, directive.level, directive.reason, 'done'])] };
+    const rows = Array.from(core.fold.waiting.values()).map(({ id, level, reason }) => core.row('directive', null, [id, level, reason, 'done']));
+    return { rows };
   });
   talk.pull = true;
 }

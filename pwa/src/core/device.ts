@@ -168,7 +168,7 @@ export class Core {
       lastCompleteSyncAtMs: fold.lastCompleteSyncAtMs,
       lastTryAtMs: fold.lastTryAtMs,
       notices: Array.from(fold.notices),
-      directive: fold.directive,
+      directive: Array.from(fold.waiting.values()).pop() || null,
     };
   }
 }

@@ -124,7 +124,7 @@ export interface Effects {
   readonly more: boolean;
   /** Short hashes the server lacks. */
   readonly want: string[];
-  /** The strongest level of a new directive. */
+  /** The strongest level of the new directives. */
   level: string | null;
 }
 
@@ -150,6 +150,8 @@ type Add = (kind: string, register: string | null, body: Value[]) => void;
 type Take = ((item: Value[], effects: Effects, add: Add, fold: Fold, ledger: Ledger) => void) & { kinds: Kinds };
 
 const word = (kinds: Kinds, take: (item: Value[], effects: Effects, add: Add, fold: Fold, ledger: Ledger) => void): Take => Object.assign(take, { kinds });
+
+const LEVELS = ['nudge', 'repull', 'rebuild'];
 
 const WORDS: Record<string, Take | undefined> = {
   change: word(['string', 'string', 'bin'], ([register, user, chunk], _effects, add, _fold, ledger) => {
@@ -183,9 +185,10 @@ const WORDS: Record<string, Take | undefined> = {
     cache.calendar = { version, offsets, closed, sessions };
     add('calendar', null, [version]);
   }),
-  directive: word(['number', 'string', 'string', 'number'], ([id, level, reason], effects, add, fold) => {
-    if ((id as number) <= fold.done || (fold.directive && fold.directive.id === id)) return;
-    effects.level = level as string;
+  directive: word(['number', 'string', 'string', 'number'], ([id, level, reason], effects, add, fold, ledger) => {
+    if (ledger.carriedOut.has(id as number) || fold.waiting.has(id as number)) return;
+    // A rebuild does what a repull does, and both do what a nudge does.
+    if (LEVELS.indexOf(level as string) > LEVELS.indexOf(effects.level || '')) effects.level = level as string;
     add('directive', null, [id, level, reason, 'delivered']);
   }),
   want: word(['bin'], ([hashes], { want }) => {

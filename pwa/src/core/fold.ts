@@ -99,9 +99,8 @@ export class Fold {
   lastTryAtMs: number | null = null;
   trouble: string | null = null;
   readonly notices = new Set<string>();
-  directive: { id: number; level: string; reason: string } | null = null;
-  /** Id of the last directive carried out. */
-  done = 0;
+  /** Directives that came and are not carried out yet, by id. */
+  readonly waiting = new Map<number, { id: number; level: string; reason: string }>();
   /** Rows that this version cannot read: kept in the log, and counted. */
   strange = 0;
   private backlog: NewRow[] = [];
@@ -169,8 +168,8 @@ export class Fold {
       this.at(row.register!).pulled = true;
     },
     directive: ([id, level, reason, state]) => {
-      this.directive = state === 'done' ? null : { id, level, reason };
-      if (state === 'done') this.done = id;
+      if (state === 'done') this.waiting.delete(id);
+      else this.waiting.set(id, { id, level, reason });
     },
     attempt: ([, , , , outcome], row) => {
       this.lastTryAtMs = row.atMs;

@@ -115,6 +115,8 @@ export class Ledger implements LedgerOfFold {
   readonly rosterVersions = new Map<string, number>();
   /** What got its receipt while this page lived and is not settled yet: its confirmation is still to be fetched. */
   readonly unsettled = new Set<Entry>();
+  /** Ids of directives carried out. */
+  readonly carriedOut = new Set<number>();
   lastNumber = 0;
   lastFrameHash: Uint8Array | null = null;
   private device = '';
@@ -136,6 +138,12 @@ export class Ledger implements LedgerOfFold {
 
   entry(shortName: string): Entry | undefined {
     return this.entries.get(shortName);
+  }
+
+  /** The greatest id up to which every directive was carried out; 0 for none. */
+  get done(): number {
+    const first = Math.min(...Array.from(this.fold.waiting.keys()), Infinity);
+    return Math.max(0, ...Array.from(this.carriedOut).filter((id) => id < first));
   }
 
   /** Short hashes of every change the device holds, for a rebuild. */
@@ -185,6 +193,7 @@ export class Ledger implements LedgerOfFold {
     receipt: ([answer, , hashes]) => this.receipt(unpack(answer) as Value[], hashes),
     settled: ([, states], row) => this.settle(row.register!, states),
     roster: ([classId, version]) => this.rosterVersions.set(classId, version),
+    directive: ([id, , , state]) => state === 'done' && this.carriedOut.add(id),
     notice: ([slug, detail]) => slug === 'quarantine' && this.quarantined.add(detail),
   };
 
