@@ -17,7 +17,7 @@ from clientcore.exchange import Payload, write_payload
 from clientcore.frame import Ask
 from clientcore.leb128 import read_uleb, uleb
 from clientcore.limits import PAYLOAD_BYTES_MAX
-from clientcore.wire import pack
+from clientcore.wire import Value, pack
 from syncserver.calendar import calendar_item, exceptions_of, local_date
 from syncserver.config import Config
 from syncserver.ports import ServerPorts
@@ -27,8 +27,10 @@ from syncserver.store.log import Contact, read_contact
 from syncserver.store.port import Database
 from syncserver.store.roster import ClassRow
 
-_VERSION = 1
-_TEACHING_BYTES, _CALENDAR_BYTES = 4, 3  # digests; a calendar changes too seldom for 16 million values to meet
+_VERSION = 2
+# Digests: a calendar or a person's classes change too seldom for 16 million values to meet.
+_TEACHING_BYTES, _CALENDAR_BYTES, _CLASSES_BYTES = 4, 3, 3
+_HEAD_BYTES = 1 + _TEACHING_BYTES + _CALENDAR_BYTES + _CLASSES_BYTES
 _CALENDAR_MASK = (1 << 8 * _CALENDAR_BYTES) - 1
 _NUMBER_MAX = 1 << 49
 _ALL_ROSTERS = 0  # otherwise 1 + index of the next class
@@ -49,6 +51,7 @@ class Cursor:
 
     Attributes:
         teaching: Digest of its classes and their roster versions.
+        classes: Digest of which classes these are; another one, and what they hold is told from the beginning.
         next_roster: 1 + index of the next class whose roster is due; 0 (`_ALL_ROSTERS`) when all were told.
         notices: Bits of the notices told, and `_WHOLE`; four bits.
         seq: Settlement sequence told.
@@ -57,17 +60,19 @@ class Cursor:
     epoch: int
     teaching: int = 0
     calendar: int = 0
+    classes: int = 0
     next_roster: int = 1
     notices: int = 0
     seq: int = 0
 
     def to_bytes(self) -> bytes:
-        """The wire form: about 13 bytes, since it travels both ways with every sync."""
+        """The wire form: about 16 bytes, since it travels both ways with every sync."""
         return b"".join(
             (
                 bytes((_VERSION << 4 | self.notices,)),
                 self.teaching.to_bytes(_TEACHING_BYTES, "big"),
                 self.calendar.to_bytes(_CALENDAR_BYTES, "big"),
+                self.classes.to_bytes(_CLASSES_BYTES, "big"),
                 uleb(self.epoch),
                 uleb(self.next_roster),
                 uleb(self.seq),
@@ -78,7 +83,7 @@ class Cursor:
     def read(cls, data: bytes | None, epoch: int) -> Cursor:
         """The cursor a device brings, or a fresh one."""
         fresh = cls(epoch=epoch)
-        at = 1 + _TEACHING_BYTES + _CALENDAR_BYTES
+        at = _HEAD_BYTES
         if not data or data[0] >> 4 != _VERSION or len(data) < at:
             return fresh
         numbers = []
@@ -90,10 +95,13 @@ class Cursor:
             return fresh
         if numbers[0] != epoch or at != len(data):
             return fresh
+        calendar_at = 1 + _TEACHING_BYTES
+        classes_at = calendar_at + _CALENDAR_BYTES
         return cls(
             epoch=epoch,
-            teaching=int.from_bytes(data[1 : 1 + _TEACHING_BYTES], "big"),
-            calendar=int.from_bytes(data[1 + _TEACHING_BYTES : 1 + _TEACHING_BYTES + _CALENDAR_BYTES], "big"),
+            teaching=int.from_bytes(data[1:calendar_at], "big"),
+            calendar=int.from_bytes(data[calendar_at:classes_at], "big"),
+            classes=int.from_bytes(data[classes_at:_HEAD_BYTES], "big"),
             next_roster=numbers[1],
             notices=data[0] & 0x0F,
             seq=numbers[2],
@@ -205,12 +213,15 @@ class Puller:
     ) -> tuple[Cursor, bool, list[ClassRow]]:
         """Classes and rosters; returns the cursor, whether everything of them is told, and the classes."""
         classes = await self._classes(contact, today)
-        teaching = _digest(classes)
+        teaching = _digest([[one.id, one.name, one.grade, one.version] for one in classes], _TEACHING_BYTES)
         if teaching == cursor.teaching and cursor.next_roster == _ALL_ROSTERS:
             return cursor, True, classes
         at = cursor.next_roster - 1 if teaching == cursor.teaching and cursor.next_roster else 0
         if at == 0 and not out.add(("classes", [[one.id, one.name, one.grade] for one in classes])):
             return cursor, False, classes
+        which = _digest([one.id for one in classes], _CLASSES_BYTES)
+        if which != cursor.classes:  # a new class brings what was marked there before; the rest comes twice
+            cursor = replace(cursor, classes=which, seq=0)
         while at < len(classes):
             one = classes[at]
             pupils = await roster.roster_of(self._db, contact.school, one.id, today.isoformat())
@@ -257,6 +268,5 @@ class Puller:
         return replace(cursor, seq=told), full
 
 
-def _digest(classes: Sequence[ClassRow]) -> int:
-    text = pack([[one.id, one.name, one.grade, one.version] for one in classes])
-    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
+def _digest(told: Value, size: int) -> int:
+    return int.from_bytes(hashlib.sha256(pack(told)).digest()[:size], "big")

@@ -146,14 +146,15 @@ async def test_a_rebuild_gives_back_the_devices_own_changes_too(world: World) ->
 
 
 async def test_a_cursor_is_small(world: World) -> None:
-    """It travels both ways with every sync: at most 16 bytes, also late in a term."""
-    assert len(pull_module.Cursor(epoch=9, seq=10_000_000, teaching=1, calendar=1).to_bytes()) <= 16
+    """It travels both ways with every sync: at most 17 bytes, also late in a term."""
+    assert len(pull_module.Cursor(epoch=9, seq=10_000_000, teaching=1, calendar=1, classes=1).to_bytes()) <= 17
     phone = await world.phone()
-    assert len(phone.cursor or b"") <= 13
+    assert len(phone.cursor or b"") <= 14
 
 
 @pytest.mark.parametrize(
-    "cursor", [b"", b"\0" * 24, b"\x10" + b"\xff" * 23, b"x" * 32, b"\x10" + bytes(7) + b"\x02\x00\x00"]
+    "cursor",
+    [b"", b"\0" * 24, b"\x20" + b"\xff" * 23, b"x" * 32, b"\x20" + bytes(10) + b"\x02\x00\x00", b"\x10" + bytes(10)],
 )
 async def test_a_cursor_that_cannot_be_read_starts_again(world: World, cursor: bytes) -> None:
     """Foreign or damaged cursors, and those of another epoch, get everything from the beginning."""
@@ -232,3 +233,52 @@ async def test_a_champions_code_enrols_a_teacher(world: World) -> None:
     for user_id in ("s001", "nobody"):
         await champion.sync()
         assert (await champion.call("code", user_id)).json()["type"] == "/problems/forbidden"
+
+
+async def teach(world: World, user_id: str, class_id: str) -> None:
+    """Another class for somebody, as an import writes it."""
+    async with world.db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO members VALUES (?, ?, ?, 'teacher', 1, '2026-09-01', NULL, 0, 1, NULL)",
+            (SCHOOL, class_id, user_id),
+        )
+        await tx.execute("UPDATE schools SET roster_version = roster_version + 1 WHERE school = ?", (SCHOOL,))
+
+
+@pytest.mark.parametrize("budget", [1_500, pull_module._BUDGET_BYTES])
+async def test_a_new_class_brings_what_was_marked_there_before(
+    world: World, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    """A cursor that has gone past the class's marks goes back for them, also when the answer takes several rounds."""
+    one, two = await world.phone("t1", seed=1), await world.phone("t2", seed=2)
+    earlier = one.take(f"c-3b/{TODAY}/day", {"s001": "A"})
+    await one.sync((f"c-3b/{TODAY}/day", earlier))
+    await world.settle()
+    shared = one.take(REGISTER, {"s001": "P"})
+    await one.sync((REGISTER, shared))
+    await world.settle()
+    await two.pull()
+    assert set(two.changes) == {REGISTER}
+    await teach(world, "t2", "c-3b")
+    monkeypatch.setattr(pull_module, "_BUDGET_BYTES", budget)
+    await two.pull()
+    assert {name: [change.hash for change in known] for name, known in two.changes.items()} == {
+        REGISTER: [shared.hash],
+        f"c-3b/{TODAY}/day": [earlier.hash],
+    }
+    told = len(two.items("change"))
+    await two.pull()
+    assert len(two.items("change")) == told
+
+
+async def test_a_new_list_of_the_same_classes_brings_no_change_twice(world: World) -> None:
+    """Only another class is a reason to walk again: a roster import of a whole term's school must stay cheap."""
+    one, two = await world.phone("t1", seed=1), await world.phone("t2", seed=2)
+    await one.sync((REGISTER, one.take(REGISTER, {"s001": "P"})))
+    await world.settle()
+    await two.pull()
+    async with world.db.transaction() as tx:
+        await tx.execute("UPDATE classes SET version = version + 1 WHERE school = ?", (SCHOOL,))
+        await tx.execute("UPDATE schools SET roster_version = roster_version + 1 WHERE school = ?", (SCHOOL,))
+    await two.pull()
+    assert (len(two.items("roster")), len(two.items("change"))) == (2, 1)
