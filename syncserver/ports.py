@@ -1,16 +1,19 @@
-"""The server's doors to the world: clock, chance, slow hashing, and named points where tests may end the process."""
+"""The server's doors to the world: clock, chance, slow work, and named points where tests may end the process."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
 from clientcore.ports import Clock, Random, SystemClock, SystemRandom
+
+T = TypeVar("T")
 
 CRASH_POINTS = (
     "intake.before_commit",
@@ -68,6 +71,33 @@ class Argon2Hasher:
             return False
 
 
+class Aside(Protocol):
+    """Pure work of more than a few milliseconds, done so that requests are answered meanwhile."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises."""
+        ...
+
+
+class ThreadAside:
+    """One thread: it shares the interpreter with the event loop in slices of 5 ms and is never more than one."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aside")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """See `Aside`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class InlineAside:
+    """Where every step must come in the same order each time: the simulator and tests."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """See `Aside`."""
+        return work()
+
+
 def not_watched(point: str) -> None:
     """The production `Reached`: nothing happens."""
 
@@ -79,4 +109,5 @@ class ServerPorts:
     clock: Clock = field(default_factory=SystemClock)
     random: Random = field(default_factory=SystemRandom)
     hasher: CodeHasher = field(default_factory=Argon2Hasher)
+    aside: Aside = field(default_factory=ThreadAside)
     reached: Reached = not_watched

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date as Date
 from typing import Any
@@ -20,7 +20,7 @@ from syncserver.store import roster
 from syncserver.store.port import Reader, Row
 
 POISON = "poison"
-CHANGES_PER_REGISTER_MAX = 2_000
+_ALL = 1 << 53
 
 _CHANGES = """
 SELECT c.log_offset, c.hash, substr(f.body, c.chunk_at, c.chunk_bytes), f.device, d.user_id, f.received_ms,
@@ -60,7 +60,7 @@ class StoredOutcome:
     revisions: Mapping[str, int]
 
 
-async def changes_of(reader: Reader, key: Key, up_to: int, limit: int = CHANGES_PER_REGISTER_MAX) -> list[StoredChange]:
+async def changes_of(reader: Reader, key: Key, up_to: int, limit: int = _ALL) -> list[StoredChange]:
     """A register's changes up to an offset, in order; those that a dead letter holds back are left out."""
     return [_stored_change(row) for row in await reader.fetch_all(_CHANGES, (*key, up_to, limit))]
 
@@ -85,17 +85,6 @@ def _stored_change(row: Row) -> StoredChange:
     return StoredChange(log_offset=log_offset, hash=digest, chunk=chunk, receipt=receipt)
 
 
-async def outcomes_of(reader: Reader, keys: Sequence[Key]) -> dict[Key, StoredOutcome]:
-    """The last outcomes of some registers."""
-    names = [name for key in keys for name in key]
-    rows = await reader.fetch_all(
-        f"""SELECT school, class_id, date, session, revision, body, revisions FROM outcomes
-        WHERE (school, class_id, date, session) IN (VALUES {", ".join(["(?, ?, ?, ?)"] * len(keys))})""",
-        names,
-    )
-    return {(row[0], row[1], row[2], row[3]): _stored_outcome(row[4:]) for row in rows}
-
-
 async def outcome_of(reader: Reader, key: Key) -> StoredOutcome | None:
     """The last outcome of a register."""
     row = await reader.fetch_one(
@@ -105,10 +94,11 @@ async def outcome_of(reader: Reader, key: Key) -> StoredOutcome | None:
     )
     if row is None:
         return None
-    return _stored_outcome(row)
+    return stored_outcome(row)
 
 
-def _stored_outcome(row: Row) -> StoredOutcome:
+def stored_outcome(row: Row) -> StoredOutcome:
+    """An outcome from its row: revision, body, revisions."""
     body = zlib.decompress(row[1])
     return StoredOutcome(
         outcome=Outcome.from_wire(json.loads(body)),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from syncserver.store.port import Reader, Transaction, placeholders
+from syncserver.store.port import Reader, Row, Transaction, placeholders
 from syncserver.store.registers import Key, pack_json
 
 # Words after which other devices may not see a change: it is nobody's answer until a person or a machine frees it.
 HIDDEN = frozenset(
-    ("out-of-scope", "revoked", "equivocation", "inconsistent", "register-full", "pending", "no-receipt")
+    ("out-of-scope", "revoked", "equivocation", "inconsistent", "register-full", "pending", "no-receipt", "poison")
 )
+
+_IN_MAX = 512  # names in one IN list
+LARGE = "large"  # cause of an order in `settle_again`: new changes of a register that takes long to settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,8 @@ class Result:
 
     Attributes:
         changed: The outcome differs from the stored one.
-        body: The outcome's canonical JSON.
+        body: The outcome's canonical JSON, compressed; empty when it did not change.
+        events: A JSON array, compressed, of `event_count` events.
         is_first: The register was never settled before.
     """
 
@@ -62,7 +65,8 @@ class Result:
     body: bytes
     is_first: bool
     revisions: Mapping[str, int]
-    events: Sequence[Mapping[str, object]]
+    events: bytes
+    event_count: int
     words: Sequence[Word]
 
 
@@ -78,7 +82,7 @@ class Dead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """How far the consumer is behind."""
+    """How far the consumer is behind; a large register that waits for its turn counts as one."""
 
     offsets: int
     oldest_ms: int | None
@@ -162,13 +166,13 @@ async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: i
                     *result.key,
                     result.revision,
                     result.settled_ms,
-                    zlib.compress(result.body, 1),
+                    result.body,
                     pack_json(result.revisions),
                 )
             )
-        if result.events:
-            first, event_seq = event_seq + 1, event_seq + len(result.events)
-            told.append((first, event_seq, result.key[0], "/".join(result.key), pack_json(result.events)))
+        if result.event_count:
+            first, event_seq = event_seq + 1, event_seq + result.event_count
+            told.append((first, event_seq, result.key[0], "/".join(result.key), result.events))
     await tx.executemany(
         """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (school, class_id, date, session) DO UPDATE SET revision = excluded.revision,
@@ -229,17 +233,29 @@ async def _raise_heads(tx: Transaction, heads: Mapping[str, int]) -> None:
     )
 
 
-async def write_overflow(tx: Transaction, overflow: Sequence[tuple[Key, Word]]) -> None:
-    """The word on changes that their register has no room for."""
+async def write_told(tx: Transaction, told: Sequence[tuple[Key, Word]]) -> None:
+    """Words on changes that were kept out of the settling of their register; a word that stands already stays."""
+    known: dict[int, Row] = {}
+    for at in range(0, len(told), _IN_MAX):
+        part = [word.log_offset for _, word in told[at : at + _IN_MAX]]
+        where = placeholders(len(part))
+        found = await tx.fetch_all(
+            f"SELECT log_offset, state, slug FROM settlements WHERE log_offset IN ({where})", part
+        )
+        known |= {row[0]: row[1:] for row in found}
+    new = [(key, word) for key, word in told if known.get(word.log_offset) != (word.state, word.slug)]
     row = await tx.fetch_one("SELECT max(seq) FROM settlements")
     seq = (row[0] if row is not None else None) or 0
-    await _raise_heads(tx, {key[0]: seq + n for n, (key, _) in enumerate(overflow, 1)})
+    await _raise_heads(tx, {key[0]: seq + n for n, (key, _) in enumerate(new, 1)})
     await tx.executemany(
         """INSERT INTO settlements (log_offset, seq, merged_seq, school, class_id, device, state, slug, revision)
-        VALUES (?, ?, NULL, ?, ?, ?, ?, ?, 0) ON CONFLICT (log_offset) DO NOTHING""",
+        VALUES (?, ?, NULL, ?, ?, ?, ?, ?, coalesce((SELECT revision FROM outcomes
+        WHERE school = ? AND class_id = ? AND date = ? AND session = ?), 0))
+        ON CONFLICT (log_offset) DO UPDATE SET seq = excluded.seq, state = excluded.state, slug = excluded.slug,
+        revision = excluded.revision""",
         [
-            (word.log_offset, seq + n, key[0], key[1], word.device, word.state, word.slug)
-            for n, (key, word) in enumerate(overflow, 1)
+            (word.log_offset, seq + n, key[0], key[1], word.device, word.state, word.slug, *key)
+            for n, (key, word) in enumerate(new, 1)
         ],
     )
 
@@ -274,14 +290,60 @@ async def write_dead(tx: Transaction, dead: Sequence[Dead], *, now_ms: int) -> N
     )
 
 
-async def read_requeued(reader: Reader, key: Key) -> set[int]:
-    """Offsets of a register's dead letters that somebody has put back."""
+async def read_unsettled(reader: Reader, key: Key) -> dict[int, bytes]:
+    """Offset and device of a register's changes without a word yet, and of its dead letters that were put back."""
     found = await reader.fetch_all(
-        """SELECT log_offset FROM dead_letters
-        WHERE requeued = 1 AND school = ? AND class_id = ? AND date = ? AND session = ?""",
+        """SELECT c.log_offset, f.device FROM changes c JOIN frames f ON f.id = c.frame_id
+        LEFT JOIN settlements s ON s.log_offset = c.log_offset LEFT JOIN dead_letters x ON x.log_offset = c.log_offset
+        WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ?
+        AND (s.seq IS NULL AND x.id IS NULL OR x.requeued = 1) ORDER BY c.log_offset""",
         key,
     )
-    return {row[0] for row in found}
+    return {row[0]: row[1] for row in found}
+
+
+async def read_sizes(reader: Reader, keys: Sequence[Key]) -> dict[Key, int]:
+    """Number of changes of some registers."""
+    found = await reader.fetch_all(
+        f"""SELECT school, class_id, date, session, count(*) FROM changes
+        WHERE (school, class_id, date, session) IN (VALUES {_rows_of(keys)}) GROUP BY 1, 2, 3, 4""",
+        [name for key in keys for name in key],
+    )
+    return {(row[0], row[1], row[2], row[3]): row[4] for row in found}
+
+
+async def read_first_beyond(reader: Reader, key: Key, slug: str) -> int | None:
+    """Offset of a register's first change with a word of this slug."""
+    row = await reader.fetch_one(
+        """SELECT min(c.log_offset) FROM changes c JOIN settlements s ON s.log_offset = c.log_offset
+        WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ? AND s.slug = ?""",
+        (*key, slug),
+    )
+    return None if row is None else row[0]
+
+
+async def read_outcomes(reader: Reader, keys: Sequence[Key]) -> dict[Key, Row]:
+    """Revision, body and revisions of the last outcomes, as stored: reading a large one takes its time."""
+    found = await reader.fetch_all(
+        f"""SELECT school, class_id, date, session, revision, body, revisions FROM outcomes
+        WHERE (school, class_id, date, session) IN (VALUES {_rows_of(keys)})""",
+        [name for key in keys for name in key],
+    )
+    return {(row[0], row[1], row[2], row[3]): row[4:] for row in found}
+
+
+def _rows_of(keys: Sequence[Key]) -> str:
+    return ", ".join(["(?, ?, ?, ?)"] * len(keys))
+
+
+async def defer(tx: Transaction, key: Key, *, at_ms: int) -> None:
+    """Let a register wait for its turn among the large ones."""
+    await tx.execute(
+        """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms) SELECT ?, ?, ?, ?, ?, ?
+        WHERE NOT EXISTS (SELECT 1 FROM settle_again
+        WHERE school = ? AND class_id = ? AND date = ? AND session = ? AND cause = ?)""",
+        (*key, LARGE, at_ms, *key, LARGE),
+    )
 
 
 async def read_expired_pending(reader: Reader, before_ms: int) -> list[Dead]:
@@ -304,8 +366,14 @@ async def read_lag(reader: Reader, position: int) -> Lag:
     row = await reader.fetch_one(
         """SELECT (SELECT max(log_offset) FROM changes), (SELECT f.received_ms FROM changes c
         JOIN frames f ON f.id = c.frame_id WHERE c.log_offset > ? ORDER BY c.log_offset LIMIT 1),
-        (SELECT count(*) FROM dead_letters WHERE requeued = 0)""",
-        (position,),
+        (SELECT count(*) FROM dead_letters WHERE requeued = 0),
+        (SELECT count(*) FROM settle_again WHERE cause = ?), (SELECT min(at_ms) FROM settle_again WHERE cause = ?)""",
+        (position, LARGE, LARGE),
     )
     assert row is not None
-    return Lag(offsets=(row[0] or 0) - position, oldest_ms=row[1], dead_letters=row[2])
+    newest, fresh_ms, dead_letters, large, large_ms = row
+    return Lag(
+        offsets=(newest or 0) - position + large,
+        oldest_ms=min((at_ms for at_ms in (fresh_ms, large_ms) if at_ms is not None), default=None),
+        dead_letters=dead_letters,
+    )

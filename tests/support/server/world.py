@@ -16,7 +16,7 @@ from syncserver.app import Server, create_app, open_server
 from syncserver.calendar import local_date
 from syncserver.config import Config
 from syncserver.enrol import make_code
-from syncserver.ports import ServerPorts
+from syncserver.ports import InlineAside, ServerPorts
 from syncserver.store.port import Database
 from syncserver.store.sqlite import SqliteDatabase, open_sqlite
 from tests.support.server.phone import Phone
@@ -139,7 +139,7 @@ async def open_world(
         await make_school(database)
         await make_school(database, OTHER_SCHOOL)
     clock, points = ManualClock(), Points()
-    ports = ServerPorts(clock=clock, random=SeededRandom(7), hasher=QuickHasher(), reached=points)
+    ports = ServerPorts(clock=clock, random=SeededRandom(7), hasher=QuickHasher(), aside=InlineAside(), reached=points)
     server = await open_server(config or Config(store=path, poll_ms=50), database, ports)
     if not background:
         server.settler.run = _stand_by  # type: ignore[method-assign]
