@@ -38,7 +38,7 @@ _BUDGET_BYTES = PAYLOAD_BYTES_MAX - 2_048  # room for the cursor, the envelope a
 _WORDS_PER_ROUND = 400
 _RECENT = timedelta(days=21)  # what the screen shows (14 days) and a week for late phones; a rebuild takes everything
 _NOTICE_BITS = {"restored-copy": 1, "revoked": 2}
-_WHOLE = 8  # this walk was started by a rebuild: registers of any age
+_WHOLE = 8  # this walk was started by a rebuild and is not over: registers of any age, own changes too
 
 _USERS_MAX = 32_768
 
@@ -242,7 +242,7 @@ class Puller:
     ) -> tuple[Cursor, bool]:
         """What was settled of the device's own changes, and changes it lacks: others' and, in a rebuild, its own."""
         if contact.settled_seq <= cursor.seq:
-            return cursor, False
+            return _walked(cursor), False
         whole = bool(cursor.notices & _WHOLE)
         since = "0000-00-00" if whole else (today - _RECENT).isoformat()
         words = await pulled.read_words(
@@ -265,7 +265,13 @@ class Puller:
                 full = True
                 break
         out.items += [("settled", register, revision, entries) for (register, revision), entries in settled.items()]
-        return replace(cursor, seq=told), full
+        cursor = replace(cursor, seq=told)
+        return (cursor if full else _walked(cursor)), full
+
+
+def _walked(cursor: Cursor) -> Cursor:
+    """The cursor of a walk that has come to its end: a rebuild is over, own changes are not sent back any more."""
+    return replace(cursor, notices=cursor.notices & ~_WHOLE)
 
 
 def _digest(told: Value, size: int) -> int:

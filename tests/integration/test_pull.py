@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clientcore.change import parse
-from clientcore.exchange import Verdict
+from clientcore.exchange import Verdict, write_payload
 from clientcore.wire import unpack
 from syncserver import pull as pull_module
 from tests.support.server.world import PUPILS, SCHOOL, TODAY, Phone, World, open_world
@@ -282,3 +282,43 @@ async def test_a_new_list_of_the_same_classes_brings_no_change_twice(world: Worl
         await tx.execute("UPDATE schools SET roster_version = roster_version + 1 WHERE school = ?", (SCHOOL,))
     await two.pull()
     assert (len(two.items("roster")), len(two.items("change"))) == (2, 1)
+
+
+async def test_after_a_rebuild_own_changes_are_not_sent_back(world: World) -> None:
+    """A rebuild ends with its walk: the register taken next costs as few bytes down as before."""
+    phone = await world.phone()
+
+    async def day(date: str) -> tuple[int, list[str]]:
+        """Bytes and kinds of items that a register of that day brings down."""
+        change = phone.take(f"c-3a/{date}/day", dict.fromkeys(PUPILS, "P"))
+        await phone.sync((f"c-3a/{date}/day", change))
+        await world.settle()
+        await phone.sync()
+        items = phone.payloads[-1].items
+        return len(write_payload(phone.payloads[-1])), [str(item[0]) for item in items]
+
+    before = await day("2026-11-18")
+    phone.cursor = None
+    await phone.sync(have=b"")
+    assert len(phone.items("change")) == 1  # the rebuild itself gives back what it has
+    after = await day("2026-11-19")
+    assert (before[1], after[1]) == (["settled"], ["settled"])
+    assert after[0] <= before[0] + 2
+
+
+async def test_a_rebuild_of_several_rounds_gives_everything_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk is not over while more is announced: the last round still brings own changes of any age."""
+    phone = await world.phone()
+    names = [f"c-3a/2026-10-{n:02d}/day" for n in range(1, 13)]
+    for name in names:
+        await phone.sync((name, phone.take(name, dict.fromkeys(PUPILS, "P"))))
+    await world.settle()
+    monkeypatch.setattr(pull_module, "_BUDGET_BYTES", 3_000)
+    phone.cursor = None
+    await phone.sync(have=b"")
+    rounds = 1
+    while phone.payloads[-1].more:
+        await phone.sync()
+        rounds += 1
+    assert rounds > 3
+    assert [item[1] for item in phone.items("change")] == names
