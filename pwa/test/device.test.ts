@@ -459,20 +459,61 @@ test('a phone that has lost its key still hands out its log, and keeps capturing
   assert.ok(rows.some(({ kind, body }) => kind === 'notice' && (unpack(body) as Value[])[0] === 'unsigned-export'));
 });
 
-test('re-enrolment keeps the earlier key’s work in every export', async () => {
-  const { device, world, server } = await enrolled();
-  world.up = false;
+test('a server that has forgotten the phone: with a new code it is the same device again and offers all it has', async () => {
+  const { device, server } = await enrolled();
   await device.tap(REGISTER, [['s1', 'P28800000']]);
-  world.up = true;
-  server.faults = [];
+  await device.sync('save');
   const before = device.state.identity!.device;
+  server.devices.clear();
+  server.changes.clear(); // a backup older than the enrolment
+  await device.tap(REGISTER, [['s2', 'A28800000']]);
+  await device.sync('hand');
+  assert.equal(device.state.trouble, 'unknown-device');
   await device.enrol('eg-07-113', 'BCDFGHJKLM', 'again');
   await settled(device);
-  assert.notEqual(device.state.identity!.device, before);
-  const { frames } = readBundle(await device.exportBundle());
-  assert.equal(frames.length, 1);
-  assert.equal(hex((unpack(frames[0].subarray(0, -64)) as Value[])[3] as Uint8Array), before);
-  assert.equal(device.state.pending, 1);
+  await device.sync('hand');
+  assert.equal(device.state.identity!.device, before, 'the same key, so the same device');
+  assert.equal(server.changes.size, 2, 'what the server had lost came again');
+  assert.equal(stepOf(device), 'confirmed');
+  const changes = [...server.changes.values()].map(({ chunk }) => parseChange(chunk));
+  assert.deepEqual([...merge(changes).visible.keys()].sort(), ['s1', 's2']);
+});
+
+test('a stopped phone and a key of somebody else get a new key; the earlier one’s work stays in every export', async () => {
+  for (const why of ['revoked', 'foreignKey'] as const) {
+    const { device, server } = await enrolled();
+    await device.tap(REGISTER, [['s1', 'P28800000']]);
+    const before = device.state.identity!.device;
+    server.revoked = why === 'revoked';
+    if (server.revoked) await device.sync('save');
+    server.revoked = false;
+    server.foreignKey = why === 'foreignKey';
+    await device.enrol('eg-07-113', 'BCDFGHJKLM', 'again');
+    await settled(device);
+    assert.notEqual(device.state.identity!.device, before, why);
+    const { frames } = readBundle(await device.exportBundle());
+    assert.ok(frames.length > 0);
+    assert.equal(hex((unpack(frames[0].subarray(0, -64)) as Value[])[3] as Uint8Array), before);
+    assert.equal(device.state.pending, 1);
+    assert.deepEqual(device.state.notices, []);
+  }
+});
+
+test('a rebuild offers all own work, in as many parts as it takes', async () => {
+  const { device, server } = await enrolled();
+  const count = 2100;
+  for (let at = 0; at < count; at += 300)
+    await Promise.all(Array.from({ length: 300 }, (_, i) => device.tap(`c-${at + i}/2026-10-01/day`, [['s1', 'P' + (28800000 + at + i)]])));
+  await device.sync('save');
+  assert.equal(server.changes.size, count);
+  server.changes.clear();
+  server.epoch = 2;
+  server.asks.length = 0;
+  await device.sync('hand');
+  assert.equal(server.changes.size, count, 'all of it, not the newest 2,000');
+  assert.equal(device.state.pending, 0);
+  const offers = server.asks.filter((ask) => ask[2]).map((ask) => [(ask[2] as Uint8Array).length / 8, ask[1] === null]);
+  assert.deepEqual(offers, [[2000, true], [100, false]], 'only the first part fetches from the beginning');
 });
 
 test('two tabs: each sees the other’s rows, frames keep one numbering', async () => {

@@ -38,6 +38,8 @@ export class Server {
   verdict: (hash: string) => Value | null = () => null;
   refuseFrame: (number: number) => boolean = () => false;
   revoked = false;
+  /** The keys known here belong to somebody else. */
+  foreignKey = false;
   settle = true;
   readonly calls: Value[][] = [];
   readonly errors: string[] = [];
@@ -82,7 +84,9 @@ export class Server {
     if (code !== 'BCDFGHJKLM') return json(401, 'bad-code', { retry: 'never' });
     const device = deviceId(key);
     const nonce = this.nonce();
-    this.devices.set(hex(device), { key, lastNumber: 0, nonce: hex(nonce), user: 't-1' });
+    const known = this.devices.get(hex(device));
+    if (known && this.foreignKey) return json(401, 'wrong-audience', { retry: 'never' });
+    this.devices.set(hex(device), { key, lastNumber: known ? known.lastNumber : 0, nonce: hex(nonce), user: 't-1' });
     const payload = pack([Uint8Array.of(1), false, [
       ['classes', [['c-3a', 'فصل ٣/أ', '3']]],
       ['roster', 'c-3a', 4, [['s1', 'أحمد'], ['s2', 'منى']]],

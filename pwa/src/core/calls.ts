@@ -4,11 +4,12 @@ import { unhex } from './bytes-more';
 import { verified } from './converse';
 import { identityOf } from './device';
 import type { Core, Names } from './device';
-import { callPart, effectsOf, enrolPart, envelope, openAnswer, readAnswer, readEnrolled } from './exchange';
-import { deviceId, newKey, sign, verify } from './keys';
+import { Effects, Enrolled, callPart, effectsOf, enrolPart, envelope, openAnswer, readAnswer, readEnrolled } from './exchange';
+import { DeviceKey, deviceId, newKey, sign, verify } from './keys';
 import { shortNumber } from './ledger';
 import { Value, unpack } from './msgpack';
 import { frameAll, keyOf, ledgerOf } from './outbox';
+import type { Write } from './store';
 import { Reply, post } from './uploader';
 import type { Identity } from '../api';
 
@@ -19,10 +20,26 @@ function problemOf(slug: string, retry = 'same', safe = true): Error {
 const thrown = ({ problem, nothing }: Reply): Error =>
   problem ? problemOf(problem.slug, problem.retry, problem.safe) : problemOf(nothing || 'no-answer');
 
-/** Become a device of `school`. What an earlier key still has to say is sealed and framed with that key first. */
+/**
+ * Become a device of `school`. What an earlier enrolment still has to say is sealed and framed first.
+ *
+ * The key is kept as long as the server takes it, so that a server restored from before the enrolment knows the same device,
+ * and its changes keep their actor. A stopped device, and a key that belongs to somebody else, need a new one.
+ */
 export async function enrol(core: Core, school: string, code: string, label: string): Promise<Identity> {
-  if (core.fold.enrolment && core.store.cache.get('key')) await frameAll(core);
-  const key = await newKey();
+  const { fold, store } = core;
+  const earlier = store.cache.get('key') as DeviceKey | undefined;
+  if (fold.enrolment && earlier) await frameAll(core);
+  if (!earlier || fold.notices.has('revoked')) return enrolWith(core, await newKey(), school, code, label);
+  try {
+    return await enrolWith(core, earlier, school, code, label);
+  } catch (cause) {
+    if ((cause as { slug?: string }).slug !== 'wrong-audience') throw cause;
+    return enrolWith(core, await newKey(), school, code, label);
+  }
+}
+
+async function enrolWith(core: Core, key: DeviceKey, school: string, code: string, label: string): Promise<Identity> {
   const letters = code.toUpperCase().replace(/[^A-Z]/g, '');
   const part = enrolPart(school, letters, key.publicKey, label.slice(0, 40), core.release);
   const body = envelope('enrol1', part, await sign(key, part));
@@ -35,21 +52,27 @@ export async function enrol(core: Core, school: string, code: string, label: str
     if (hex(enrolled.device) !== hex(deviceId(key.publicKey))) throw new Refusal('no-answer', 'device');
     const effects = effectsOf(signed.payload!, core.fold, ledgerOf(core), core.ports.wallMs());
     const names: Names = { schoolName: enrolled.schoolName, userName: enrolled.userName, shortNumber: shortNumber(key.publicKey) };
-    const { env, device, userId, role, serverKey, epoch, nonce, serverMs } = enrolled;
-    await core.write(() => {
-      const begun = core.begin();
-      core.beacon = [serverMs, 0];
-      core.told = true; // the enrolment told it
-      return {
-        rows: [core.row('enrol', null, [env, enrolled.school, device, userId, role, serverKey, epoch]), begun, ...effects.rows],
-        cache: { ...effects.cache, key, names, nonce: nonce.slice(), cursor: effects.cursor.slice(), mode: null, want: [] },
-      };
-    });
+    await core.write(() => taken(core, key, enrolled, effects, names));
     return identityOf(core.fold.enrolment!, names);
   } catch (cause) {
     if (cause instanceof Refusal) throw problemOf(cause.slug);
     throw cause;
   }
+}
+
+/** What an enrolment leaves in the log and the cache. */
+function taken(core: Core, key: DeviceKey, enrolled: Enrolled, effects: Effects, names: Names): Write {
+  const { env, school, device, userId, role, serverKey, epoch, nonce, serverMs } = enrolled;
+  const before = core.fold.enrolment;
+  // The same device again: the server had forgotten it, and what it once held may be gone as well.
+  const mode = before && hex(before.device) === hex(device) ? 'rebuild' : null;
+  const begun = core.begin();
+  core.beacon = [serverMs, 0];
+  core.told = true; // the enrolment told it
+  return {
+    rows: [core.row('enrol', null, [env, school, device, userId, role, serverKey, epoch]), begun, ...effects.rows],
+    cache: { ...effects.cache, key, names, nonce: nonce.slice(), cursor: effects.cursor.slice(), mode, want: [] },
+  };
 }
 
 /** A champion's call; resolves to the result, unpacked. */

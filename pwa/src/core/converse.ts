@@ -25,6 +25,7 @@ const BODY_BYTES_MAX = 262144;
 const ROUNDS_MAX = 64; // of one attempt; a backlog of 2,000 frames
 /** Problems that lie in a frame itself. */
 const UNREADABLE = ['bad-frame', 'frame-limits'];
+const HAVE_HASHES_MAX = HAVE_BYTES_MAX / 8;
 const STALE_MAX = 2; // rounds without the payload we asked for
 
 /** What the next ask must fetch again: `repull` drops the cursor, `rebuild` also offers what we hold. */
@@ -46,6 +47,8 @@ interface Talk {
   /** Number of the frame that asks, made in this conversation and not answered yet. */
   asked: number;
   stale: number;
+  /** Parts of a rebuild's offer that were answered: what we hold does not always fit into one frame. */
+  offered: number;
   received: boolean;
 }
 
@@ -53,7 +56,7 @@ const limits = new WeakMap<Core, number>();
 
 /** Send what is pending and pull, until both sides have nothing more to say. */
 export async function converse(core: Core): Promise<Outcome> {
-  const talk: Talk = { core, limit: limits.get(core) || FRAMES_MAX, pull: true, asked: 0, stale: 0, received: false };
+  const talk: Talk = { core, limit: limits.get(core) || FRAMES_MAX, pull: true, asked: 0, stale: 0, offered: 0, received: false };
   let failed: Problem | null = null;
   let ok = true;
   for (let rounds = 0; rounds < ROUNDS_MAX; rounds++) {
@@ -89,7 +92,7 @@ async function nextRequest(talk: Talk): Promise<Outstanding[] | null> {
     // What fits goes with the ask into one frame; a backlog first becomes frames without one.
     const last = entries.reduce((sum, { chunk, register }) => sum + chunk.length + register.length + 8, 0) <= FRAME_BYTES_MAX - FRAME_ROOM;
     const rebuild = modeOf(core) === 'rebuild';
-    const asks = last && (!rebuild || !entries.length) ? ask(core, entries) : null;
+    const asks = last && (!rebuild || !entries.length) ? ask(talk, entries) : null;
     const wrote = await appendFrame(core, entries, asks);
     if (wrote && asks) talk.asked = ledgerOf(core).lastNumber;
   }
@@ -129,16 +132,23 @@ function askingLast({ core, asked }: Talk, batch: readonly Outstanding[]): Outst
 
 const modeOf = ({ store }: Core): Mode => (store.cache.get('mode') as Mode | undefined) || null;
 
-function ask(core: Core, carried: readonly Entry[]): Ask {
+/** One part of what we hold. All of our own is offered; others' work, which they hold themselves, as far as there is room. */
+function offer(core: Core, part: number): string[] {
+  const { own, others } = ledgerOf(core).held();
+  return own.concat(others).slice(part * HAVE_HASHES_MAX, (part + 1) * HAVE_HASHES_MAX);
+}
+
+function ask({ core, offered }: Talk, carried: readonly Entry[]): Ask {
   const { fold, store } = core;
   const mode = modeOf(core);
   const carrying = new Set(carried.map(({ register }) => register));
   let unsent = 0;
   fold.registers.forEach((register, name) => (unsent += +(register.step === 'saved' && !carrying.has(name))));
-  const hashes = mode === 'rebuild' ? ledgerOf(core).held().reverse().slice(0, HAVE_BYTES_MAX / 8) : null; // the newest, if not all fit
+  const hashes = mode === 'rebuild' ? offer(core, offered) : null;
   return {
     nonce: (store.cache.get('nonce') as Uint8Array | undefined) || null,
-    cursor: mode ? null : (store.cache.get('cursor') as Uint8Array | undefined) || null,
+    // Only the first part of an offer also fetches from the beginning.
+    cursor: mode && !offered ? null : (store.cache.get('cursor') as Uint8Array | undefined) || null,
     have: hashes && unhex(hashes.join('')),
     app: core.told ? null : core.release,
     unsent,
@@ -216,13 +226,20 @@ async function takeAnswer(talk: Talk, request: readonly Outstanding[], { signed,
       Object.assign(cache, effects.cache, { cursor: effects.cursor.slice() });
       const want = (store.cache.get('want') as string[] | undefined) || [];
       if (effects.want.length) cache.want = want.concat(effects.want.filter((name) => isOurs(core, name)));
+      const asked = mode;
       mode = effects.level === 'repull' || effects.level === 'rebuild' ? effects.level : null;
+      if (asked === 'rebuild' && ++talk.offered * HAVE_HASHES_MAX < ledger.held().own.length) mode = asked;
+      else talk.offered = 0;
     }
-    if (answer.epoch > ledger.epoch) mode = 'rebuild'; // the log was restored: offer again what a backup may lack
+    if (answer.epoch > ledger.epoch) {
+      mode = 'rebuild'; // the log was restored: offer again what a backup may lack
+      talk.offered = 0;
+    }
     if (answer.lastNumber > ledger.lastNumber) {
       // Frames of ours that we do not know: this phone was restored or copied. New numbers, new actor, fetch all.
       rows.push(core.row('notice', null, ['restored-copy', String(answer.lastNumber)]), core.begin());
       mode = 'rebuild';
+      talk.offered = 0;
     }
     cache.mode = mode;
     talk.received = talk.received || answer.receipts.some((entry) => Array.isArray(entry) && entry.indexOf(0) >= 0);

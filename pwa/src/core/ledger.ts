@@ -146,9 +146,12 @@ export class Ledger implements LedgerOfFold {
     return Math.max(0, ...Array.from(this.carriedOut).filter((id) => id < first));
   }
 
-  /** Short hashes of every change the device holds, for a rebuild. */
-  held(): string[] {
-    return Array.from(this.entries.keys());
+  /** Short hashes of every change the device holds, for a rebuild: its own first, the newest of each first. */
+  held(): { own: string[]; others: string[] } {
+    const own: string[] = [];
+    const others: string[] = [];
+    this.entries.forEach((entry, name) => (entry.own ? own : others).unshift(name));
+    return { own, others };
   }
 
   /** The chunks that seal a register's taps: the last value of each key, superseding all that is visible there. */
