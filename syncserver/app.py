@@ -48,6 +48,7 @@ _CALL_BODY_MAX = 16_384
 _ORDER_TYPE = "application/octet-stream"
 _ORDER_BODY_MAX = ARCHIVE_BYTES_MAX
 _BUNDLE_BODY_MAX = BUNDLE_BYTES_MAX + 1_024  # the call's envelope around the file
+_PROXY_HEADERS = frozenset(("forwarded", "via", "x-real-ip"))
 _NO_STORE = {"cache-control": "no-store"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -171,13 +172,27 @@ def check_operator(request: Request) -> None:
     """
     token = _server(request).config.operator_token
     if token is None:
-        # A page of a foreign site may have its own name point here; it cannot make the browser say another name.
-        if not is_loopback(request.url.hostname or ""):
-            raise RequestProblem("operator", "without a token only by a loopback address")
+        _check_local(request)
         return
     given = request.headers.get("authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise RequestProblem("operator", "Authorization: Bearer and the operator token are needed")
+
+
+def _check_local(request: Request) -> None:
+    """Without a token: only who sits at this machine, and no program that speaks for somebody elsewhere.
+
+    Raises:
+        RequestProblem: `operator`.
+    """
+    # A page of a foreign site may have its own name point here; it cannot make the browser say another name.
+    if not is_loopback(request.url.hostname or "") or request.client is None or not is_loopback(request.client.host):
+        raise RequestProblem("operator", "without a token only from this machine, by a loopback address")
+    # A proxy on this machine is a loopback peer for the whole world. HTTP/1.0 is what a bare one speaks.
+    if request.scope["http_version"] == "1.0" or any(
+        name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in request.headers
+    ):
+        raise RequestProblem("operator", "behind a proxy a token is needed: set HUDUR_OPERATOR_TOKEN")
 
 
 async def _events(request: Request) -> Response:

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from clientcore.exchange import MEDIA_TYPE, write_enrol, write_sync
 from clientcore.frame import NO_PREV, ClockEvidence, FramedChange, seal_frame, write_bundle
 from clientcore.keys import SigningKey, device_id
 from clientcore.wire import pack
 from syncserver import body as body_module
+from syncserver.app import create_app
 from syncserver.config import Config
 from syncserver.problems import KINDS
 from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, Phone, World, open_world
@@ -257,6 +260,33 @@ async def test_a_foreign_page_cannot_give_orders_in_an_operators_browser(world: 
     for path in ("/v1/events", "/metrics"):
         rebound = await world.http.get(path, headers={"host": "evil.example"})
         assert rebound.json()["type"] == "/problems/operator"
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/metrics"])
+@pytest.mark.parametrize(
+    "header", ["forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]
+)
+async def test_without_a_token_a_proxy_on_this_machine_opens_nothing(world: World, path: str, header: str) -> None:
+    """Whoever speaks for others needs the token, although it is a loopback peer under a loopback name."""
+    assert (await world.http.get(path)).status_code == 200
+    assert (await world.http.get(path, headers={header: "127.0.0.1"})).json()["type"] == "/problems/operator"
+    order = await world.http.post("/v1/operator/devices", headers={**ORDER, header: "127.0.0.1"})
+    assert order.json()["type"] == "/problems/operator"
+
+
+async def test_without_a_token_the_peer_itself_is_on_this_machine(world: World) -> None:
+    """A foreign peer that says a loopback name, and the HTTP/1.0 of a bare proxy, are refused."""
+    app = create_app(world.server)
+    for client in (("10.0.0.7", 4_000), ("2001:db8::1", 4_000)):
+        transport = httpx.ASGITransport(app=app, client=client)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            assert (await http.get("/v1/events")).json()["type"] == "/problems/operator"
+
+    async def older(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "http_version": "1.0"}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=older), base_url="http://127.0.0.1") as http:
+        assert (await http.get("/v1/events")).json()["type"] == "/problems/operator"
 
 
 async def test_the_lag_is_told_when_the_consumer_stands_still(world: World) -> None:
