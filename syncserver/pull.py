@@ -1,7 +1,8 @@
 """Pull: what a device lacks since its cursor, in rounds of bounded size.
 
 The cursor is opaque to devices: a few bytes that say how far each kind of item was told. A cursor of another log epoch,
-or one that cannot be read, starts from the beginning; what is told twice does no harm.
+one that cannot be read, or one that is ahead of the log (a copy was restored without a new epoch) starts from the
+beginning; what is told twice does no harm.
 """
 
 from __future__ import annotations
@@ -144,6 +145,11 @@ class Puller:
         """One round for a device that proved it is the one talking now."""
         today = local_date(self._ports.clock.wall_ms(), self._config.zone)
         cursor = Cursor.read(ask.cursor, self._epoch)
+        if cursor.seq > contact.settled_seq:
+            await pulled.note_ahead(
+                self._db, identity.device, told=cursor.seq, head=contact.settled_seq, now_ms=self._ports.clock.wall_ms()
+            )
+            cursor = Cursor(epoch=self._epoch)
         if ask.cursor is None and ask.have is not None:
             cursor = replace(cursor, notices=cursor.notices | _WHOLE)
         out = _Round()

@@ -116,6 +116,16 @@ async def take_directives(db: Database, device: bytes, *, done: int, now_ms: int
     return [Directive(id=row[0], level=row[1], reason=row[2], made_ms=row[3]) for row in waiting]
 
 
+async def note_ahead(db: Database, device: bytes, *, told: int, head: int, now_ms: int) -> None:
+    """Keep that a device was told more than the log holds; once for each cursor, however often it asks with it."""
+    row = (device, "cursor-ahead", f"told {told}, head {head}")
+    async with db.transaction() as tx:
+        if not await tx.fetch_one("SELECT 1 FROM security_events WHERE device = ? AND kind = ? AND detail = ?", row):
+            await tx.execute(
+                "INSERT INTO security_events (device, kind, detail, at_ms) VALUES (?, ?, ?, ?)", (*row, now_ms)
+            )
+
+
 async def known_names(
     reader: Reader, device: bytes, school: str, classes: Sequence[str], names: Sequence[bytes]
 ) -> set[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -322,3 +323,29 @@ async def test_a_rebuild_of_several_rounds_gives_everything_back(world: World, m
         rounds += 1
     assert rounds > 3
     assert [item[1] for item in phone.items("change")] == names
+
+
+async def test_a_cursor_ahead_of_the_log_starts_again_and_is_reported(world: World) -> None:
+    """A copy restored without a new epoch: the phone gets everything, what follows too, and the operator can see it."""
+    one, two = await world.phone("t1", seed=1), await world.phone("t2", seed=2)
+    change = one.take(REGISTER, {"s001": "A"})
+    await one.sync((REGISTER, change))
+    await world.settle()
+    await two.pull()
+    two.changes.clear()
+    now = pull_module.Cursor.read(two.cursor, 1)
+    two.cursor = ahead = replace(now, seq=now.seq + 7).to_bytes()
+    await two.sync()
+    assert [known.hash for known in two.changes[REGISTER]] == [change.hash]
+    two.cursor = ahead  # the answer was lost
+    await two.sync()
+    events = await world.db.fetch_all("SELECT device, kind, detail FROM security_events")
+    assert events == [(two.me.device, "cursor-ahead", f"told {now.seq + 7}, head {now.seq}")]
+    await two.sync()
+    assert two.payloads[-1].items == ()
+    later = one.take(REGISTER, {"s002": "P"})
+    await one.sync((REGISTER, later))
+    await world.settle()
+    await two.pull()
+    assert [known.hash for known in two.changes[REGISTER]] == [change.hash, later.hash]
+    assert await world.count("security_events") == 1
