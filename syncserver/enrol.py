@@ -5,6 +5,8 @@ Invariants:
      parallel guesses do not come for free.
   2. An unknown code costs the same work and gets the same answer as a wrong one.
   3. The same phone asking again with the same key and code gets the same device: the answer may have been lost.
+  4. Devices under different labels are different devices. Under no label at all, an earlier device is taken for the
+     same one only when it is the person's only one without a label: of two, nobody knows which came back.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ CODE_LETTERS = 10
 CODE_VALID_MS = 900_000
 TRIES_MAX = 5
 _CODE = re.compile(rf"[{ALPHABET}]{{{CODE_LETTERS}}}")
+_EARLIER = """SELECT id FROM devices WHERE school = ? AND user_id = ? AND id <> ? AND label = ?
+AND revoked_ms IS NULL AND coalesce(flag, '') <> 'wiped-phone'"""
 _NAME_DRAWS = 200  # 8,000 names for the live codes of one school: a free one is found at once
 
 
@@ -33,7 +37,7 @@ class Enrolment:
     """What an accepted code led to.
 
     Attributes:
-        wiped: Ids of earlier devices of the same person under the same label: that phone came back empty.
+        wiped: Ids of earlier devices of the same person that seem to be this phone, come back empty (`_EARLIER`).
     """
 
     device: bytes
@@ -140,12 +144,8 @@ async def _store_device(
     )
     if not stored:
         raise RequestProblem("wrong-audience", "this key belongs to somebody else; take a new one")
-    earlier = await tx.fetch_all(
-        """SELECT id FROM devices WHERE school = ? AND user_id = ? AND id <> ? AND label = ? AND label <> ''
-        AND revoked_ms IS NULL AND coalesce(flag, '') <> 'wiped-phone'""",
-        (request.school, user_id, device, request.label),
-    )
-    wiped = tuple(row[0] for row in earlier)
+    earlier = await tx.fetch_all(_EARLIER, (request.school, user_id, device, request.label))
+    wiped = tuple(row[0] for row in earlier) if request.label or len(earlier) == 1 else ()
     await tx.executemany(
         "UPDATE devices SET flag = 'wiped-phone', flag_ms = ? WHERE id = ?", [(now_ms, one) for one in wiped]
     )

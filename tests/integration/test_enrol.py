@@ -123,6 +123,50 @@ async def test_another_label_is_another_phone(world: World) -> None:
     assert new.items("notice") == []
 
 
+async def labelled(world: World, label: str, *, user_id: str = "t1") -> Phone:
+    """A phone enrolled under exactly this label."""
+    phone = Phone(http=world.http, clock=world.clock, seed=1)
+    await phone.enrol(SCHOOL, await code_for(world, user_id), label=label)
+    return phone
+
+
+async def wiped(world: World) -> set[bytes]:
+    """Devices that are thought to have come back empty."""
+    return {row[0] for row in await world.db.fetch_all("SELECT id FROM devices WHERE flag = 'wiped-phone'")}
+
+
+async def test_a_phone_without_a_label_that_comes_back_empty_is_recognised(world: World) -> None:
+    """The person's only device without a label, and a new one without a label: told, and shown to the champion."""
+    old = await labelled(world, "")
+    other_person = await labelled(world, "", user_id="t2")
+    assert other_person.items("notice") == []
+    new = await labelled(world, "")
+    assert [tuple(item) for item in new.items("notice")] == [("notice", "wiped-phone")]
+    assert await wiped(world) == {old.me.device}
+    third = await labelled(world, "")  # the second one was wiped in its turn
+    assert [tuple(item) for item in third.items("notice")] == [("notice", "wiped-phone")]
+    assert await wiped(world) == {old.me.device, new.me.device}
+
+
+async def test_of_two_devices_without_a_label_none_is_called_wiped(world: World) -> None:
+    """Nobody knows which of them came back; an alarm for the wrong one would be worse."""
+    first = await labelled(world, "")
+    await labelled(world, "")
+    await first.sync()  # it still speaks: it was not wiped
+    assert await wiped(world) == set()
+    third = await labelled(world, "")
+    assert third.items("notice") == []
+    assert await wiped(world) == set()
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "Tecno"), ("Tecno", ""), ("pc-1", "pc-2"), ("phone", "Phone")])
+async def test_labels_that_differ_are_never_one_phone(world: World, before: str, after: str) -> None:
+    """Also when one of them is empty."""
+    await labelled(world, before)
+    assert (await labelled(world, after)).items("notice") == []
+    assert await wiped(world) == set()
+
+
 async def test_one_key_belongs_to_one_person(world: World) -> None:
     """A key that is enrolled for somebody cannot be taken over with somebody else's code."""
     key = SigningKey.generate()
