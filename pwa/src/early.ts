@@ -18,6 +18,7 @@ if (link || !known) {
   if (link) {
     field('e-school').value = link.school;
     field('e-code').value = link.code;
+    form.dataset.link = location.hash; // done: what is typed over it is not touched again
   }
   form.onsubmit = (event) => {
     event.preventDefault();

@@ -11,6 +11,7 @@ import { arMore } from '../src/i18n/ar-more';
 import { en } from '../src/i18n/en';
 import { enEnrol } from '../src/i18n/en-enrol';
 import { enMore } from '../src/i18n/en-more';
+import { Places, defaultLabel, installationMark } from '../src/screen/installation';
 import { linkParts } from '../src/screen/link';
 import { countMarks, nextCode, reasonOf, stepOf, valueOf, visible } from '../src/screen/marks';
 import { problemText, whyText } from '../src/screen/more';
@@ -132,4 +133,46 @@ test('a phone that keeps nothing never says that a register is saved', () => {
   assert.equal(stepOf({ registers, storage: 'durable' }, 'r'), 'saved');
   assert.equal(stepOf({ registers, storage: 'memory' }, 'r'), 'unkept');
   assert.equal(stepOf({ registers, storage: 'memory' }, 'other'), 'none');
+});
+
+/** A browser's two places, as far as the mark needs them. */
+function places(over: Partial<Places> = {}): Places & { kept: Map<string, string>; cached: Map<string, string> } {
+  const kept = new Map<string, string>();
+  const cached = new Map<string, string>();
+  let next = 1;
+  const cache = {
+    match: async (key: string) => (cached.has(key) ? new Response(cached.get(key)) : undefined),
+    put: async (key: string, response: Response) => void cached.set(key, await response.text()),
+  };
+  return {
+    storage: { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => void kept.set(key, value) },
+    caches: { open: async () => cache as unknown as Cache },
+    random: (bytes) => new Uint8Array(bytes).fill(next++),
+    userAgent: 'Mozilla/5.0 (Linux; Android 8.1.0; SM-J260F Build/M1AJB) AppleWebKit/537.36 Chrome/80 Mobile',
+    kept, cached, ...over,
+  };
+}
+
+test('a phone that comes back empty calls itself the same, as long as one of two places is left', async () => {
+  const one = places();
+  const label = await defaultLabel(one);
+  assert.equal(label, 'SM-J260F ·0101');
+  one.kept.clear();
+  assert.equal(await defaultLabel(one), label, 'from the second place');
+  one.cached.clear();
+  assert.equal(await defaultLabel(one), label, 'put back into the first, and found there');
+  assert.equal(one.cached.size, 1);
+  one.kept.clear();
+  one.cached.clear();
+  assert.notEqual(await defaultLabel(one), label, 'all cleared: a new mark');
+});
+
+test('the mark needs neither place, and a label always fits', async () => {
+  const full = (): never => { throw new DOMException('full', 'QuotaExceededError'); };
+  assert.match(await installationMark(places({ storage: null, caches: null })), /^[0-9a-f]{16}$/);
+  assert.match(await installationMark(places({ storage: { getItem: () => null, setItem: full }, caches: { open: () => Promise.reject(new Error('denied')) } })), /^[0-9a-f]{16}$/);
+  assert.match(await installationMark(places({ storage: { getItem: () => 'not a mark', setItem: () => undefined } })), /^[0-9a-f]{16}$/);
+  const long = await defaultLabel(places({ userAgent: `Mozilla/5.0 (Linux; Android 9; ${'X'.repeat(90)})` }));
+  assert.ok(long.length <= 40, long);
+  assert.equal(await defaultLabel(places({ userAgent: 'strange' })), '·0101');
 });

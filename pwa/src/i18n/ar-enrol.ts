@@ -1,7 +1,7 @@
 /** Arabic words of the enrolment form, which is a part of the start page itself, and of its module. */
 // Used by other pages too.
 export const otherLanguage: string = 'English';
-export const schoolCode: string = 'كود المدرسة';
+export const schoolCode: string = 'رمز المدرسة';
 export const shortNumber: string = 'رقم الهاتف القصير';
 
 export const arEnrol = {
@@ -10,7 +10,7 @@ export const arEnrol = {
   shortNumber,
   enrolTitle: 'تسجيل هذا الهاتف',
   enrolHow: 'الرمز من منسّق المدرسة، وصالح لمدة ربع ساعة.',
-  code: 'الرمز',
+  code: 'رمز التسجيل',
   label: 'اسم للهاتف (اختياري)',
   labelHint: 'مثل: هاتف المعمل',
   enrol: 'تسجيل الهاتف',
@@ -18,7 +18,7 @@ export const arEnrol = {
   enrolled: 'تم تسجيل الهاتف',
   shortNumberWhy: 'يظهر الرقم نفسه عند منسّق المدرسة. إن اختلف الرقمان، يُبلَّغ المنسّق.',
   start: 'بدء العمل',
-  needCode: 'المطلوب كود المدرسة والرمز: عشرة حروف.',
+  needCode: 'المطلوب رمز المدرسة ورمز التسجيل: عشرة حروف.',
   enrolLater: 'الرمز ما زال صالحًا حتى نهاية مدته. تُعاد المحاولة بالزر نفسه عند توفر الشبكة.',
   already: 'هذا الهاتف مسجَّل بالفعل',
   alreadyWhy: 'التسجيل من جديد لا يحذف ما لم يُرسَل.',

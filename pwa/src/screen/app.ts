@@ -31,7 +31,7 @@ export function startApp(device: Device): App {
   };
 
   const viewOf = (page: string): View => {
-    if (!device.state.identity || /^e=/.test(page)) return lazyView(import('./enrol'), (lazy) => lazy.enrolView(self, form, page), form, form.children[0]);
+    if (!device.state.identity || /^e=/.test(page)) return lazyView(import('./enrol'), (lazy) => lazy.enrolView(self, form), form, form.children[0]);
     if (/^r\/[^/]+\/[^/]+\/[^/]+$/.test(page)) {
       const register = page.slice(2);
       const unread = (): boolean => (device.state.registers.get(register) || { partial: false }).partial;
@@ -44,7 +44,13 @@ export function startApp(device: Device): App {
     return homeView(self);
   };
 
-  const page = (): string => decodeURIComponent(location.hash.slice(1));
+  const page = (): string => {
+    try {
+      return decodeURIComponent(location.hash.slice(1));
+    } catch (malformed) {
+      return ''; // somebody's broken link: home
+    }
+  };
 
   function show(next: View): void {
     view = next;

@@ -10,6 +10,7 @@ import { changeLanguage, latin } from '../i18n/more';
 import { arEnrol, type EnrolWords } from '../i18n/ar-enrol';
 import { enEnrol } from '../i18n/en-enrol';
 import { bdi, button, h, note, refill, say } from './dom';
+import { browserPlaces, defaultLabel } from './installation';
 import { linkParts } from './link';
 import { PASSING } from './status';
 import type { App, View } from './view';
@@ -20,7 +21,7 @@ let kept: HTMLFormElement | null = null;
 const CODE = /^[B-DF-HJ-NP-TV-XZ]{10}$/;
 
 /** `box` is the start page's own: a place for notes, the form, a place for what comes of it. */
-export function enrolView(app: App, box: HTMLElement, hash: string): View {
+export function enrolView(app: App, box: HTMLElement): View {
   const words: EnrolWords = t.lang === 'en' ? enEnrol : arEnrol;
   const [above, below] = [box.firstElementChild!, box.lastElementChild!];
   const form = (kept = kept || box.querySelector('form')!);
@@ -28,7 +29,7 @@ export function enrolView(app: App, box: HTMLElement, hash: string): View {
   const [school, code, label] = Array.from(form.querySelectorAll('input'));
   const problem = form.querySelector<HTMLElement>('[role=alert]')!;
   const submit = form.querySelector('button')!;
-  const link = linkParts(hash);
+  const link = linkParts(location.hash);
 
   const ready = (yes: boolean): void => {
     submit.disabled = !yes;
@@ -66,7 +67,7 @@ export function enrolView(app: App, box: HTMLElement, hash: string): View {
     ready(false);
     refill(problem);
     try {
-      done(await app.device.enrol(latin(school.value.trim()), bare(code.value), label.value.trim()));
+      done(await app.device.enrol(latin(school.value.trim()), bare(code.value), label.value.trim() || (await defaultLabel(browserPlaces()))));
     } catch (error) {
       console.error(error);
       const [what, todo] = await wordsOf((error as Problem).slug || (error as Error).name);
@@ -75,9 +76,11 @@ export function enrolView(app: App, box: HTMLElement, hash: string): View {
     ready(true);
   };
 
-  if (link) {
+  // Each link fills the form once; the first script has done it for the page's own. What was typed over it stays.
+  if (link && form.dataset.link !== location.hash) {
     school.value = link.school;
     code.value = link.code;
+    form.dataset.link = location.hash;
   }
   box.querySelectorAll<HTMLElement>('[data-w]').forEach((node) => { node.textContent = words[node.dataset.w as 'code']; });
   label.placeholder = words.labelHint;

@@ -147,7 +147,7 @@ export function noteOf(app: App, name: string): Child {
     case 'wiped-phone': return note(words.wiped, words.wipedWhy, understood(), true);
     case 'restored-copy': return note(words.restored, words.restoredWhy, understood());
     case 'directive': return directive && note(words.directive, [words.directiveWhy[directive.level], ' ', h('q', null, bdi(directive.reason)), h('br'), words.directiveSafe]);
-    case 'closed': return note(t.closed, words.closedDay);
+    case 'closed': return app.state().closedDates.get(app.device.today()) === 'weekend' ? note(words.weekend, words.weekendDay) : note(t.closed, words.closedDay);
     case 'update': return note(words.update, '', h('p', { class: 'row' },
       app.update && button(words.updateNow, app.update.now, 'main'), app.update && button(words.later, app.update.later)));
     case 'session': return h('p', { class: 'field' }, h('label', { for: 'session' }, words.session),
