@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clientcore.exchange import read_enrolled, write_enrol
-from clientcore.keys import SigningKey, short_number
+from clientcore.frame import write_bundle
+from clientcore.keys import SigningKey, device_id, short_number
 from clientcore.ports import SeededRandom
+from clientcore.wire import unpack
 from syncserver.enrol import ALPHABET, CODE_VALID_MS, make_code
 from syncserver.ports import Argon2Hasher, ServerPorts
-from tests.support.server.world import SCHOOL, Phone, World, open_world
+from tests.support.server.world import SCHOOL, TODAY, Phone, World, open_world
 
 
 @pytest.fixture
@@ -192,3 +195,32 @@ async def test_letters_are_drawn_evenly(world: World) -> None:
     ports = ServerPorts(random=SeededRandom(3), hasher=world.server.ports.hasher)
     text = "".join(_letters(ports) for _ in range(2_000))
     assert all(900 < text.count(letter) < 1_100 for letter in ALPHABET)
+
+
+async def test_a_bundle_tells_of_an_unknown_device_and_its_frames_join_once_it_enrols(world: World) -> None:
+    """The relay hears `unknown-device`, frame by frame, and the rest of the file goes through; the same file, carried
+    again after the phone has enrolled with its key, brings the work.
+    """
+    known, relay = await world.phone("t1", seed=1), await world.phone("ch1", seed=2)
+    stranger = Phone(http=world.http, clock=world.clock, seed=3)
+    stranger.enrolled = replace(known.me, device=device_id(stranger.key.public), user_id="t2")
+    register = f"c-3a/{TODAY}/day"
+    frames = [
+        phone.frame([(register, phone.take(register, {pupil: "P"}).chunk)], ask=False).raw
+        for phone, pupil in ((stranger, "s001"), (known, "s002"), (stranger, "s003"))
+    ]
+
+    async def carry() -> tuple[list[int], object]:
+        """Counts of durable, duplicate, held and refused changes, and the receipts."""
+        await relay.sync()
+        reply = await relay.call("bundle", write_bundle(frames), path="/v1/bundles")
+        assert reply.status_code == 200, reply.text
+        _, signed, _, payload = unpack(reply.content, bytes_max=10_000)
+        return unpack(payload, bytes_max=1_000)[1:5], unpack(signed, bytes_max=1_000)[6]
+
+    assert await carry() == ([1, 0, 0, 0], ["unknown-device", [0], "unknown-device"])
+    assert await world.count("changes") == 1
+    await stranger.enrol(SCHOOL, await code_for(world, "t2"))
+    assert await carry() == ([2, 1, 0, 0], [[0], [1], [0]])
+    await world.settle()
+    assert {event["data"]["pupil"] for event in await world.events()} == {"s001", "s002", "s003"}
