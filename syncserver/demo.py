@@ -27,6 +27,7 @@ from syncserver.calendar import ALL_SCHOOLS, exceptions_of, local_date, set_exce
 from syncserver.config import Config, read_config
 from syncserver.enrol import make_code
 from syncserver.errors import StoreFailed
+from syncserver.files import FOLDER_OWNER_ONLY, write_private
 from syncserver.operator import address_file
 from syncserver.roster import import_zip
 from syncserver.rostergen import generate, school_year
@@ -132,6 +133,9 @@ async def run_demo(config: Config, *, as_json: bool, fresh: bool) -> None:
 
 async def prepare(config: Config, clock: Clock, *, fresh: bool) -> None:
     """Generate, import, open the calendar. On a store that has all this, nothing changes but the calendar."""
+    home = config.store.parent
+    home.mkdir(mode=FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
+    home.chmod(FOLDER_OWNER_ONLY)
     if fresh:
         await _throw_away(config.store)
     db = await open_sqlite(config.store)
@@ -140,7 +144,7 @@ async def prepare(config: Config, clock: Clock, *, fresh: bool) -> None:
         today = local_date(now_ms, config.zone)
         first_day, until_day = school_year(today)
         data = write_zip(generate(schools=SCHOOLS, seed=SEED, first_day=first_day, until_day=until_day))
-        config.store.with_name(ROSTER.name).write_bytes(data)
+        write_private(config.store.with_name(ROSTER.name), data)
         report = await import_zip(db, data, dry_run=False, now_ms=now_ms, on=today.isoformat(), actor=ACTOR)
         if report["errors_found"] or report["state"] == "mass-ending":
             raise BadInput("demo-store", f"the old trial does not take today's roster ({report['state']}): use --fresh")

@@ -15,6 +15,7 @@ import uvloop
 
 from syncserver.app import Server, create_app, open_server
 from syncserver.config import Config
+from syncserver.files import write_private
 from syncserver.operator import address_file
 from syncserver.ports import ServerPorts
 from syncserver.store.sqlite import open_sqlite
@@ -80,7 +81,7 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
             while not http.started and not serving.done():
                 await server.ports.clock.sleep_ms(5)
             if http.started:
-                address_file(config.store).write_text(url)
+                write_private(address_file(config.store), url.encode())
                 if on_ready is not None and inspect.isawaitable(told := on_ready(server, url)):
                     await told
             await serving

@@ -4,7 +4,8 @@ Invariants:
   1. Exactly one connection writes and checkpoints. SQLite 3.7.0 to 3.51.2 can corrupt a WAL database that two
      connections write; a lock file (`<store>.lock`) keeps a second process out, readers are opened read-only.
   2. WAL with `synchronous=FULL`, asserted after it was set: a commit that returned is on disk, power cut included.
-  3. After a failed statement of the disk nothing is written until `reopen` ran `quick_check`.
+  3. What this module creates is readable by its owner only.
+  4. After a failed statement of the disk nothing is written until `reopen` ran `quick_check`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import IO
 import aiosqlite
 
 from syncserver.errors import ConstraintBroken, StoreFailed, StoreInUse
+from syncserver.files import FOLDER_OWNER_ONLY, touch_private
 from syncserver.store.port import Params, Row, Transaction
 from syncserver.store.schema import SCHEMA_VERSION, schema_statements
 
@@ -97,6 +99,7 @@ class SqliteDatabase:
             raise
 
     async def _connect(self) -> None:
+        touch_private(self.path)  # SQLite gives -wal and -shm the rights of the store itself
         with _translated():
             inner = await aiosqlite.connect(self.path, isolation_level=None, cached_statements=256)
             writer = self._writer = _Connection(inner)
@@ -191,7 +194,8 @@ class SqliteDatabase:
         self._reader = self._writer = None
 
     def _take_lock(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
+        touch_private(Path(f"{self.path}.lock"))
         lock = Path(f"{self.path}.lock").open("ab")  # noqa: SIM115  (held as long as the store is open)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -51,6 +52,18 @@ async def test_today_and_tomorrow_are_open_on_any_day(config: Config, now_ms: in
         exceptions = await exceptions_of(server.db, "eg-mn-101")
         for at_ms in (now_ms, now_ms + DAY_MS):
             assert closed_reason(local_date(at_ms, config.zone), exceptions) is None
+
+
+async def test_the_trial_is_for_its_owner_alone(config: Config) -> None:
+    """Names and the signing key: the folder is closed to others, also when it was open before, and so is every file."""
+    folder = config.store.parent
+    folder.chmod(0o755)
+    (folder / "roster.zip").touch(0o644)
+    await demo.prepare(config, ManualClock(), fresh=False)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = list(folder.iterdir())
+    assert {"hudur.db", "hudur.db.lock", "roster.zip"} <= {path.name for path in files}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 async def test_the_links_name_every_class_and_carry_a_code_for_each(config: Config) -> None:
