@@ -35,7 +35,7 @@ from syncserver.openapi import OPENAPI
 from syncserver.operators import ORDERS, Desk
 from syncserver.pages import Pages, find_dist, load_pages
 from syncserver.ports import ServerPorts
-from syncserver.problems import as_problem, write_problem
+from syncserver.problems import as_problem, trace, write_problem
 from syncserver.pull import Puller
 from syncserver.settle import Settler
 from syncserver.store.devices import DeviceBook
@@ -269,7 +269,7 @@ def _server(request: Request) -> Server:
 async def _refuse(request: Request, error: HudurError) -> Response:
     problem = as_problem(error)
     if problem.code == "fault":
-        _LOG.error("fault answering %s", request.url.path, exc_info=error)
+        _LOG.error("fault answering %s: %s", request.url.path, trace(error))
     _server(request).metrics.problems.labels(problem.code).inc()
     reply = write_problem(problem)
     return Response(reply.body, status_code=reply.status, headers=reply.headers)

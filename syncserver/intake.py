@@ -25,6 +25,7 @@ from syncserver.config import Config
 from syncserver.errors import ConstraintBroken, RequestProblem, StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
+from syncserver.problems import trace
 from syncserver.store.devices import DeviceBook, Identity
 from syncserver.store.log import Appended, Arrival, Entry, Push, append
 from syncserver.store.port import Database
@@ -172,7 +173,7 @@ class Intake:
             _fail(batch, failed)
             await self._recover()
         except Exception as fault:  # a fault of ours must answer everyone and must not end the writer
-            _LOG.exception("fault in the writer")
+            _LOG.error("fault in the writer: %s", trace(fault))
             _fail(batch, StoreFailed("storage", type(fault).__name__))
         finally:
             self._metrics.commit_s.observe((self._ports.clock.mono_ms() - started_ms) / 1000)

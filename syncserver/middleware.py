@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from email.utils import formatdate
 
 from prometheus_client import Counter
@@ -10,7 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clientcore.ports import Clock
 from syncserver.body import ANSWER_HEADERS
 from syncserver.metrics import Metrics
+from syncserver.problems import fault_problem, trace, write_problem
 
+_LOG = logging.getLogger("hudur.app")
 _SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -21,7 +24,7 @@ _CSP = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'
 
 
 class Edge:
-    """The outermost layer: counts and times every request, and sees to the security headers.
+    """The outermost layer: counts and times every request, sees to the security headers, and makes a fault a problem.
 
     An answer to a device gets none: a browser can neither ask for it by a form or a link (the media type is refused
     then) nor show it, its time is inside and signed, and headers would double its bytes on 2G. A page keeps its own
@@ -38,11 +41,12 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started_ms = self._clock.mono_ms()
-        status = 500
+        status, started = 500, False
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
+                started = True
                 status = message["status"]
                 headers = message["headers"]
                 if headers[0] != ANSWER_HEADERS[0]:
@@ -54,9 +58,22 @@ class Edge:
 
         try:
             await self._app(scope, receive, watched)
+        except Exception as fault:  # a fault of ours: the device must learn that its work is safe and try again
+            _LOG.error("fault answering %s: %s", scope["path"], trace(fault))
+            if started:
+                raise  # half an answer is out: only closing the connection says that it is none
+            await self._answer_fault(watched)
         finally:
             self._count(scope, status)
             self._metrics.request_s.observe((self._clock.mono_ms() - started_ms) / 1000)
+
+    async def _answer_fault(self, send: Send) -> None:
+        problem = fault_problem()
+        self._metrics.problems.labels(problem.code).inc()
+        reply = write_problem(problem)
+        headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
 
     def _count(self, scope: Scope, status: int) -> None:
         route = scope.get("route")

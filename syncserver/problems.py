@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from dataclasses import dataclass
 
 from clientcore.errors import FrameRefused, HudurError
@@ -50,6 +51,7 @@ KINDS: dict[str, ProblemKind] = {
     "fault": ProblemKind(500, "after", "A fault of the server; the work is safe on the device"),
 }
 LOCKED_RETRY_S = 900  # a locked code never opens again; a new one is a quarter of an hour's patience at most
+FAULT_RETRY_S = 30
 VERSION_RANGE = "hudur1..hudur1"
 
 
@@ -71,7 +73,17 @@ def as_problem(error: HudurError) -> RequestProblem:
     if isinstance(error, FrameRefused) and error.code in KINDS:
         extra = {"range": VERSION_RANGE} if error.code == "version" else {}
         return RequestProblem(error.code, error.detail, extra=extra)
-    return RequestProblem("fault", type(error).__name__, retry_after_s=30)
+    return fault_problem()
+
+
+def fault_problem() -> RequestProblem:
+    """What a request gets for a fault of ours."""
+    return RequestProblem("fault", retry_after_s=FAULT_RETRY_S)
+
+
+def trace(fault: BaseException) -> str:
+    """Type and places of a fault for the log, without its message: that may quote what somebody sent."""
+    return f"{type(fault).__name__}\n{''.join(traceback.format_tb(fault.__traceback__))}"
 
 
 def write_problem(problem: RequestProblem) -> ProblemReply:

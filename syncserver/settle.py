@@ -31,6 +31,7 @@ from syncserver.config import Config
 from syncserver.errors import StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
+from syncserver.problems import trace
 from syncserver.store import settled as rows
 from syncserver.store.port import Database, Row
 from syncserver.store.registers import (
@@ -116,8 +117,8 @@ class Settler:
                     _LOG.error("settling waits for the store: %s", failed)
                     await self._ports.clock.sleep_ms(_FAILED_WAIT_MS)
                     continue
-                except Exception:  # a fault of ours outside any register: the lag shows it, the consumer lives on
-                    _LOG.exception("fault in the settle stage")
+                except Exception as fault:  # ours, outside any register: the lag shows it, the consumer lives on
+                    _LOG.error("fault in the settle stage: %s", trace(fault))
                 await self._wait()
         finally:
             self.alive = False
@@ -146,7 +147,7 @@ class Settler:
         except StoreFailed:
             raise
         except Exception as cause:  # what no single register answers for: find it in steps of one
-            _LOG.exception("a batch cannot be settled")
+            _LOG.error("a batch cannot be settled: %s", trace(cause))
             if len(fresh) + len(again) > 1:
                 self._limit = 1
                 return True
@@ -217,8 +218,8 @@ class Settler:
         is_large = _is_large(task, sight)
         try:
             done.results.append(await self._run(partial(work, stored), is_large))
-        except Exception:  # any fault of processing: it must not stop the others
-            _LOG.exception("register %s cannot be settled", "/".join(task.key))
+        except Exception as fault:  # any fault of processing: it must not stop the others
+            _LOG.error("register %s cannot be settled: %s", "/".join(task.key), trace(fault))
             suspects = set(task.new_offsets) | (await rows.read_unsettled(self._db, task.key)).keys()
             await self._settle_without(
                 suspects & {one.log_offset for one in stored} or {one.log_offset for one in stored[-1:]},

@@ -289,6 +289,31 @@ async def test_without_a_token_the_peer_itself_is_on_this_machine(world: World) 
         assert (await http.get("/v1/events")).json()["type"] == "/problems/operator"
 
 
+async def test_a_fault_of_ours_is_a_problem_and_quotes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever breaks: the device learns that its work is safe and when to come; the log has the place, no data."""
+    phone = await world.phone()
+    secret = "secret-of-a-pupil"
+
+    async def breaks(*_: object) -> bytes:
+        raise ValueError(secret)
+
+    monkeypatch.setattr(world.server.intake, "commit", breaks)
+    body = sealed(phone)
+    reply = await world.http.post("/v1/sync", content=body, headers={"content-type": MEDIA_TYPE})
+    document = reply.json()
+    assert (reply.status_code, document["type"], document["retry"]) == (500, "/problems/fault", "after")
+    assert document["safe"] is True
+    assert int(reply.headers["retry-after"]) > 0
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert secret not in reply.text + caplog.text
+    assert "test_problems.py" in caplog.text
+    assert 'hudur_problems_total{slug="fault"} 1.0' in (await world.http.get("/metrics")).text
+    assert 'hudur_requests_total{route="/v1/sync",status="500"} 1.0' in (await world.http.get("/metrics")).text
+
+
 async def test_the_lag_is_told_when_the_consumer_stands_still(world: World) -> None:
     """Offsets and seconds are counted at the scrape, not by the consumer that may be stuck."""
     phone = await world.phone()
