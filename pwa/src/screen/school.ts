@@ -83,7 +83,7 @@ export function schoolView(app: App, { instantText, more, problemText, sheet }: 
     const [, , userName, , label, classes, lastContactMs, silentDays, unsent, offset, version, state, directive, short] = row;
     const shapeName = STATE_SHAPES[state] || 'review';
     return h('li', { class: 'note device' },
-      h('p', { class: 'row' }, h('b', { class: 'grow' }, bdi(userName), label && h('small', null, bdi(label))), chip(shapeName === 'L' ? 'L' : shapeName, words.states[state] || bdi(state))),
+      h('p', { class: 'row' }, h('span', { class: 'grow' }, h('b', null, bdi(userName)), label && h('small', null, bdi(label))), chip(shapeName === 'L' ? 'L' : shapeName, words.states[state] || bdi(state))),
       h('p', { class: 'facts' },
         classes.length ? classes.map((name, i) => [i ? '، ' : '', bdi(name)]) : words.noClass, h('br'),
         state === 'never' ? null : [counted(words.silentDays, silentDays), ' · ', fmt(words.lastContact, instantText(lastContactMs)), h('br')],
