@@ -9,7 +9,9 @@ Rules:
 3. The same export twice is no change, whatever the day.
 4. Who gets another role has it from this day on, unless upstream says since when, and keeps the old one for the days
    before: the role of a register's day decides about it.
-5. A class's version rises whenever the list a phone shows of it may have changed, above every version ever served
+5. A first day that has come never moves later: an upstream that issues its enrolments anew for the second term must not
+   take the pupils and the teachers out of the registers of the first.
+6. A class's version rises whenever the list a phone shows of it may have changed, above every version ever served
    (`store/roster.py`).
 """
 
@@ -179,11 +181,20 @@ def _user_ender(tomorrow: str) -> Callable[[User, User | None], User]:
 
 
 def _dated(current: Roster, row: User, today: str) -> User:
-    """The incoming person with the first day of the role, where upstream gives none and we know better."""
+    """The incoming person with the first day of the role as we know it (rules 4 and 5)."""
     known = current.users.get((row.school, row.user_id))
-    if known is None or row.ended or row.from_date is not None:
+    if known is None or row.ended:
         return row
-    return replace(row, from_date=known.from_date if row.role == known.role else today)
+    if row.role != known.role:
+        return replace(row, from_date=row.from_date or today)
+    return replace(row, from_date=_first_day(known.from_date, row.from_date, today))
+
+
+def _first_day(known: str | None, said: str | None, today: str) -> str | None:
+    """The first day of what is stored with `known` when upstream says `said` (rule 5); None reaches back for ever."""
+    if said is None or known is None or known <= min(said, today):
+        return known
+    return said
 
 
 def _past_roles(current: Roster, users: TableChange[User], tomorrow: str) -> tuple[User, ...]:
@@ -213,9 +224,8 @@ def _compare_members(
         spells, enrolments = list(current.get(key, ())), wanted.get(key, [])
         pairs, new = _pair(spells, [row for row in enrolments if not row.ended])
         for spell, row in pairs:
-            better = replace(
-                spell, from_date=row.from_date or spell.from_date, until_date=row.until_date, roll=row.roll, ended=False
-            )
+            first = _first_day(spell.from_date, row.from_date, today) or spell.from_date
+            better = replace(spell, from_date=first, until_date=row.until_date, roll=row.roll, ended=False)
             if better != spell:
                 changed.append(better)
         last = max((spell.spell for spell in spells), default=0)

@@ -189,3 +189,42 @@ async def test_a_role_given_back_has_a_gap(world: World) -> None:
     days = ("2026-11-16", TODAY, TOMORROW, "2026-11-24", "2026-11-25", "2026-12-01")
     entitled = ["c1" in await entitled_users(world.db, SCHOOL, CLASS, day) for day in days]
     assert entitled == [True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize("withdrawn", ["left out", "tobedeleted"])
+async def test_enrolments_issued_anew_for_the_second_term_keep_the_first(world: World, withdrawn: str) -> None:
+    """New enrolment ids with a later first day, for everybody at once: no past register loses its pupils or teacher."""
+    export = two_teachers()
+    export.row("roles.csv", "r6")["beginDate"] = "2026-09-19"
+    await put(world, export, on="2026-11-15")
+    await mark(world, await world.phone("t1", school=SCHOOL))
+    by_champion = f"{CLASS}/2026-11-19/day"
+    await mark(world, await world.phone("c1", school=SCHOOL, seed=2), by_champion)
+    world.clock.advance(DAY_MS)
+    for row in list(export["enrollments.csv"]):
+        export.add("enrollments.csv", **{**row, "sourcedId": f"{row['sourcedId']}-2", "beginDate": TOMORROW})
+        if withdrawn == "left out":
+            export["enrollments.csv"].remove(row)
+        else:
+            row["status"] = "tobedeleted"
+    export.row("roles.csv", "r6")["beginDate"] = TOMORROW
+    export.remove("enrollments.csv", "e2-2")  # and one pupil has left, so that the class is settled again
+    await put(world, export, on=TOMORROW)
+    assert await words(world) == [(1, None), (1, None)]
+    assert await kinds(world) == ["recorded"] * 4
+    again = await import_zip(world.db, export.zip(), dry_run=False, now_ms=world.clock.wall_ms(), on="2026-11-29")
+    assert again["state"] == "unchanged"
+
+
+async def test_a_first_day_upstream_corrects_to_an_earlier_one_moves(world: World) -> None:
+    """And one that has not come yet moves either way."""
+    export = two_teachers()
+    export.row("enrollments.csv", "e9")["beginDate"] = "2026-12-01"
+    await put(world, export, on=TODAY)
+    seen = []
+    for said in ("2026-12-06", "2026-11-16"):
+        export.row("enrollments.csv", "e9")["beginDate"] = said
+        await put(world, export, on=TODAY)
+        days = ("2026-11-15", "2026-11-16", "2026-12-01", "2026-12-06")
+        seen.append(["t2" in await entitled_users(world.db, SCHOOL, CLASS, day) for day in days])
+    assert seen == [[False, False, False, True], [False, True, True, True]]
