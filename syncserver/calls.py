@@ -15,7 +15,7 @@ from syncserver.config import Config
 from syncserver.enrol import make_code
 from syncserver.errors import RequestProblem
 from syncserver.ports import ServerPorts
-from syncserver.quota import Quota
+from syncserver.quota import SAME_BYTES_PER_MINUTE, Quota
 from syncserver.store import champion, roster
 from syncserver.store.devices import DeviceBook, Identity
 from syncserver.store.meta import Meta
@@ -60,6 +60,7 @@ class Calls:
         self._config, self._db, self._ports, self._meta, self._book = config, db, ports, meta, book
         self._bundles = bundles
         self._quota = Quota(ports.clock, burst=config.device_burst, per_minute=config.device_per_minute)
+        self._same = Quota(ports.clock, burst=SAME_BYTES_PER_MINUTE, per_minute=SAME_BYTES_PER_MINUTE)
         self._commands: dict[str, tuple[frozenset[str], Command]] = {
             "devices": (frozenset((CHAMPION,)), self._devices),
             "users": (frozenset((CHAMPION,)), self._users),
@@ -116,7 +117,8 @@ class Calls:
             raise RequestProblem("wrong-audience", "made for another school or environment")
         if not call.is_signed_by(identity.public_key):
             raise RequestProblem("bad-signature", "the call was not signed by this device")
-        self._quota.take(identity.device)
+        self._quota.check(identity.device)  # charged with the nonce: an old call that is replayed costs nothing
+        self._same.take(request_digest(call.signed))
         today = local_date(self._ports.clock.wall_ms(), self._config.zone).isoformat()
         person = await roster.user(self._db, identity.school, identity.user_id, today)
         row = await self._db.fetch_one("SELECT revoked_ms, last_number FROM devices WHERE id = ?", (call.device,))
@@ -138,6 +140,7 @@ class Calls:
             # The current nonce, not a new one: whoever replays an old call must not use up the real device's.
             assert row is not None
             raise RequestProblem("stale-nonce", "sign again", extra={"nonce": (row[0] or b"").hex()})
+        self._quota.charge(call.device)
         return fresh
 
     async def _devices(self, caller: Caller, args: list[Any]) -> Result:

@@ -9,6 +9,7 @@ from clientcore.ports import Clock
 from syncserver.errors import RequestProblem
 
 _NAMES_MAX = 65_536
+SAME_BYTES_PER_MINUTE = 20  # how often one frame or call may come again: a phone that waits as it should never does
 
 
 @dataclass(slots=True)
@@ -33,6 +34,28 @@ class Quota:
         Raises:
             RequestProblem: `slow-down`, with the seconds after which one more is free.
         """
+        bucket = self._filled(name)
+        self._check(bucket)
+        bucket.tokens -= 1
+
+    def check(self, name: bytes | str) -> None:
+        """Whether a request may come now; `charge` counts it once it is known to be worth counting.
+
+        Raises:
+            RequestProblem: as `take`.
+        """
+        self._check(self._filled(name))
+
+    def charge(self, name: bytes | str) -> None:
+        """Count a request that was checked before. Many at once may go into debt: it is paid before the next one."""
+        self._filled(name).tokens -= 1
+
+    def _check(self, bucket: _Bucket) -> None:
+        if bucket.tokens < 1:
+            wait_s = 1 + int((1 - bucket.tokens) / self._per_ms / 1000)
+            raise RequestProblem("slow-down", "too many requests; the work is safe", retry_after_s=wait_s)
+
+    def _filled(self, name: bytes | str) -> _Bucket:
         now_ms = self._clock.mono_ms()
         bucket = self._buckets.get(name)
         if bucket is None:
@@ -41,7 +64,4 @@ class Quota:
                 self._buckets.popitem(last=False)
         bucket.tokens = min(self._burst, bucket.tokens + (now_ms - bucket.at_ms) * self._per_ms)
         bucket.at_ms = now_ms
-        if bucket.tokens < 1:
-            wait_s = 1 + int((1 - bucket.tokens) / self._per_ms / 1000)
-            raise RequestProblem("slow-down", "too many requests; the work is safe", retry_after_s=wait_s)
-        bucket.tokens -= 1
+        return bucket

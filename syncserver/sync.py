@@ -11,7 +11,7 @@ from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.ports import ServerPorts
 from syncserver.pull import Puller
-from syncserver.quota import Quota
+from syncserver.quota import SAME_BYTES_PER_MINUTE, Quota
 from syncserver.store import roster
 from syncserver.store.devices import Identity
 from syncserver.store.log import Appended, Push
@@ -28,6 +28,7 @@ class Conversations:
         self._config, self._db, self._ports, self._meta = config, db, ports, meta
         self._intake, self._puller = intake, puller
         self._devices = Quota(ports.clock, burst=config.device_burst, per_minute=config.device_per_minute)
+        self._same = Quota(ports.clock, burst=SAME_BYTES_PER_MINUTE, per_minute=SAME_BYTES_PER_MINUTE)
         self._codes = Quota(ports.clock, burst=config.codes_per_minute, per_minute=config.codes_per_minute)
 
     async def sync(self, body: bytes) -> bytes:
@@ -39,7 +40,9 @@ class Conversations:
             StoreFailed: nothing was acknowledged.
         """
         identity, arrivals = await self._intake.read_frames(read_sync(body))
-        self._devices.take(identity.device)
+        # Known bytes cost their device nothing: whoever replays them must not use up its quota, only that of the bytes.
+        self._devices.check(identity.device)
+        self._same.take(arrivals[-1].frame.hash)
         ask = arrivals[-1].frame.ask
         push = Push(
             device=identity.device,
@@ -48,6 +51,8 @@ class Conversations:
             asked_nonce=None if ask is None else ask.nonce,
         )
         appended = await self._intake.commit(push)
+        if appended.new_frames:
+            self._devices.charge(identity.device)
         if appended.contact.revoked:
             raise RequestProblem("revoked", "your work is kept for your champion to decide", held=appended.held)
         payload = None

@@ -104,6 +104,7 @@ class Appended:
         last_number: Highest frame number known of the talking device, this push included.
         fresh: Its last frame was new and carried the last nonce issued: a pull may be served.
         contact: The device as it was before.
+        new_frames: Number of frames nobody had sent before.
         new_changes: Number of changes stored by this push.
         held: Changes kept for a person to decide.
         last_offset: Highest offset of the log after the batch.
@@ -116,6 +117,7 @@ class Appended:
     last_number: int
     fresh: bool
     contact: Contact
+    new_frames: int
     new_changes: int
     held: int
     last_offset: int
@@ -176,12 +178,12 @@ class _Batch:
     def take(self, push: Push) -> Appended:
         """Collect the rows of one push and say its verdicts."""
         contact = self.contacts[push.device]
-        before, was_known, anything_new = self.log_offset, False, False
+        before, was_known, new_frames = self.log_offset, False, 0
         verdicts = []
         held = 0
         for arrival in push.arrivals:
             was_known = arrival.frame.hash in self.known_frames
-            anything_new |= not was_known
+            new_frames += not was_known
             frame_id = self._take_frame(arrival, was_known)
             revoked = self.contacts[arrival.frame.device].revoked
             verdicts.append(tuple(self._take_change(arrival, entry, frame_id, revoked) for entry in arrival.entries))
@@ -189,7 +191,7 @@ class _Batch:
             if revoked:
                 held += sum(verdict.kind == DUPLICATE for verdict in verdicts[-1])
         current = self.nonces[push.device]
-        if (anything_new or current is None) and not push.is_relayed:
+        if (new_frames or current is None) and not push.is_relayed:
             self.nonces[push.device] = push.nonce
             self.talked[push.device] = push
         return Appended(
@@ -197,6 +199,7 @@ class _Batch:
             last_number=self.last_numbers[push.device],
             fresh=not was_known and push.asked_nonce is not None and push.asked_nonce == current,
             contact=contact,
+            new_frames=new_frames,
             new_changes=self.log_offset - before,
             held=held,
             last_offset=self.log_offset,

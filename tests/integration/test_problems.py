@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from clientcore.exchange import MEDIA_TYPE, write_enrol, write_sync
+from clientcore.exchange import MEDIA_TYPE, write_call, write_enrol, write_sync
 from clientcore.frame import NO_PREV, ClockEvidence, FramedChange, seal_frame, write_bundle
 from clientcore.keys import SigningKey, device_id
 from clientcore.wire import pack
@@ -19,6 +19,7 @@ from syncserver import body as body_module
 from syncserver.app import create_app
 from syncserver.config import Config
 from syncserver.problems import KINDS
+from syncserver.quota import SAME_BYTES_PER_MINUTE
 from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, Phone, World, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
@@ -185,6 +186,53 @@ async def test_too_many_requests_of_one_device_are_429(tmp_path: Path) -> None:
         body = write_sync([phone.frame([]).raw])
         await refused(world, "/v1/sync", body, "slow-down")
         await other.sync()
+        world.clock.advance(1_000)
+        await phone.sync()
+
+
+async def test_replayed_bytes_use_up_nobodys_quota(tmp_path: Path) -> None:
+    """Old frames and calls, sent again by whoever has them, cost their device nothing, and are slowed by themselves."""
+    config = Config(store=tmp_path / "store.db", device_burst=3, device_per_minute=60)
+    async with open_world(tmp_path / "store.db", background=False, config=config) as world:
+        champion = await world.phone("ch1", seed=2)
+        frame = champion.frame([(REGISTER, champion.take(REGISTER, {"s001": "P"}).chunk)])
+        await champion.send([frame])
+        call = write_call(
+            champion.key,
+            env=champion.me.env,
+            school=SCHOOL,
+            device=champion.me.device,
+            nonce=bytes(8),
+            wall_ms=1,
+            command="devices",
+            args=[],
+        )
+        again = write_sync([frame.raw])
+        for _ in range(SAME_BYTES_PER_MINUTE - 1):
+            assert (await champion.post("/v1/sync", again)).status_code == 200
+            assert (await champion.post("/v1/call", call)).json()["type"] == "/problems/stale-nonce"
+        await champion.post("/v1/call", call)
+        await refused(world, "/v1/sync", again, "slow-down")
+        await refused(world, "/v1/call", call, "slow-down")
+        await champion.sync()
+        await champion.sync()
+        await refused(world, "/v1/sync", write_sync([champion.frame([]).raw]), "slow-down")
+        for _ in range(3):
+            assert (await champion.call("devices")).status_code == 200
+        assert (await champion.call("devices")).json()["type"] == "/problems/slow-down"
+
+
+async def test_pushes_that_come_at_once_are_paid_for_afterwards(tmp_path: Path) -> None:
+    """A burst over the quota goes into debt, so that in the long run no device gets more than its rate."""
+    config = Config(store=tmp_path / "store.db", device_burst=2, device_per_minute=60)
+    async with open_world(tmp_path / "store.db", background=False, config=config) as world:
+        phone = await world.phone()
+        bodies = [write_sync([phone.frame([], ask=False).raw]) for _ in range(5)]
+        replies = await asyncio.gather(*(phone.post("/v1/sync", body) for body in bodies))
+        taken = sum(reply.status_code == 200 for reply in replies)
+        assert 2 <= taken <= 5
+        world.clock.advance(1_000 * (taken - 2))
+        await refused(world, "/v1/sync", write_sync([phone.frame([], ask=False).raw]), "slow-down")
         world.clock.advance(1_000)
         await phone.sync()
 
