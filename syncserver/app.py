@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hmac
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clientcore.errors import HudurError
 from clientcore.limits import BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
 from clientcore.register import is_id
 from syncserver import feed
@@ -35,7 +33,7 @@ from syncserver.openapi import OPENAPI
 from syncserver.operators import ORDERS, Desk
 from syncserver.pages import Pages, find_dist, load_pages
 from syncserver.ports import ServerPorts
-from syncserver.problems import as_problem, trace, write_problem
+from syncserver.problems import write_problem
 from syncserver.pull import Puller
 from syncserver.settle import Settler
 from syncserver.store.devices import DeviceBook
@@ -43,7 +41,6 @@ from syncserver.store.meta import Meta, read_meta
 from syncserver.store.port import Database
 from syncserver.sync import Conversations
 
-_LOG = logging.getLogger("hudur.app")
 _CALL_BODY_MAX = 16_384
 _ORDER_TYPE = "application/octet-stream"
 _ORDER_BODY_MAX = ARCHIVE_BYTES_MAX
@@ -121,11 +118,14 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         server: See `open_server`.
         pages: The phone's page; by default what the last build made.
     """
+    devices = {
+        "/v1/sync": DeviceRoute(server.talk.sync, SYNC_BODY_BYTES_MAX),
+        "/v1/enrol": DeviceRoute(server.talk.enrol, ENROL_BODY_BYTES_MAX),
+        "/v1/call": DeviceRoute(server.calls.call, _CALL_BODY_MAX),
+        "/v1/bundles": DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX),
+    }
     routes = [
-        Route("/v1/sync", DeviceRoute(server.talk.sync, SYNC_BODY_BYTES_MAX), methods=["POST"]),
-        Route("/v1/enrol", DeviceRoute(server.talk.enrol, ENROL_BODY_BYTES_MAX), methods=["POST"]),
-        Route("/v1/call", DeviceRoute(server.calls.call, _CALL_BODY_MAX), methods=["POST"]),
-        Route("/v1/bundles", DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX), methods=["POST"]),
+        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in devices.items()),
         Route("/v1/events", _operator(_events), methods=["GET"]),
         Route("/v1/operator/{order}", _operator(_order), methods=["POST"]),
         Route("/metrics", _operator(_metrics), methods=["GET"]),
@@ -143,8 +143,8 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(Edge, metrics=server.metrics, clock=server.ports.clock)],
-        exception_handlers={HudurError: _refuse, HTTPException: _refuse_http},  # type: ignore[dict-item]
+        middleware=[Middleware(Edge, metrics=server.metrics, clock=server.ports.clock, direct=devices)],
+        exception_handlers={HTTPException: _refuse_http},  # type: ignore[dict-item]
     )
     app.state.server = server
     return app
@@ -264,15 +264,6 @@ def _server(request: Request) -> Server:
     server = request.app.state.server
     assert isinstance(server, Server)
     return server
-
-
-async def _refuse(request: Request, error: HudurError) -> Response:
-    problem = as_problem(error)
-    if problem.code == "fault":
-        _LOG.error("fault answering %s: %s", request.url.path, trace(error))
-    _server(request).metrics.problems.labels(problem.code).inc()
-    reply = write_problem(problem)
-    return Response(reply.body, status_code=reply.status, headers=reply.headers)
 
 
 async def _refuse_http(_: Request, error: HTTPException) -> Response:

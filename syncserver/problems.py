@@ -6,7 +6,7 @@ import json
 import traceback
 from dataclasses import dataclass
 
-from clientcore.errors import FrameRefused, HudurError
+from clientcore.errors import FrameRefused
 from syncserver.errors import RequestProblem, StoreFailed
 
 MEDIA_TYPE = "application/problem+json"
@@ -64,8 +64,8 @@ class ProblemReply:
     body: bytes
 
 
-def as_problem(error: HudurError) -> RequestProblem:
-    """The problem a request gets for an error of ours; errors without a row in the table are faults."""
+def as_problem(error: Exception) -> RequestProblem:
+    """The problem a request gets for an error; errors without a row in the table are faults of ours."""
     if isinstance(error, RequestProblem):
         return error
     if isinstance(error, StoreFailed):
@@ -73,11 +73,6 @@ def as_problem(error: HudurError) -> RequestProblem:
     if isinstance(error, FrameRefused) and error.code in KINDS:
         extra = {"range": VERSION_RANGE} if error.code == "version" else {}
         return RequestProblem(error.code, error.detail, extra=extra)
-    return fault_problem()
-
-
-def fault_problem() -> RequestProblem:
-    """What a request gets for a fault of ours."""
     return RequestProblem("fault", retry_after_s=FAULT_RETRY_S)
 
 
