@@ -106,7 +106,7 @@ const cssText = {
  * given to the browser, or reached by a computed name.
  */
 const INTERNAL = (
-  'attempts backlog blame cancelSeal catchUp changeable damaged enrolment exclusively floating floatingCache giveUp keepFloating lastCompleteSyncAtMs ' +
+  'attempts backlog blame cancelLoad cancelSeal catchUp changeable damaged enrolment exclusively floating floatingCache giveUp keepFloating lastCompleteSyncAtMs ' +
   'lastSeq lastTryAtMs lazily ledger listeners modulesAtHand monoMs msSinceMidnight onRow partial prepare runJobs sealed sealRows shown snapshot strange ' +
   'subscribe tappedAtMs touch unsealed wallMs written'
 ).split(' ');

@@ -779,3 +779,19 @@ test('an id is reported done only when every lower one is', async () => {
   await put(9, 'delivered');
   assert.equal(ledger.done, 8);
 });
+
+test('where the lazy half cannot be had, one timer tries again, however often somebody asked', async () => {
+  const { device, world } = await enrolled();
+  const phone = device as unknown as { wire: () => Promise<never> };
+  const load = phone.wire;
+  phone.wire = () => Promise.reject(Object.assign(new Error('m/wire.js'), { slug: 'offline' }));
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  for (let i = 0; i < 5; i++) await device.sync('hand');
+  assert.equal(device.state.trouble, 'offline');
+  assert.equal(stepOf(device), 'saved');
+  assert.equal(world.timers.filter(({ at }) => at - world.mono > 50000).length, 1);
+  phone.wire = load;
+  world.pass(120000);
+  await settled(device);
+  assert.equal(stepOf(device), 'confirmed');
+});

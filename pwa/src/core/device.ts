@@ -196,6 +196,7 @@ class Phone implements Device {
   private again: string | null = null;
   private attempts: Attempts | null = null;
   private cancelSeal: () => void = () => undefined;
+  private cancelLoad: () => void = () => undefined;
 
   constructor(private readonly core: Core) {}
 
@@ -303,7 +304,8 @@ class Phone implements Device {
         await this.attempts.run(reason);
       } catch (cause) {
         this.blame(cause);
-        this.core.ports.later(LOAD_AGAIN_MS * (1 + this.core.ports.uniform()), () => this.background('timer'));
+        this.cancelLoad();
+        this.cancelLoad = this.core.ports.later(LOAD_AGAIN_MS * (1 + this.core.ports.uniform()), () => this.background('timer'));
       }
     }
     this.running = null;
