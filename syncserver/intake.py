@@ -28,7 +28,7 @@ from syncserver.ports import ServerPorts
 from syncserver.problems import trace
 from syncserver.store.devices import DeviceBook, Identity
 from syncserver.store.log import Appended, Arrival, Entry, Push, append
-from syncserver.store.port import Database
+from syncserver.store.port import Database, Transaction
 
 _LOG = logging.getLogger("hudur.intake")
 _REOPEN_BASE_MS = 500
@@ -180,9 +180,13 @@ class Intake:
 
     async def _write(self, batch: list[_Waiting]) -> None:
         now_ms = self._ports.clock.wall_ms()
-        async with self._db.transaction() as tx:
-            appended = await append(tx, [one.push for one in batch], now_ms=now_ms)
+
+        async def work(tx: Transaction) -> list[Appended]:
+            stored = await append(tx, [one.push for one in batch], now_ms=now_ms)
             self._ports.reached("intake.before_commit")
+            return stored
+
+        appended = await self._db.atomically(work)
         self._ports.reached("intake.after_commit")
         self._last_acknowledged = appended[-1].last_offset
         for one, result in zip(batch, appended, strict=True):

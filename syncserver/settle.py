@@ -33,7 +33,7 @@ from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
 from syncserver.store import settled as rows
-from syncserver.store.port import Database, Row
+from syncserver.store.port import Database, Row, Transaction
 from syncserver.store.registers import (
     POISON,
     Key,
@@ -188,27 +188,30 @@ class Settler:
         return True
 
     async def _write(self, done: Round) -> None:
-        async with self._db.transaction() as tx:
-            self._ports.reached("settle.before_outcome")
-            await rows.write_results(tx, done.results, now_ms=self._ports.clock.wall_ms())
-            poisoned = {one.log_offset: one.key for one in done.dead}
-            if poisoned:
-                done.told += [
-                    (poisoned[log_offset], _word(log_offset, device, POISONED))
-                    for log_offset, device in await rows.read_devices(tx, sorted(poisoned))
-                ]
-            if done.told:
-                await rows.write_told(tx, done.told)
-            for task in done.deferred:
-                if not task.again_ids:
-                    await rows.defer(tx, task.key, at_ms=task.cause_ms)
-            await rows.write_dead(tx, done.dead, now_ms=self._ports.clock.wall_ms())
-            self._ports.reached("settle.between_outcome_and_offset")
-            await rows.finish_again(tx, done.again_ids)
-            await rows.write_position(tx, PARTITION, done.position)
+        await self._db.atomically(partial(self._write_in, done=done))
         self._ports.reached("settle.after_commit")
         self._metrics.settled.inc(len(done.results))
         self._metrics.events.inc(sum(result.event_count for result in done.results))
+
+    async def _write_in(self, tx: Transaction, *, done: Round) -> None:
+        now_ms = self._ports.clock.wall_ms()
+        self._ports.reached("settle.before_outcome")
+        await rows.write_results(tx, done.results, now_ms=now_ms)
+        poisoned = {one.log_offset: one.key for one in done.dead}
+        if poisoned:
+            done.told += [
+                (poisoned[log_offset], _word(log_offset, device, POISONED))
+                for log_offset, device in await rows.read_devices(tx, sorted(poisoned))
+            ]
+        if done.told:
+            await rows.write_told(tx, done.told)
+        for task in done.deferred:
+            if not task.again_ids:
+                await rows.defer(tx, task.key, at_ms=task.cause_ms)
+        await rows.write_dead(tx, done.dead, now_ms=now_ms)
+        self._ports.reached("settle.between_outcome_and_offset")
+        await rows.finish_again(tx, done.again_ids)
+        await rows.write_position(tx, PARTITION, done.position)
 
     async def _settle_isolated(self, task: Task, done: Round, sight: Sight) -> None:
         """Settle one register; when that raises, find the new changes that make it raise and leave them out."""

@@ -6,9 +6,11 @@ only one of them has. Rows are tuples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 Row = tuple[Any, ...]
 Params = Sequence[Any]
@@ -53,6 +55,19 @@ class Database(Reader, Protocol):
         Raises:
             StoreFailed: the disk failed; nothing of this block is acknowledged.
             ConstraintBroken: the data contradict the schema; nothing was written, the store is fine.
+        """
+        ...
+
+    async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
+        """Run `work` as one writing transaction and return its result once it is on disk.
+
+        For the hot road: SQLite runs the whole of it in its own thread, one hop instead of one per statement.
+
+        Args:
+            work: May await nothing but the transaction it is given, and touches nothing that others change meanwhile.
+
+        Raises:
+            StoreFailed, ConstraintBroken: as `transaction`.
         """
         ...
 

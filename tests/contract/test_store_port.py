@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncserver.errors import ConstraintBroken, StoreFailed, StoreInUse
-from syncserver.store.port import Database
+from syncserver.store.port import Database, Transaction
 from syncserver.store.sqlite import SqliteDatabase, open_sqlite, open_sqlite_reader
 
 INSERT = "INSERT INTO meta (name, value) VALUES (?, ?)"
@@ -163,3 +163,58 @@ async def test_another_programs_file_is_refused(tmp_path: Path) -> None:
         await open_sqlite(newer)
     with pytest.raises(StoreFailed):
         await open_sqlite_reader(tmp_path / "missing.db")
+
+
+async def test_work_done_atomically_is_committed_or_leaves_nothing(db: Database) -> None:
+    """The hot road's transaction: all of it with its result, or nothing and the error as it was."""
+
+    async def good(tx: Transaction) -> int:
+        await tx.executemany(INSERT, [("a", b""), ("b", b"")])
+        row = await tx.fetch_one("SELECT count(*) FROM meta")
+        assert row is not None
+        return int(row[0])
+
+    async def bad(tx: Transaction) -> None:
+        await tx.execute(INSERT, ("c", b""))
+        raise ZeroDivisionError
+
+    async def twice(tx: Transaction) -> None:
+        await tx.execute(INSERT, ("a", b""))
+
+    assert await db.atomically(good) == 2
+    with pytest.raises(ZeroDivisionError):
+        await db.atomically(bad)
+    with pytest.raises(ConstraintBroken):
+        await db.atomically(twice)
+    assert await names(db) == ["a", "b"]
+
+
+async def test_atomic_work_that_waits_for_something_else_is_refused_and_undone(db: Database) -> None:
+    """It would hold the store's only writer; the fault is seen at once and nothing is written."""
+
+    async def waits(tx: Transaction) -> None:
+        await tx.execute(INSERT, ("a", b""))
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError):
+        await db.atomically(waits)
+    assert await names(db) == []
+    async with db.transaction() as tx:
+        await tx.execute(INSERT, ("b", b""))
+    assert await names(db) == ["b"]
+
+
+async def test_atomic_work_and_blocks_take_turns(db: Database) -> None:
+    """Both are writing transactions of the one writer: neither sees the other half done."""
+
+    async def count(tx: Transaction) -> int:
+        row = await tx.fetch_one("SELECT count(*) FROM meta")
+        assert row is not None
+        return int(row[0])
+
+    async with db.transaction() as tx:
+        await tx.execute(INSERT, ("a", b""))
+        waiting = asyncio.create_task(db.atomically(count))
+        await asyncio.sleep(0)
+        await tx.execute(INSERT, ("b", b""))
+    assert await waiting == 2
