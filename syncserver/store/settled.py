@@ -56,6 +56,7 @@ class Result:
         body: The outcome's canonical JSON, compressed; empty when it did not change.
         events: A JSON array, compressed, of `event_count` events.
         is_first: The register was never settled before.
+        operations: How many operations were merged: the work it took.
     """
 
     key: Key
@@ -68,6 +69,7 @@ class Result:
     events: bytes
     event_count: int
     words: Sequence[Word]
+    operations: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,8 +317,9 @@ async def read_sizes(reader: Reader, keys: Sequence[Key]) -> dict[Key, int]:
 async def read_first_beyond(reader: Reader, key: Key, slug: str) -> int | None:
     """Offset of a register's first change with a word of this slug."""
     row = await reader.fetch_one(
-        """SELECT min(c.log_offset) FROM changes c JOIN settlements s ON s.log_offset = c.log_offset
-        WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ? AND s.slug = ?""",
+        """SELECT c.log_offset FROM changes c JOIN settlements s ON s.log_offset = c.log_offset
+        WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ? AND s.slug = ?
+        ORDER BY c.log_offset LIMIT 1""",
         (*key, slug),
     )
     return None if row is None else row[0]

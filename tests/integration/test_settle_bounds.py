@@ -146,6 +146,27 @@ async def test_large_registers_take_turns_and_ordinary_ones_never_wait(world: Wo
     assert "hudur_consumer_lag_offsets 0.0" in (await world.http.get("/metrics")).text
 
 
+async def test_a_round_is_cut_where_its_work_is_done(
+    world: World, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many operations what is settled is committed; the next round goes on where the log was left."""
+    monkeypatch.setattr(settle_module, "OPERATIONS_PER_ROUND_MAX", 100)
+    phone = await world.phone()
+    names = [f"c-3a/{TODAY}/am{n}" for n in range(1, 8)]
+    changes = [(name, change) for name, change in zip(names, flood(phone, 7, 40), strict=True)]
+    late = flood(phone, 1, 40, first=50)[0]
+    await phone.sync(*changes, (names[0], late))
+    positions = []
+    while await world.server.settler.round():
+        row = await world.db.fetch_one("SELECT log_offset FROM consumers")
+        assert row is not None
+        positions.append(row[0])
+    assert positions == [2, 5, 8]
+    assert await slugs(world) == [(None, 8)]
+    assert len(await world.events()) == 7 * 40
+    assert (await world.db.fetch_all("SELECT DISTINCT revision FROM outcomes")) == [(1,)]
+
+
 async def test_a_push_is_answered_while_a_large_register_is_settled(world: World) -> None:
     """The pure middle of a large register runs aside: the server takes and answers pushes meanwhile."""
     bad, good = await world.phone(), await world.phone("t2", seed=2)
