@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from syncserver.cli import main
 
 ROOT = Path(__file__).parents[2]
