@@ -639,6 +639,21 @@ test('a sync nobody asked for leaves a register alone that is being worked at: u
   assert.equal(server.changes.size, 2, 'one change each');
 });
 
+test('marks tapped without sight of another’s stay a disagreement, also when the other’s come before the sealing', async () => {
+  const server = await new Server().start();
+  const one = await enrolled(server);
+  const two = new World(server, new IDBFactory(), 77);
+  const other = await two.open();
+  await other.enrol('eg-07-113', 'BCDFGHJKLM', 'second');
+  await settled(other);
+  await one.device.tap(REGISTER, [['s1', 'P28800000']]);
+  await one.device.sync('save');
+  await other.tap(REGISTER, [['s1', 'A28811111']]);
+  await other.sync('open'); // seals nothing that is being tapped, and brings the other’s change
+  await other.sync('hand');
+  assert.deepEqual([...valueOf(other, 's1')].sort(), ['A28811111', 'P28800000']);
+});
+
 test('a tap made while a background attempt runs can be undone; done with a finger meanwhile seals and sends it', async () => {
   const { device, server } = await enrolled();
   const attempt = device.sync('open');

@@ -222,6 +222,10 @@ async function takeAnswer(talk: Talk, request: readonly Outstanding[], { signed,
     core.told = core.told || request.some((frame) => appOf(frame.bytes) === core.release);
     let mode = modeOf(core);
     if (effects) {
+      // What is still unsealed was tapped without sight of what comes now. It is sealed first, so that two people who
+      // marked a pupil differently are told of it, instead of the later sealing winning in silence.
+      const theirs = new Set(effects.rows.filter((row) => row.kind === 'pulled').map((row) => row.register as string));
+      for (const register of theirs) rows.push(...core.sealRows(register));
       rows.push(...effects.rows);
       Object.assign(cache, effects.cache, { cursor: effects.cursor.slice() });
       const want = (store.cache.get('want') as string[] | undefined) || [];
