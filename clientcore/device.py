@@ -349,6 +349,7 @@ class Device:
         answer = signed.answer
         asked = talk.asking and frames[-1].number == self.state.last_number
         inbox, cursor, more = self._read_payload(signed)
+        self.journal.seal()  # tapped without sight of what comes now: a disagreement must stay one
         with self.journal.act() as act:
             self._append_answer(act, signed, [frame.name for frame in frames])
             self._append_attempt(act, started_ms, bytes_up, len(reply.body), "ok", reply.first_byte_ms)

@@ -261,3 +261,21 @@ async def test_a_lost_receipt_does_not_cost_the_confirmation() -> None:
     server.settles = True
     assert (await phone.sync()).changes["duplicate"] == 1
     assert phone.steps() == {"confirmed": 1}
+
+
+async def test_taps_made_while_an_answer_travels_do_not_hide_a_disagreement() -> None:
+    """Another process taps while the answer with somebody else's mark is on its way: both marks stay visible."""
+    server, phone = await pair()
+    server.codes["NPQRSTVWXZ"] = None
+    other = await enrolled(memory_phone(server, phone.clock, seed=9), code="NPQRSTVWXZ")
+    other.take(absent("s001"))
+    await other.sync()
+
+    def tap_meanwhile(_path: str, _body: bytes, reply: HttpReply) -> HttpReply:
+        server.after = lambda _path, _body, reply: reply  # once
+        phone.device.journal.tap(phone.device.register(CLASS, TODAY, "day"), [("s001", "P28800000")])
+        return reply
+
+    server.after = tap_meanwhile
+    await phone.sync()
+    assert sorted(codes(server)["s001"]) == ["A", "P"]
