@@ -60,7 +60,8 @@ class History:
 
         Args:
             admitted: Hashes of the changes whose operations count; None: all merged ones. Leaving a change out also
-                leaves out what it superseded, so marks of someone without the right never hide anybody else's.
+                leaves out what it superseded, so marks of someone without the right never hide anybody else's. An
+                earlier mark of the same author comes back by this: see `reconciliation.conflicts.visible_puts`.
         """
         counted = self.merged.keys() if admitted is None else admitted
         superseded = {

@@ -248,7 +248,7 @@ class Puller:
     ) -> tuple[Cursor, bool]:
         """What was settled of the device's own changes, and changes it lacks: others' and, in a rebuild, its own."""
         if contact.settled_seq <= cursor.seq:
-            return _walked(cursor), False
+            return await self._at_the_end(cursor, identity), False
         whole = bool(cursor.notices & _WHOLE)
         since = "0000-00-00" if whole else (today - _RECENT).isoformat()
         words = await pulled.read_words(
@@ -272,12 +272,16 @@ class Puller:
                 break
         out.items += [("settled", register, revision, entries) for (register, revision), entries in settled.items()]
         cursor = replace(cursor, seq=told)
-        return (cursor if full else _walked(cursor)), full
+        return (cursor if full else await self._at_the_end(cursor, identity)), full
 
+    async def _at_the_end(self, cursor: Cursor, identity: Identity) -> Cursor:
+        """The cursor of a walk that has told all there is: a rebuild is over, own changes are not sent back any more.
 
-def _walked(cursor: Cursor) -> Cursor:
-    """The cursor of a walk that has come to its end: a rebuild is over, own changes are not sent back any more."""
-    return replace(cursor, notices=cursor.notices & ~_WHOLE)
+        Unless some of them are not settled yet: a phone restored from an old copy lacks those as well.
+        """
+        if not cursor.notices & _WHOLE or await pulled.has_unsettled(self._db, identity.device):
+            return cursor
+        return replace(cursor, notices=cursor.notices & ~_WHOLE)
 
 
 def _digest(told: Value, size: int) -> int:
