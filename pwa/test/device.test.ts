@@ -90,6 +90,17 @@ async function enrolled(server?: Server): Promise<{ world: World; server: Server
   return { world, server: theServer, device };
 }
 
+/** Two phones of one class at one server. */
+async function twoPhones(): Promise<{ server: Server; one: { device: Device }; other: Device }> {
+  const server = await new Server().start();
+  const one = await enrolled(server);
+  const two = new World(server, new IDBFactory(), 77);
+  const other = await two.open();
+  await other.enrol('eg-07-113', 'BCDFGHJKLM', 'second');
+  await settled(other);
+  return { server, one, other };
+}
+
 test('enrolment brings the person, the classes, the calendar, and a greeting', async () => {
   const { device, server } = await enrolled();
   const { identity, classes, closedDates, sessions, storage } = device.state;
@@ -323,12 +334,7 @@ test('revocation keeps everything and says so once', async () => {
 });
 
 test('another author’s marks arrive, disagree, and are both shown; a forged change is not taken', async () => {
-  const server = await new Server().start();
-  const one = await enrolled(server);
-  const two = new World(server, new IDBFactory(), 77);
-  const other = await two.open();
-  await other.enrol('eg-07-113', 'BCDFGHJKLM', 'second');
-  await settled(other);
+  const { server, one, other } = await twoPhones();
   await one.device.tap(REGISTER, [['s1', 'P28800000']]);
   await other.tap(REGISTER, [['s1', 'A28811111']]);
   await one.device.sync('save');
@@ -640,12 +646,7 @@ test('a sync nobody asked for leaves a register alone that is being worked at: u
 });
 
 test('marks tapped without sight of another’s stay a disagreement, also when the other’s come before the sealing', async () => {
-  const server = await new Server().start();
-  const one = await enrolled(server);
-  const two = new World(server, new IDBFactory(), 77);
-  const other = await two.open();
-  await other.enrol('eg-07-113', 'BCDFGHJKLM', 'second');
-  await settled(other);
+  const { server, one, other } = await twoPhones();
   await one.device.tap(REGISTER, [['s1', 'P28800000']]);
   await one.device.sync('save');
   await other.tap(REGISTER, [['s1', 'A28811111']]);
