@@ -646,7 +646,7 @@ test('a sync nobody asked for leaves a register alone that is being worked at: u
 });
 
 test('marks tapped without sight of another’s stay a disagreement, also when the other’s come before the sealing', async () => {
-  const { server, one, other } = await twoPhones();
+  const { one, other } = await twoPhones();
   await one.device.tap(REGISTER, [['s1', 'P28800000']]);
   await one.device.sync('save');
   await other.tap(REGISTER, [['s1', 'A28811111']]);
