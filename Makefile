@@ -45,7 +45,7 @@ lint:
 
 types:
 	.venv/bin/mypy
-	cd pwa && npx --no-install tsc --noEmit
+	cd pwa && npm run --silent check
 
 pwa-test: pwa/node_modules/.ready
 	cd pwa && npm test --silent
