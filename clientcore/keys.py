@@ -18,7 +18,8 @@ from clientcore.errors import BadInput, FrameRefused
 
 SIGNATURE_BYTES = 64
 PUBLIC_KEY_BYTES = 65
-_ALGORITHM = ec.ECDSA(hashes.SHA256())
+# RFC 6979: a signature needs no randomness, so a poor source of it can never give the key away.
+_ALGORITHM = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 
 class SigningKey:

@@ -72,6 +72,18 @@ class Network(Protocol):
         ...
 
 
+class Reached(Protocol):
+    """Told when the road passes a named point."""
+
+    def __call__(self, point: str) -> None:
+        """Nothing in production; tests and the simulator end the process here."""
+        ...
+
+
+def not_watched(point: str) -> None:
+    """The production `Reached`: nothing happens."""
+
+
 class SystemClock:
     """The machine's clocks."""
 

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
-from clientcore.ports import Clock, Random, SystemClock, SystemRandom
+from clientcore.ports import Clock, Random, Reached, SystemClock, SystemRandom, not_watched
 
 T = TypeVar("T")
 
@@ -22,14 +22,6 @@ CRASH_POINTS = (
     "settle.between_outcome_and_offset",
     "settle.after_commit",
 )
-
-
-class Reached(Protocol):
-    """Told when the road passes a named point (`CRASH_POINTS`)."""
-
-    def __call__(self, point: str) -> None:
-        """Nothing in production; process tests end the process here."""
-        ...
 
 
 class CodeHasher(Protocol):
@@ -96,10 +88,6 @@ class InlineAside:
     async def run(self, work: Callable[[], T]) -> T:
         """See `Aside`."""
         return work()
-
-
-def not_watched(point: str) -> None:
-    """The production `Reached`: nothing happens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
