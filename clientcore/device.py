@@ -36,12 +36,13 @@ from clientcore.keys import SigningKey, short_number
 from clientcore.limits import CONFIRM_AFTER_S, REQUEST_DEADLINE_S
 from clientcore.log import Act, Log
 from clientcore.outbox import offers, request_frames
-from clientcore.ports import Clock, HttpReply, Network, Random
+from clientcore.ports import Clock, HttpReply, Network, Random, Reached, not_watched
 from clientcore.register import RegisterId
 from clientcore.states import RESTORED_COPY, SHORT_BYTES, Enrolment, FrameState
 from clientcore.wire import Value
 
 APP = "py/0.1.0"
+CRASH_POINTS = ("device.before_send", "device.after_answer", "device.between_log_and_cache")
 SYNC_PATH, ENROL_PATH, CALL_PATH, BUNDLES_PATH = "/v1/sync", "/v1/enrol", "/v1/call", "/v1/bundles"
 FALLBACK_ZONE = "Africa/Cairo"
 ROUNDS_MAX = 200  # of one conversation: 200 frames one by one on the worst network; the next sync goes on
@@ -111,7 +112,16 @@ class Device:
     """One device: a log, a key, a cache, and the three ports."""
 
     def __init__(
-        self, *, log: Log, cache: Cache, key: SigningKey, clock: Clock, random: Random, network: Network, app: str = APP
+        self,
+        *,
+        log: Log,
+        cache: Cache,
+        key: SigningKey,
+        clock: Clock,
+        random: Random,
+        network: Network,
+        app: str = APP,
+        reached: Reached = not_watched,
     ) -> None:
         self._cache = cache
         self._key = key
@@ -119,6 +129,7 @@ class Device:
         self._random = random
         self._network = network
         self._app = app
+        self._reached = reached
         self.journal = Journal(log, key=key, clock=clock, random=random, app=app)
 
     @property
@@ -296,6 +307,7 @@ class Device:
         talk.report.requests += 1
         talk.report.bytes_up += len(body)
         started_ms = self.journal.mono_ms()
+        self._reached("device.before_send")
         try:
             reply = await self._network.post(SYNC_PATH, body, content_type=MEDIA_TYPE, deadline_s=REQUEST_DEADLINE_S)
         except TransportError as silence:
@@ -349,6 +361,7 @@ class Device:
         answer = signed.answer
         asked = talk.asking and frames[-1].number == self.state.last_number
         inbox, cursor, more = self._read_payload(signed)
+        self._reached("device.after_answer")
         self.journal.seal()  # tapped without sight of what comes now: a disagreement must stay one
         with self.journal.act() as act:
             self._append_answer(act, signed, [frame.name for frame in frames])
@@ -367,6 +380,7 @@ class Device:
         if inbox.wanted:
             self.journal.frame(wanted=inbox.wanted)
         if cursor is not None:
+            self._reached("device.between_log_and_cache")
             self._fill_cache(inbox, anchor=answer.nonce, cursor=cursor)
             self._after_payload(talk, more=more)
         elif asked:
