@@ -11,6 +11,7 @@ import json
 from clientcore.errors import FrameRefused, Problem, TransportError
 from clientcore.exchange import MEDIA_TYPE, SignedAnswer, read_answer
 from clientcore.ports import HttpReply
+from clientcore.states import SHORT_BYTES
 
 PROBLEM_TYPE = "application/problem+json"
 _PROBLEM_PREFIX = "/problems/"
@@ -45,6 +46,21 @@ def read_signed(reply: HttpReply, *, server_key: bytes, request: bytes) -> Signe
         return read_answer(body, server_key=server_key, request=request)
     except FrameRefused as refused:
         raise TransportError("not-ours", f"the answer proves nothing: {refused}") from None
+
+
+def fresh_nonce(text: str) -> bytes:
+    """The nonce of a `stale-nonce` problem.
+
+    Raises:
+        TransportError: `not-ours` when it is none.
+    """
+    try:
+        nonce = bytes.fromhex(text)
+    except ValueError:
+        nonce = b""
+    if len(nonce) != SHORT_BYTES:
+        raise TransportError("not-ours", "a stale-nonce problem without a nonce")
+    return nonce
 
 
 def _problem(reply: HttpReply) -> Problem:

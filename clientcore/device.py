@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clientcore.answers import check_reply, read_signed
+from clientcore.answers import check_reply, fresh_nonce, read_signed
 from clientcore.backoff import frames_per_request, wait_ms
 from clientcore.cache import Cache
 from clientcore.days import Offsets, civil_date, zone_offsets
@@ -38,7 +38,7 @@ from clientcore.log import Act, Log
 from clientcore.outbox import offers, request_frames
 from clientcore.ports import Clock, HttpReply, Network, Random, Reached, not_watched
 from clientcore.register import RegisterId
-from clientcore.states import RESTORED_COPY, SHORT_BYTES, Enrolment, FrameState
+from clientcore.states import OFFERED, OFFERED_UNARCHIVED, RESTORED_COPY, SHORT_BYTES, Enrolment, FrameState
 from clientcore.wire import Value
 
 APP = "py/0.1.0"
@@ -92,6 +92,7 @@ class _Talk:
         repulling: A re-pull that the champion ordered is running.
         parts: Hash lists still to be offered; None when no offer is running.
         offered_epoch: The epoch the running offer is for.
+        offered_whole: The running offer names everything, archived changes too.
         stale: Asks in a row that brought no payload.
         window: Frames a request may carry.
         suspects: Frames the server could not read once; at the second time they are set aside.
@@ -104,6 +105,7 @@ class _Talk:
     repulling: bool = False
     parts: list[bytes] | None = None
     offered_epoch: int = 0
+    offered_whole: bool = False
     stale: int = 0
     suspects: set[bytes] = field(default_factory=set)
 
@@ -278,6 +280,7 @@ class Device:
         state = self.state
         if state.needs_offer and talk.parts is None:
             talk.parts, talk.offered_epoch = offers(state), state.epoch_seen
+            talk.offered_whole = state.needs_whole_offer or not state.archived
             talk.from_start = talk.asking = True
         elif state.open_directives("repull") and not talk.repulling:
             talk.repulling = talk.from_start = talk.asking = True
@@ -437,8 +440,9 @@ class Device:
             talk.parts = talk.parts[1:]
             talk.asking = more or bool(talk.parts)
             if not talk.parts and not more:
-                rows.append(["offered", str(talk.offered_epoch)])
-                done += [order.id for order in self.state.open_directives("rebuild", "repull")]
+                rows.append([OFFERED if talk.offered_whole else OFFERED_UNARCHIVED, str(talk.offered_epoch)])
+                levels = ("rebuild", "repull") if talk.offered_whole else ("repull",)
+                done += [order.id for order in self.state.open_directives(*levels)]
                 talk.parts = None
         elif not more and talk.repulling:
             done += [order.id for order in self.state.open_directives("repull")]
@@ -488,19 +492,9 @@ class Device:
                 fresh = problem.body.get("nonce")
                 if problem.code != "stale-nonce" or not isinstance(fresh, str) or attempt == 2:
                     raise
-                nonce = _nonce_of(fresh)
+                nonce = fresh_nonce(fresh)
                 continue
             with self.journal.act() as act:
                 self._append_answer(act, signed, frames)
             return signed.answer.payload or b""
         raise AssertionError("unreachable")
-
-
-def _nonce_of(text: str) -> bytes:
-    try:
-        nonce = bytes.fromhex(text)
-    except ValueError:
-        nonce = b""
-    if len(nonce) != SHORT_BYTES:
-        raise TransportError("not-ours", "a stale-nonce problem without a nonce")
-    return nonce

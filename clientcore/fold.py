@@ -24,6 +24,8 @@ from clientcore.limits import PAYLOAD_BYTES_MAX
 from clientcore.log import Row
 from clientcore.states import (
     FRAME_NAME_BYTES,
+    OFFERED,
+    OFFERED_UNARCHIVED,
     RESTORED_COPY,
     SHORT_BYTES,
     STRIKES_MAX,
@@ -52,7 +54,8 @@ class DeviceState:
         answers: Nonces of all answers in the log, and the first 8 bytes of the device id for the one to the enrolment.
         epoch: Log epoch up to which everything was offered; a greater one calls for a re-offer.
         epoch_seen: Greatest epoch the server has signed.
-        offers_due: Reasons for a re-offer that have come since the last one was completed.
+        offers_due: Reasons to offer everything again that have come since that was last done.
+        archived: Own changes, by short hash, that the server holds in a verified backup.
         failures: Requests in a row without an answer of ours.
         shrinks: Requests in a row that were too large or timed out.
         notices: (slug, detail, at_ms) of all notices.
@@ -71,6 +74,7 @@ class DeviceState:
     epoch: int = 0
     epoch_seen: int = 0
     offers_due: int = 0
+    archived: set[bytes] = field(default_factory=set)
     server_ms: int | None = None
     last_complete_sync_at_ms: int | None = None
     directives: dict[int, Directive] = field(default_factory=dict)
@@ -106,8 +110,13 @@ class DeviceState:
 
     @property
     def needs_offer(self) -> bool:
-        """Whether all changes must be offered again: a restored server, a copied device, or the champion's order."""
-        return self.offers_due > 0 or self.epoch_seen > self.epoch or bool(self.open_directives("rebuild"))
+        """Whether changes must be offered again: a restored server, a copied device, or the champion's order."""
+        return self.epoch_seen > self.epoch or self.needs_whole_offer
+
+    @property
+    def needs_whole_offer(self) -> bool:
+        """Whether an offer must name the archived changes too: for every reason but a new epoch alone."""
+        return self.offers_due > 0 or bool(self.open_directives("rebuild"))
 
     def open_directives(self, *levels: str) -> list[Directive]:
         """Directives not yet carried out, of these levels or of all."""
@@ -253,6 +262,8 @@ class DeviceState:
         entry.slug = None if verdict is None else verdict.slug
         if verdict is None:
             entry.settled = 0
+            entry.archived = False  # the server lacks it: whatever was said of its backups is void
+            self.archived.discard(name)
             register.settlements.pop(name, None)
         self._touch(entry.register)
 
@@ -267,6 +278,14 @@ class DeviceState:
             if entry is not None:
                 entry.settled, entry.slug = state, slug
         self._touch(register.register)
+
+    def _archived(self, body: Any, _row: Row) -> None:
+        names = shape(body, bytes)[0]
+        for at in range(0, len(names), SHORT_BYTES):
+            entry = self.entries.get(names[at : at + SHORT_BYTES])
+            if entry is not None and entry.own and entry.is_sent:
+                entry.archived = True
+                self.archived.add(names[at : at + SHORT_BYTES])
 
     def _roster(self, body: Any, _row: Row) -> None:
         class_id, version, _ = shape(body, str, int, int)
@@ -292,8 +311,9 @@ class DeviceState:
         self.notices.append((slug, text, row.at_ms))
         if slug == RESTORED_COPY:
             self.offers_due += 1
-        elif slug == "offered":
-            self.offers_due, self.epoch = 0, max(self.epoch, int(text) if text.isdecimal() else 0)
+        elif slug in (OFFERED, OFFERED_UNARCHIVED):
+            self.epoch = max(self.epoch, int(text) if text.isdecimal() else 0)
+            self.offers_due = 0 if slug == OFFERED else self.offers_due
         elif slug == "frame-refused":
             self._set_frame_aside(text)
 
@@ -328,6 +348,7 @@ _KINDS = {
     "frame": DeviceState._frame,
     "receipt": DeviceState._receipt,
     "settled": DeviceState._settled,
+    "archived": DeviceState._archived,
     "roster": DeviceState._roster,
     "calendar": DeviceState._nothing,
     "directive": DeviceState._directive,

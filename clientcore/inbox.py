@@ -90,6 +90,12 @@ def _read(state: DeviceState, school: str, item: list[Any], inbox: Inbox, fresh:
     elif word == "want":
         names = shape(item, str, bytes)[1]
         inbox.wanted += [names[at : at + SHORT_BYTES] for at in range(0, len(names), SHORT_BYTES)]
+    elif word == "archived":
+        names = shape(item, str, bytes)[1]
+        shorts = [names[at : at + SHORT_BYTES] for at in range(0, len(names), SHORT_BYTES)]
+        news = [one for one in shorts if one in state.entries and one not in state.archived]
+        if news:  # told again at every fresh cursor
+            inbox.rows.append(("archived", None, [b"".join(news)]))
     elif word == "notice":
         slug = shape(item, str, str)[1]
         if not any(known == slug and detail == FROM_SERVER for known, detail, _ in state.notices):

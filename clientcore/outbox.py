@@ -11,7 +11,7 @@ from clientcore.change import deflate
 from clientcore.fold import DeviceState
 from clientcore.frame import FramedChange
 from clientcore.limits import CHANGES_PER_FRAME_MAX, FRAME_BYTES_MAX, SYNC_BODY_BYTES_MAX
-from clientcore.states import SHORT_BYTES, Entry, FrameState
+from clientcore.states import Entry, FrameState
 from clientcore.wire import pack
 
 FRAME_OVERHEAD_BYTES = 512  # names, clock evidence, ask without `have`, signature: measured 190, bounded by the grammar
@@ -76,7 +76,11 @@ def unsent_registers(state: DeviceState, carried: Collection[bytes]) -> int:
 
 
 def offers(state: DeviceState) -> list[bytes]:
-    """The hash list of all the device holds, in parts that fit one frame each; at least one part, maybe empty."""
-    names = [entry.change.hash[:SHORT_BYTES] for entry in state.entries.values()]
+    """The hash list of what the device holds, in parts that fit one frame each; at least one part, maybe empty.
+
+    After a new log epoch alone, what is archived is left out: the server was restored from a backup that has it.
+    """
+    left_out = set() if state.needs_whole_offer else state.archived
+    names = [name for name in state.entries if name not in left_out]
     parts = [names[at : at + HAVE_HASHES_MAX] for at in range(0, len(names), HAVE_HASHES_MAX)]
     return [b"".join(part) for part in parts] or [b""]

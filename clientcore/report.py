@@ -10,7 +10,7 @@ from clientcore.bundles import BundleResult, Rescue
 from clientcore.days import civil_date, local_ms
 from clientcore.device import Device, SyncReport
 from clientcore.home import Settings
-from clientcore.states import RegisterState, Step
+from clientcore.states import OFFERED, OFFERED_UNARCHIVED, RegisterState, Step
 from clientcore.taking import Taken, counts
 
 _NOTICES = {
@@ -21,7 +21,7 @@ _NOTICES = {
     "revoked": "This device or its user was revoked. Ask the champion.",
     "frame-refused": "The server could not read one frame; its marks go again in another.",
 }
-_QUIET = frozenset(("offered",))  # evidence for the fold, no news for a person
+_QUIET = frozenset((OFFERED, OFFERED_UNARCHIVED))  # evidence for the fold, no news for a person
 
 
 def status(device: Device, settings: Settings) -> dict[str, Any]:

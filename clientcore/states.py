@@ -13,6 +13,8 @@ SHORT_BYTES = 8  # how rows and receipts name a change
 FRAME_NAME_BYTES = 16
 CONFIRMED, NEEDS_REVIEW, WAITING = 1, 2, 3
 RESTORED_COPY = "restored-copy"  # frames of ours exist that this log does not know
+OFFERED = "offered"  # every change was offered anew; the detail is the log epoch of the server that heard it
+OFFERED_UNARCHIVED = "offered-unarchived"  # the same, but for the archived changes
 FROM_SERVER = "server"  # detail of a notice that the server sent
 STRIKES_MAX = 2  # frames of one change that the server could not read before it rests until the next app session
 
@@ -60,6 +62,8 @@ class Entry:
         settled: 0 not settled; 1 confirmed, 2 needs review, 3 waiting for others.
         slug: Reason of the last verdict or settlement, if any.
         strikes: Frames with it that the server could not read.
+        archived: The server holds it in a backup that was restored and verified: after a new log epoch it need not be
+            offered again. Void as soon as it is framed again.
     """
 
     register: str
@@ -70,6 +74,7 @@ class Entry:
     settled: int = 0
     slug: str | None = None
     strikes: int = 0
+    archived: bool = False
 
     @property
     def is_sent(self) -> bool:

@@ -47,7 +47,7 @@ class Phone:
         return {step.value: count for step, count in self.device.state.step_counts().items() if count}
 
     def slugs(self) -> list[str]:
-        return [slug for slug, _, _ in self.device.state.notices if slug != "offered"]
+        return [slug for slug, _, _ in self.device.state.notices if not slug.startswith("offered")]
 
     def close(self) -> None:
         self.log.close()
