@@ -44,7 +44,7 @@ class Event:
         subject: `<register>/<pupil>`.
         time_ms: When it was settled, as the caller's log says; UTC.
         pupil: Whom it is about.
-        revision: From 1, per pupil of a register.
+        revision: From 1, per pupil of a register; rises, with a gap where the log was restored.
         data: The payload, plain data.
     """
 
@@ -72,7 +72,7 @@ class Event:
 
 
 def events(
-    previous: Outcome | None, outcome: Outcome, revisions: Revisions, *, time_ms: int
+    previous: Outcome | None, outcome: Outcome, revisions: Revisions, *, time_ms: int, above: int = 0
 ) -> tuple[list[Event], dict[str, int]]:
     """What downstream must be told so that it knows `outcome`.
 
@@ -82,6 +82,8 @@ def events(
         revisions: Number of the last event per pupil, as this function returned it with `previous`.
         time_ms: The events' time. Take it from the log (receipt of the newest change that was settled), not from a
             clock, so that settling again gives the same bytes.
+        above: New revisions are greater than this: after a restore, than any that was told before it, so that no id
+            ever comes twice with another content.
 
     Returns:
         Events by pupil id, ascending, and the revisions after them.
@@ -93,7 +95,7 @@ def events(
         was, now = before.get(pupil), outcome.answers.get(pupil)
         if was == now:
             continue
-        event = _event(outcome.register, pupil, _said(was), _said(now), numbers.get(pupil, 0), time_ms)
+        event = _event(outcome.register, pupil, _said(was), _said(now), numbers.get(pupil, 0), above, time_ms)
         if event is not None:
             found.append(event)
             numbers[pupil] = event.revision
@@ -132,11 +134,11 @@ def _said(answer: Answer | None) -> Said | None:
 
 
 def _event(
-    register: RegisterId, pupil: str, was: Said | None, now: Said | None, last: int, time_ms: int
+    register: RegisterId, pupil: str, was: Said | None, now: Said | None, last: int, above: int, time_ms: int
 ) -> Event | None:
     if was == now:
         return None
-    subject, revision = f"{register}/{pupil}", last + 1
+    subject, revision = f"{register}/{pupil}", max(last, above) + 1
     data: dict[str, Any] = {
         "register": str(register),
         "school": register.school,

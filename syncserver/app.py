@@ -94,7 +94,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
     book = DeviceBook(db)
     await book.warm()
     intake = Intake(config, db, book, ports, metrics)
-    settler = Settler(config, db, ports, metrics, intake.settled_wake)
+    settler = Settler(config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from)
     puller = Puller(config, db, ports, meta.epoch)
     talk = Conversations(config, db, ports, meta, intake, puller)
     return Server(

@@ -67,6 +67,7 @@ class Bundles:
         tally = _Tally()
         for at in range(0, len(bundle.frames), _SLICE):
             receipts += await self._take_slice(carrier, bundle.frames[at : at + _SLICE], tally)
+            self._ports.reached("bundle.after_slice")
             await self._ports.clock.sleep_ms(0)
         if bundle.frames and all(entry == "wrong-audience" for entry in receipts):
             raise RequestProblem("relay-scope", "no frame of your school is in this file")

@@ -7,11 +7,22 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from clientcore.errors import BadInput
+from reconciliation.wire import iso
 from syncserver.store.port import Reader
 
 MEDIA_TYPE = "application/cloudevents-batch+json"
 LIMIT_DEFAULT, LIMIT_MAX = 500, 5_000
 AFTER_MAX = (1 << 53) - 1
+
+RESTORED = "eg.hudur.log.restored.v1"
+"""Type of the event that stands where the log was restored; see `restored_event`."""
+
+EVERY_SCHOOL = "*"
+_STEP_PER_EPOCH = (
+    20  # bits: a million events a second of an epoch's length, so the next epoch begins beyond all of them
+)
+_GAP = 1 << 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +37,47 @@ class Page:
         return json.dumps(self.events, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def first_after_restore(epoch: int, last_seq: int) -> int:
+    """Where the feed goes on in a new log epoch: behind everything that can have been told in any earlier one.
+
+    A restored feed ends at `last_seq`, but consumers may have read further before the restore. An epoch is at least the
+    second in which the restore was made, so no earlier epoch can have come this far, and a consumer that asks for what
+    lies behind its position always gets what was settled since.
+
+    Raises:
+        BadInput: `bad-epoch`, when the epoch leaves no room for sequences below 2^53.
+    """
+    first = max(epoch << _STEP_PER_EPOCH, last_seq + _GAP)
+    if first >= AFTER_MAX:
+        raise BadInput("bad-epoch", f"epoch {epoch} leaves no room for the feed")
+    return first
+
+
+def restored_event(*, epoch: int, last_seq: int, first_seq: int, at_ms: int) -> dict[str, Any]:
+    """The mark of a restore in the feed: what lies between `last_seq` and `first_seq`, whoever read it, is void.
+
+    The phones bring the changes again; what follows from them comes as new events with new ids.
+    """
+    return {
+        "specversion": "1.0",
+        "id": f"restore/{epoch}",
+        "source": "/",
+        "type": RESTORED,
+        "subject": f"restore/{epoch}",
+        "time": iso(at_ms),
+        "datacontenttype": "application/json",
+        "data": {"epoch": epoch, "void_after": f"{last_seq:020d}", "void_before": f"{first_seq:020d}"},
+    }
+
+
 async def read_page(reader: Reader, *, after: int, limit: int = LIMIT_DEFAULT, school: str | None = None) -> Page:
     """Events with a sequence greater than `after`, at most `limit`.
 
     Each carries its position as the extension attribute `sequence` (CloudEvents' sequence extension: a string that
-    sorts), so that a consumer can go on exactly where it stopped.
+    sorts), so that a consumer can go on exactly where it stopped. What concerns every school (`RESTORED`) stands in the
+    feed of each.
     """
-    where, params = ("AND school = ?", [school]) if school is not None else ("", [])
+    where, params = ("AND school IN (?, '*')", [school]) if school is not None else ("", [])
     rows = await reader.fetch_all(
         f"SELECT first_seq, body FROM events WHERE last_seq > ? {where} ORDER BY first_seq LIMIT ?",
         (after, *params, limit),

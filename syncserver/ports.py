@@ -22,6 +22,20 @@ CRASH_POINTS = (
     "settle.between_outcome_and_offset",
     "settle.after_commit",
 )
+"""The road of every push."""
+
+BUNDLE_CRASH_POINTS = ("bundle.after_slice",)
+"""After each 32 frames of a bundle; after the last, before anybody is told."""
+
+RESTORE_CRASH_POINTS = (
+    "restore.before_copy",
+    "restore.before_epoch",
+    "restore.after_epoch",
+    "restore.after_plan",
+    "restore.between_moves",
+    "restore.before_done",
+)
+"""Up to `after_epoch` the old store is in its place, from `after_plan` on the restored one is."""
 
 
 class CodeHasher(Protocol):

@@ -37,6 +37,7 @@ _NUMBER_MAX = 1 << 49
 _ALL_ROSTERS = 0  # otherwise 1 + index of the next class
 _BUDGET_BYTES = PAYLOAD_BYTES_MAX - 2_048  # room for the cursor, the envelope and the last item's head
 _WORDS_PER_ROUND = 400
+_ARCHIVED_PER_ROUND = 1_000
 _RECENT = timedelta(days=21)  # what the screen shows (14 days) and a week for late phones; a rebuild takes everything
 _NOTICE_BITS = {"restored-copy": 1, "revoked": 2}
 _WHOLE = 8  # this walk was started by a rebuild and is not over: registers of any age, own changes too
@@ -56,6 +57,7 @@ class Cursor:
         next_roster: 1 + index of the next class whose roster is due; 0 (`_ALL_ROSTERS`) when all were told.
         notices: Bits of the notices told, and `_WHOLE`; four bits.
         seq: Settlement sequence told.
+        archived: Offset up to which it was told which of its changes are archived; on the wire only once it is not 0.
     """
 
     epoch: int
@@ -65,6 +67,7 @@ class Cursor:
     next_roster: int = 1
     notices: int = 0
     seq: int = 0
+    archived: int = 0
 
     def to_bytes(self) -> bytes:
         """The wire form: about 16 bytes, since it travels both ways with every sync."""
@@ -77,6 +80,7 @@ class Cursor:
                 uleb(self.epoch),
                 uleb(self.next_roster),
                 uleb(self.seq),
+                uleb(self.archived) if self.archived else b"",
             )
         )
 
@@ -87,9 +91,9 @@ class Cursor:
         at = _HEAD_BYTES
         if not data or data[0] >> 4 != _VERSION or len(data) < at:
             return fresh
-        numbers = []
+        numbers: list[int] = []
         try:
-            for _ in range(3):
+            while len(numbers) < 3 or (len(numbers) == 3 and at < len(data)):
                 number, at = read_uleb(data, at, _NUMBER_MAX)
                 numbers.append(number)
         except ChangeRefused:
@@ -106,6 +110,7 @@ class Cursor:
             next_roster=numbers[1],
             notices=data[0] & 0x0F,
             seq=numbers[2],
+            archived=numbers[3] if len(numbers) == 4 else 0,
         )
 
 
@@ -165,6 +170,8 @@ class Puller:
         more = not whole
         if whole:
             cursor, more = await self._add_words(out, cursor, identity, contact, classes, ask.have, today)
+        if whole and not more and contact.archived > cursor.archived:
+            cursor, more = await self._add_archived(out, cursor, identity, contact)
         return write_payload(Payload(cursor=cursor.to_bytes(), more=more, items=tuple(out.items)))
 
     @staticmethod
@@ -273,6 +280,18 @@ class Puller:
         out.items += [("settled", register, revision, entries) for (register, revision), entries in settled.items()]
         cursor = replace(cursor, seq=told)
         return (cursor if full else await self._at_the_end(cursor, identity)), full
+
+    async def _add_archived(
+        self, out: _Round, cursor: Cursor, identity: Identity, contact: Contact
+    ) -> tuple[Cursor, bool]:
+        """Which of its own changes lie in a verified backup; said last, when everything else was told."""
+        names = await pulled.read_archived(
+            self._db, identity.device, cursor.archived, contact.archived, _ARCHIVED_PER_ROUND
+        )
+        if names and not out.add(("archived", b"".join(digest[:8] for _, digest in names))):
+            return cursor, True
+        full = len(names) == _ARCHIVED_PER_ROUND
+        return replace(cursor, archived=names[-1][0] if full else contact.archived), full
 
     async def _at_the_end(self, cursor: Cursor, identity: Identity) -> Cursor:
         """The cursor of a walk that has told all there is: a rebuild is over, own changes are not sent back any more.

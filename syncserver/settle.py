@@ -24,7 +24,7 @@ from clientcore.change import Change, parse
 from clientcore.history import merge
 from clientcore.register import RegisterId
 from reconciliation.events import events
-from reconciliation.model import Context, Settled, State
+from reconciliation.model import Context, Outcome, Settled, State
 from reconciliation.reconcile import reconcile
 from reconciliation.wire import canonical
 from syncserver.config import Config
@@ -99,8 +99,18 @@ class Sight:
 class Settler:
     """The consumer of one partition of the log."""
 
-    def __init__(self, config: Config, db: Database, ports: ServerPorts, metrics: Metrics, wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        config: Config,
+        db: Database,
+        ports: ServerPorts,
+        metrics: Metrics,
+        wake: asyncio.Event,
+        *,
+        revisions_above: int = 0,
+    ) -> None:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
+        self._revisions_above = revisions_above  # see `Meta.feed_from`
         self._limit = config.settle_batch
         self.alive = False
 
@@ -221,7 +231,9 @@ class Settler:
         """Settle one register; when that raises, find the new changes that make it raise and leave them out."""
         context = await self._context(task.key, sight)
         stored = await changes_of(self._db, task.key, done.position, CHANGES_PER_REGISTER_MAX)
-        work = partial(_settle, task, previous=sight.previous.get(task.key), context=context)
+        work = partial(
+            _settle, task, previous=sight.previous.get(task.key), context=context, above=self._revisions_above
+        )
         is_large = _is_large(task, sight)
         try:
             done.results.append(await self._run(partial(work, stored), is_large))
@@ -324,18 +336,39 @@ def _is_large(task: Task, sight: Sight) -> bool:
     return sight.sizes.get(task.key, 0) >= LARGE_CHANGES_MIN
 
 
-def _settle(task: Task, stored: Sequence[StoredChange], *, previous: Row | None, context: Context) -> rows.Result:
+def settle_anew(key: Key, stored: Sequence[StoredChange], context: Context) -> bytes:
+    """A register's outcome from nothing but its changes, as canonical JSON: what a restored store must hold.
+
+    Args:
+        key: The register.
+        stored: Its changes in the order of the log, `CHANGES_PER_REGISTER_MAX` at most.
+        context: Its surroundings.
+    """
+    parsed = [parse(one.chunk) for one in stored]
+    return canonical(_outcome(key, stored, parsed, _within_bounds(parsed), context).to_wire())
+
+
+def _outcome(
+    key: Key, stored: Sequence[StoredChange], parsed: Sequence[Change], taken: int, context: Context
+) -> Outcome:
+    receipts = {one.hash: one.receipt for one in stored[:taken]}
+    return reconcile(RegisterId(*key), merge(parsed[:taken]), receipts, context)
+
+
+def _settle(
+    task: Task, stored: Sequence[StoredChange], *, previous: Row | None, context: Context, above: int
+) -> rows.Result:
     """The pure middle: changes and context in, everything to be written out, packed."""
     before = None if previous is None else stored_outcome(previous)
     parsed = [parse(one.chunk) for one in stored]
     taken = _within_bounds(parsed)
-    register = RegisterId(*task.key)
-    outcome = reconcile(register, merge(parsed[:taken]), {one.hash: one.receipt for one in stored[:taken]}, context)
+    outcome = _outcome(task.key, stored, parsed, taken, context)
     told, revisions = events(
         None if before is None else before.outcome,
         outcome,
         {} if before is None else before.revisions,
         time_ms=task.cause_ms,
+        above=above,
     )
     body = canonical(outcome.to_wire())
     changed = before is None or body != before.body

@@ -81,6 +81,7 @@ class Contact:
         roster_version: Rises with every import that changes its school.
         calendar_version: Rises with every exception of its school's calendar.
         settled_seq: Greatest settlement sequence of its school.
+        archived: Offset up to which the log is inside a backup that was restored and verified.
     """
 
     school: str
@@ -93,6 +94,7 @@ class Contact:
     roster_version: int
     calendar_version: int
     settled_seq: int
+    archived: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,8 @@ _CONTACTS = """
 SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active, d.flag,
   (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL),
   coalesce(s.roster_version, 0), coalesce(h.seq, 0),
-  coalesce((SELECT max(x.audit_id) FROM calendar_exceptions x WHERE x.school IN (d.school, '*')), 0)
+  coalesce((SELECT max(x.audit_id) FROM calendar_exceptions x WHERE x.school IN (d.school, '*')), 0),
+  (SELECT m.value FROM meta m WHERE m.name = 'archived')
 FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEFT JOIN schools s ON s.school = d.school
 LEFT JOIN settled_heads h ON h.school = d.school
 WHERE d.id IN ({})"""
@@ -323,6 +326,7 @@ def _contact(row: Row) -> Contact:
         roster_version,
         settled_seq,
         calendar_version,
+        archived,
     ) = row
     return Contact(
         school=school,
@@ -335,6 +339,7 @@ def _contact(row: Row) -> Contact:
         roster_version=roster_version,
         calendar_version=calendar_version,
         settled_seq=settled_seq,
+        archived=int(archived or 0),
     )
 
 

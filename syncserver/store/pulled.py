@@ -99,6 +99,16 @@ async def read_words(
     ]
 
 
+async def read_archived(reader: Reader, device: bytes, told: int, archived: int, limit: int) -> list[tuple[int, bytes]]:
+    """Offset and hash of the device's own changes behind `told` and up to `archived`, in order, at most `limit`."""
+    found = await reader.fetch_all(
+        """SELECT c.log_offset, c.hash FROM settlements s JOIN changes c ON c.log_offset = s.log_offset
+        WHERE s.device = ? AND s.log_offset > ? AND s.log_offset <= ? ORDER BY s.log_offset LIMIT ?""",
+        (device, told, archived, limit),
+    )
+    return [(row[0], row[1]) for row in found]
+
+
 async def take_directives(db: Database, device: bytes, *, done: int, now_ms: int) -> list[Directive]:
     """Note what the device has carried out, and what is handed to it now."""
     async with db.transaction() as tx:
