@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from clientcore.errors import FrameRefused, StoreError
 from clientcore.limits import PAYLOAD_BYTES_MAX
+from clientcore.log import SYSTEM_FILES, LogFiles
 from clientcore.wire import Value, pack, shape, unpack
 
 _SCHEMA = (
@@ -54,23 +55,23 @@ class Cache:
         self._db = db
 
     @classmethod
-    def open(cls, path: Path | str) -> Cache:
+    def open(cls, path: Path | str, *, files: LogFiles = SYSTEM_FILES) -> Cache:
         """Open or create it; one that cannot be read is begun anew.
 
         Raises:
             StoreError: `storage` when the disk refuses.
         """
         try:
-            return cls._open(path)
+            return cls._open(path, files)
         except sqlite3.DatabaseError as broken:
             if isinstance(broken, sqlite3.OperationalError) or not isinstance(path, Path):
                 raise StoreError("storage", str(broken)) from broken
-        path.unlink()
-        return cls._open(path)
+        files.remove(str(path))
+        return cls._open(path, files)
 
     @classmethod
-    def _open(cls, path: Path | str) -> Cache:
-        db = Database(sqlite3.connect(str(path), timeout=30), execute_plugins=False)
+    def _open(cls, path: Path | str, files: LogFiles) -> Cache:
+        db = Database(files.connect(str(path), timeout=30), execute_plugins=False)
         db.execute("PRAGMA trusted_schema=OFF")
         for statement in _SCHEMA:
             db.execute(statement)

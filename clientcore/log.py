@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from sqlite_utils import Database
 
 from clientcore.errors import BadInput, StoreError
+from clientcore.ports import Reached, not_watched
 from clientcore.wire import Value, pack
 
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
@@ -30,6 +32,49 @@ FOREIGN_ROWS_MAX = 500_000
 FOREIGN_BODY_BYTES_MAX = 65_536  # an answer with 512 verdicts is 20 kB
 _FOREIGN_STEPS_MAX = 200_000  # x 1,000 virtual machine instructions: some seconds
 _COLUMNS = (("seq", "INTEGER"), ("kind", "TEXT"), ("register", "TEXT"), ("at_ms", "INTEGER"), ("body", "BLOB"))
+
+
+class LogFiles(Protocol):
+    """Where databases of a device lie: the file system, or the simulator's disk."""
+
+    def connect(self, path: str, *, timeout: float) -> sqlite3.Connection:
+        """Open or create a database; waits up to `timeout` seconds for a lock."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Move a file within its directory."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Delete a file."""
+        ...
+
+
+class SystemFiles:
+    """The operating system's files."""
+
+    def connect(self, path: str, *, timeout: float) -> sqlite3.Connection:
+        """See `LogFiles`."""
+        return sqlite3.connect(path, timeout=timeout)
+
+    def exists(self, path: str) -> bool:
+        """See `LogFiles`."""
+        return Path(path).exists()
+
+    def rename(self, old: str, new: str) -> None:
+        """See `LogFiles`."""
+        Path(old).rename(new)
+
+    def remove(self, path: str) -> None:
+        """See `LogFiles`."""
+        Path(path).unlink()
+
+
+SYSTEM_FILES = SystemFiles()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +116,20 @@ class Act:
 class Log:
     """The log of one device. Several processes may hold it open at once."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, reached: Reached = not_watched) -> None:
         self._db = db
+        self._reached = reached
         self._last_seq = 0
 
     @classmethod
-    def open(cls, path: Path | str, *, at_ms: int = 0) -> Log:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        at_ms: int = 0,
+        files: LogFiles = SYSTEM_FILES,
+        reached: Reached = not_watched,
+    ) -> Log:
         """Open or create the log at `path` (":memory:" for one that lives as long as this object).
 
         A file that is damaged is moved beside and a new log is begun with a `notice`.
@@ -84,22 +137,24 @@ class Log:
         Args:
             path: The file.
             at_ms: The device's wall clock, for the notice.
+            files: Where the file lies.
+            reached: Told `log.before_commit` and `log.after_commit` of every act.
 
         Raises:
             StoreError: `storage` when the disk refuses.
         """
         aside: Path | None = None
-        if isinstance(path, Path) and path.exists() and not _is_sound(path):
-            aside = _move_beside(path)
+        if isinstance(path, Path) and files.exists(str(path)) and not _is_sound(path, files):
+            aside = _move_beside(path, files)
         with _store_errors():
-            db = Database(sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S), execute_plugins=False)
+            db = Database(files.connect(str(path), timeout=BUSY_TIMEOUT_S), execute_plugins=False)
             db.execute("PRAGMA journal_mode=DELETE")
             db.execute("PRAGMA synchronous=EXTRA")
             db.execute("PRAGMA trusted_schema=OFF")
             if db.execute("PRAGMA synchronous").fetchone() != (3,):
                 raise StoreError("storage", "this SQLite does not offer synchronous=EXTRA")
             db.execute(SCHEMA)
-        log = cls(db)
+        log = cls(db, reached)
         if aside is not None:
             with log.act() as act:
                 act.append("notice", None, at_ms, ["quarantine", aside.name])
@@ -123,10 +178,12 @@ class Log:
             try:
                 act = Act(self._catch_up(), self._db, self._last_seq)
                 yield act
+                self._reached("log.before_commit")
                 self._db.execute("COMMIT")
             except BaseException:
                 self._db.rollback()  # what others appended stays seen: it was committed before
                 raise
+        self._reached("log.after_commit")
         self._last_seq += len(act.appended)
 
     def close(self) -> None:
@@ -151,10 +208,10 @@ def _store_errors() -> Iterator[None]:
         raise StoreError("storage", f"{type(broken).__name__}: {broken}") from broken
 
 
-def _is_sound(path: Path) -> bool:
+def _is_sound(path: Path, files: LogFiles) -> bool:
     """Whether the file is a whole database with our table. A log that another process holds is not damaged."""
     try:
-        with closing(sqlite3.connect(str(path), timeout=BUSY_TIMEOUT_S)) as connection:
+        with closing(files.connect(str(path), timeout=BUSY_TIMEOUT_S)) as connection:
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 return False
             columns = connection.execute("PRAGMA table_xinfo(log)").fetchall()
@@ -172,14 +229,14 @@ def _has_our_columns(columns: Sequence[Sequence[object]]) -> bool:
     return tuple((row[1], row[2]) for row in columns) == _COLUMNS and all(row[6] == 0 for row in columns)
 
 
-def _move_beside(path: Path) -> Path:
+def _move_beside(path: Path, files: LogFiles) -> Path:
     count = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{count}")).exists():
+    while files.exists(str(aside := path.with_name(f"{path.name}.damaged-{count}"))):
         count += 1
-    path.rename(aside)
-    journal = path.with_name(path.name + "-journal")
-    if journal.exists():
-        journal.rename(aside.with_name(aside.name + "-journal"))
+    files.rename(str(path), str(aside))
+    journal = f"{path}-journal"
+    if files.exists(journal):
+        files.rename(journal, f"{aside}-journal")
     return aside
 
 

@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import aiosqlite
 
@@ -75,15 +75,72 @@ class _translated:  # noqa: N801  (reads as a word in a with-statement)
             raise StoreFailed("storage", f"{getattr(error, 'sqlite_errorname', 'sqlite')}: {error}") from error
 
 
+class Held(Protocol):
+    """A store's lock."""
+
+    def close(self) -> None:
+        """Let it go."""
+        ...
+
+
+class Connector(Protocol):
+    """How to reach a store's file: the file system through aiosqlite, or the simulator's disk."""
+
+    def hold(self, path: Path) -> Held:
+        """Keep every other process out.
+
+        Raises:
+            StoreInUse: another process holds it.
+        """
+        ...
+
+    async def connect(self, path: Path) -> aiosqlite.Connection:
+        """The writing connection, in autocommit mode; makes the file where it is missing."""
+        ...
+
+    async def connect_read_only(self, path: Path) -> aiosqlite.Connection:
+        """A reading connection."""
+        ...
+
+
+class FileConnector:
+    """The file system."""
+
+    def hold(self, path: Path) -> IO[bytes]:
+        """See `Connector`."""
+        path.parent.mkdir(mode=FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
+        touch_private(Path(f"{path}.lock"))
+        lock = Path(f"{path}.lock").open("ab")  # noqa: SIM115  (held as long as the store is open)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise StoreInUse("store-in-use", f"a server is running on {path}") from None
+        return lock
+
+    async def connect(self, path: Path) -> aiosqlite.Connection:
+        """See `Connector`."""
+        touch_private(path)  # SQLite gives -wal and -shm the rights of the store itself
+        return await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+
+    async def connect_read_only(self, path: Path) -> aiosqlite.Connection:
+        """See `Connector`."""
+        return await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+
+
+FILES = FileConnector()
+
+
 class SqliteDatabase:
     """One writing connection, one reading connection (see `syncserver.store.port.Database`)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connector: Connector = FILES) -> None:
         self.path = path
+        self._connector = connector
         self._lock = asyncio.Lock()
         self._writer: _Connection | None = None
         self._reader: _Connection | None = None
-        self._held: IO[bytes] | None = None
+        self._held: Held | None = None
         self._failed = False
 
     @property
@@ -98,7 +155,7 @@ class SqliteDatabase:
             StoreInUse: another process holds the store.
             StoreFailed: the file is no SQLite database, is damaged, or has another schema version.
         """
-        self._take_lock()
+        self._held = self._connector.hold(self.path)
         try:
             await self._connect()
         except BaseException:
@@ -106,9 +163,8 @@ class SqliteDatabase:
             raise
 
     async def _connect(self) -> None:
-        touch_private(self.path)  # SQLite gives -wal and -shm the rights of the store itself
         with _translated():
-            inner = await aiosqlite.connect(self.path, isolation_level=None, cached_statements=256)
+            inner = await self._connector.connect(self.path)
             writer = self._writer = _Connection(inner)
             for pragma, wanted in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 0)):
                 await writer.execute(f"PRAGMA {pragma} = {wanted}")
@@ -118,7 +174,7 @@ class SqliteDatabase:
             await writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             await writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             await self._make_schema(writer)
-            self._reader = await _open_reader(self.path)
+            self._reader = await _open_reader(self.path, self._connector)
 
     @staticmethod
     async def _make_schema(writer: _Connection) -> None:
@@ -213,17 +269,6 @@ class SqliteDatabase:
                 await connection.inner.close()
         self._reader = self._writer = None
 
-    def _take_lock(self) -> None:
-        self.path.parent.mkdir(mode=FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
-        touch_private(Path(f"{self.path}.lock"))
-        lock = Path(f"{self.path}.lock").open("ab")  # noqa: SIM115  (held as long as the store is open)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise StoreInUse("store-in-use", f"a server is running on {self.path}") from None
-        self._held = lock
-
 
 class SqliteReader:
     """A read-only look at a store file, also while a server runs on it (operator commands)."""
@@ -244,21 +289,20 @@ class SqliteReader:
         await self._connection.inner.close()
 
 
-async def _open_reader(path: Path) -> _Connection:
-    inner = await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    reader = _Connection(inner)
+async def _open_reader(path: Path, connector: Connector) -> _Connection:
+    reader = _Connection(await connector.connect_read_only(path))
     await reader.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
     return reader
 
 
-async def open_sqlite(path: Path) -> SqliteDatabase:
+async def open_sqlite(path: Path, connector: Connector = FILES) -> SqliteDatabase:
     """Open (or make) the store file for writing.
 
     Raises:
         StoreInUse: another process holds it.
         StoreFailed: it cannot be used.
     """
-    database = SqliteDatabase(path)
+    database = SqliteDatabase(path, connector)
     await database.open()
     return database
 
@@ -272,4 +316,4 @@ async def open_sqlite_reader(path: Path) -> SqliteReader:
     if not path.exists():
         raise StoreFailed("storage", f"there is no store at {path}")
     with _translated():
-        return SqliteReader(await _open_reader(path))
+        return SqliteReader(await _open_reader(path, FILES))
