@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from clientcore.errors import FrameRefused, StoreError
 from clientcore.limits import PAYLOAD_BYTES_MAX
-from clientcore.log import SYSTEM_FILES, LogFiles
+from clientcore.log import MEMORY, SYSTEM_FILES, LogFiles
 from clientcore.wire import Value, pack, shape, unpack
 
 _SCHEMA = (
@@ -64,7 +64,7 @@ class Cache:
         try:
             return cls._open(path, files)
         except sqlite3.DatabaseError as broken:
-            if isinstance(broken, sqlite3.OperationalError) or not isinstance(path, Path):
+            if isinstance(broken, sqlite3.OperationalError) or str(path) == MEMORY:
                 raise StoreError("storage", str(broken)) from broken
         files.remove(str(path))
         return cls._open(path, files)

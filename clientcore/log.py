@@ -26,6 +26,7 @@ from clientcore.wire import Value, pack
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 SQLITE_MAGIC = b"SQLite format 3\0"
 BUSY_TIMEOUT_S = 30.0
+MEMORY = ":memory:"
 
 FOREIGN_FILE_BYTES_MAX = 64 << 20  # a school year of taps is 20 MB
 FOREIGN_ROWS_MAX = 500_000
@@ -144,8 +145,8 @@ class Log:
             StoreError: `storage` when the disk refuses.
         """
         aside: Path | None = None
-        if isinstance(path, Path) and files.exists(str(path)) and not _is_sound(path, files):
-            aside = _move_beside(path, files)
+        if str(path) != MEMORY and files.exists(str(path)) and not _is_sound(path, files):
+            aside = _move_beside(Path(path), files)
         with _store_errors():
             db = Database(files.connect(str(path), timeout=BUSY_TIMEOUT_S), execute_plugins=False)
             db.execute("PRAGMA journal_mode=DELETE")
@@ -208,7 +209,7 @@ def _store_errors() -> Iterator[None]:
         raise StoreError("storage", f"{type(broken).__name__}: {broken}") from broken
 
 
-def _is_sound(path: Path, files: LogFiles) -> bool:
+def _is_sound(path: Path | str, files: LogFiles) -> bool:
     """Whether the file is a whole database with our table. A log that another process holds is not damaged."""
     try:
         with closing(files.connect(str(path), timeout=BUSY_TIMEOUT_S)) as connection:

@@ -54,7 +54,7 @@ class Disk:
         read_count, read_fails_at: Reads so far, and the one that fails with an input/output error (0: none).
         source: Chance; the fault model and SQLite draw from it.
         folder: The names and files.
-        held: Stores that a process of this machine has locked; a process's locks end with it.
+        held: Who has locked a store; a process's locks end with it.
         stopped: Between an armed fault and the `kill` or `cut_power` that answers it.
     """
 
@@ -75,14 +75,13 @@ class Disk:
         self._watch: Callable[[str], None] | None = None
         self._connections: list[weakref.ref[SimConnection]] = []
         self.wants_wal = False
-        self.held: set[str] = set()
+        self.held: dict[str, object] = {}
         self._bases: dict[str, str] = {}
         self._vfs = DiskVfs(f"disk-{next(_numbers)}", weakref.ref(self))
         chance.seed(source.randbytes(64))
 
     # ---- connections ----
 
-    @property
     def files(self) -> LogFiles:
         """This disk as the port that `Log.open` and `Cache.open` take."""
         return cast(LogFiles, self)
@@ -180,6 +179,11 @@ class Disk:
         self._armed_at = _NEVER if at_io is None else self.io_count + at_io
         self._fault = fault
         self._aim()
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether a fault of `arm` is still to come."""
+        return self._armed_at != _NEVER
 
     @property
     def watch(self) -> Callable[[str], None] | None:

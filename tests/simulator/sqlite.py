@@ -14,11 +14,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+import aiosqlite
 import apsw
 import apsw.ext
+
+from syncserver.errors import StoreInUse
+
+if TYPE_CHECKING:
+    from tests.simulator.disk import Disk
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -228,3 +235,40 @@ class AsyncSimConnection:
 
     async def _execute(self, work: Callable[..., T], *args: object) -> T:
         return work(*args)
+
+
+class AsyncConnector:
+    """`syncserver.store.sqlite.Connector` on a simulated disk: the real `SqliteDatabase`, two connections, one log.
+
+    Nothing of it suspends, except where `SqliteDatabase` itself does.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def hold(self, path: Path) -> Hold:
+        """See `Connector`; the lock ends with the process, as the real one does."""
+        if str(path) in self._disk.held:
+            raise StoreInUse("store-in-use", f"a server is running on {path}")
+        return Hold(self._disk.held, str(path))
+
+    async def connect(self, path: Path) -> aiosqlite.Connection:
+        """See `Connector`."""
+        return cast(aiosqlite.Connection, AsyncSimConnection(self._disk.connect(path, wal=True)))
+
+    async def connect_read_only(self, path: Path) -> aiosqlite.Connection:
+        """See `Connector`."""
+        return cast(aiosqlite.Connection, AsyncSimConnection(self._disk.connect_read_only(path)))
+
+
+class Hold:
+    """The lock of one process on one store; letting go of one that ended with its process does nothing."""
+
+    def __init__(self, held: dict[str, object], path: str) -> None:
+        self._held, self._path = held, path
+        held[path] = self
+
+    def close(self) -> None:
+        """Let go."""
+        if self._held.get(self._path) is self:
+            del self._held[self._path]

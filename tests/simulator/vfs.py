@@ -43,7 +43,7 @@ class _Calls:
         if disk.read_count == disk.read_fails_at and not disk.stopped:
             disk.faults["read-eio"] += 1
             raise _io_error(apsw.SQLITE_IOERR_READ)
-        return self.file.data[offset : offset + amount]  # a bytearray serves SQLite as well, without another copy
+        return self.file.data[offset : offset + amount]  # type: ignore[return-value]  # no copy for its sake
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         disk = self.disk

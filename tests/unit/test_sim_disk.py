@@ -10,7 +10,7 @@ import pytest
 from clientcore.log import Log
 from syncserver.store.sqlite import open_sqlite
 from tests.simulator.disk import Disk, MachineDead
-from tests.simulator.store import DiskConnector
+from tests.simulator.sqlite import AsyncConnector
 
 
 def disk(seed: int = 1) -> Disk:
@@ -18,7 +18,7 @@ def disk(seed: int = 1) -> Disk:
 
 
 def log_on(machine: Disk) -> Log:
-    return Log.open(Path("log.db"), files=machine.files)
+    return Log.open(Path("log.db"), files=machine.files())
 
 
 def test_the_device_log_survives_every_kind_of_power_cut() -> None:
@@ -41,7 +41,7 @@ async def test_the_store_survives_every_kind_of_power_cut() -> None:
     """The real SqliteDatabase on the simulated disk, with its own reading connection."""
     machine = disk()
     for n, how in enumerate(("none", "some", "all") * 3):
-        db = await open_sqlite(Path("store.db"), DiskConnector(machine))
+        db = await open_sqlite(Path("store.db"), AsyncConnector(machine))
         async with db.transaction() as tx:
             if n == 0:
                 await tx.execute("CREATE TABLE mine (n INTEGER)")
