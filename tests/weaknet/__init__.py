@@ -1,0 +1,1 @@
+"""Weak networks: the profiles of `fixtures/weak-networks/`, their draws, and the timelines compiled from them."""
