@@ -49,8 +49,9 @@ class Disk:
         io_count: Operations that change the disk, from its beginning: write, truncate, sync, create, delete.
         free_bytes: What is left before writing fails with SQLITE_FULL; None: without end.
         faults: Faults met, by kind.
+        last_fault: The last armed fault that came, in words.
         syncs_lie: A control: syncs return without having synced anything.
-        watch: Told the kind of each operation just before it is done.
+        watch: Told the kind and the file of each operation just before it is done.
         read_count, read_fails_at: Reads so far, and the one that fails with an input/output error (0: none).
         source: Chance; the fault model and SQLite draw from it.
         folder: The names and files.
@@ -63,6 +64,7 @@ class Disk:
         self.io_count = 0
         self.free_bytes: int | None = None
         self.faults: Counter[str] = Counter()
+        self.last_fault = ""
         self.syncs_lie = False
         self.stopped = False
         self.source = source
@@ -72,7 +74,7 @@ class Disk:
         self.read_count = 0
         self.read_fails_at = 0
         self._fault: Fault = "power"
-        self._watch: Callable[[str], None] | None = None
+        self._watch: Callable[[str, str], None] | None = None
         self._connections: list[weakref.ref[SimConnection]] = []
         self.wants_wal = False
         self.held: dict[str, object] = {}
@@ -182,16 +184,21 @@ class Disk:
 
     @property
     def is_armed(self) -> bool:
-        """Whether a fault of `arm` is still to come."""
-        return self._armed_at != _NEVER
+        """Whether a fault waits for its operation, or there is no room."""
+        return self._armed_at != _NEVER or self.free_bytes is not None
+
+    def disarm(self) -> None:
+        """Nothing goes wrong from now on."""
+        self.arm(None, "power")
+        self.free_bytes, self.read_fails_at = None, 0
 
     @property
-    def watch(self) -> Callable[[str], None] | None:
-        """Told the kind of each operation just before it is done."""
+    def watch(self) -> Callable[[str, str], None] | None:
+        """Told the kind (write, truncate, sync, create, delete) and the file of each operation just before it is done."""
         return self._watch
 
     @watch.setter
-    def watch(self, watch: Callable[[str], None] | None) -> None:
+    def watch(self, watch: Callable[[str, str], None] | None) -> None:
         self._watch = watch
         self._aim()
 
@@ -238,15 +245,16 @@ class Disk:
             twin.write(path, bytes(file.data))
         return twin
 
-    def meet(self, kind: str) -> Fault | None:
+    def meet(self, kind: str, path: str) -> Fault | None:
         """For the files: the long road of one operation; the fault it meets, if any."""
         if self._watch is not None:
-            self._watch(kind)
+            self._watch(kind, path)
         if self.io_count < self._armed_at or (self._fault == "enospc" and kind != "write"):
             return None
         fault = self._fault
         self.arm(None, "power")
         self.faults["fsync-eio" if (fault, kind) == ("eio", "sync") else fault] += 1
+        self.last_fault = f"{fault} at {kind} of {path}"
         self.stopped = fault in ("power", "kill")
         return fault
 

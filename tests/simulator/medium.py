@@ -17,6 +17,7 @@ from typing import Literal
 How = Literal["none", "some", "all"]
 """What a power cut leaves of the unsynced writes: none of them, any subset (torn, reordered), or all."""
 
+HOWS: tuple[How, ...] = ("none", "some", "all")
 SECTOR_BYTES = 512
 _TRUNCATE = -1  # as the end of an undo entry
 _FOLDED, _DOOMED = True, False

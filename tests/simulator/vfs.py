@@ -33,6 +33,7 @@ class _Calls:
 
     disk: Disk
     folder: Folder
+    path: str
     file: File
     directory: str | None  # to be synced with the first sync
     level: int  # of this connection's lock
@@ -52,7 +53,7 @@ class _Calls:
         disk.io_count += 1
         file = self.file
         if disk.io_count >= disk.slow_at:
-            fault = disk.meet("write")
+            fault = disk.meet("write", self.path)
             if fault == "eio":
                 raise _io_error(apsw.SQLITE_IOERR_WRITE)
             if fault == "enospc":
@@ -71,7 +72,7 @@ class _Calls:
             return
         disk.io_count += 1
         if disk.io_count >= disk.slow_at:
-            fault = disk.meet("truncate")
+            fault = disk.meet("truncate", self.path)
             if fault == "eio":
                 raise _io_error(apsw.SQLITE_IOERR_TRUNCATE)
             if fault == "kill":
@@ -86,7 +87,7 @@ class _Calls:
             return
         disk.io_count += 1
         if disk.io_count >= disk.slow_at:
-            fault = disk.meet("sync")
+            fault = disk.meet("sync", self.path)
             if fault == "eio":
                 self.file.fail_sync(disk.source)
                 raise _io_error(apsw.SQLITE_IOERR_FSYNC)
@@ -150,8 +151,9 @@ class _Calls:
 class _Handle(_Calls):
     """A file only this process looks at through one connection, or through locks alone."""
 
-    def __init__(self, disk: Disk, file: File, directory: str | None) -> None:
-        self.disk, self.folder, self.file, self.directory, self.level = disk, disk.folder, file, directory, 0
+    def __init__(self, disk: Disk, path: str, file: File, directory: str | None) -> None:
+        self.disk, self.folder, self.path, self.file = disk, disk.folder, path, file
+        self.directory, self.level = directory, 0
 
     def xClose(self) -> None:  # noqa: N802
         if self.level:
@@ -161,9 +163,10 @@ class _Handle(_Calls):
 class _WalHandle(_Calls, apsw.VFSFile):
     """A database in write-ahead mode: the wal-index is the base VFS's, in heap memory."""
 
-    def __init__(self, disk: Disk, file: File, base: str) -> None:
+    def __init__(self, disk: Disk, path: str, file: File, base: str) -> None:
         apsw.VFSFile.__init__(self, "unix-excl", base, [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_MAIN_DB, 0])
-        self.disk, self.folder, self.file, self.directory, self.level = disk, disk.folder, file, None, 0
+        self.disk, self.folder, self.path, self.file = disk, disk.folder, path, file
+        self.directory, self.level = None, 0
 
     def xClose(self) -> None:  # noqa: N802
         if self.level:
@@ -196,7 +199,7 @@ class DiskVfs(apsw.VFS):
         disk = self._get()
         flags[1] = flags[0]
         if name is None:
-            return _Handle(disk, File(), None)
+            return _Handle(disk, "", File(), None)
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         file = disk.folder.names.get(path)
         directory = None
@@ -206,7 +209,7 @@ class DiskVfs(apsw.VFS):
             file = File()
             if not disk.stopped:
                 disk.io_count += 1
-                fault = disk.meet("create") if disk.io_count >= disk.slow_at else None
+                fault = disk.meet("create", path) if disk.io_count >= disk.slow_at else None
                 if fault == "eio":
                     raise apsw.CantOpenError("simulated: cannot create")
                 if fault != "kill":
@@ -215,8 +218,8 @@ class DiskVfs(apsw.VFS):
                 directory = parent(path)
         is_wal = file.data[18:19] == _WAL_VERSION or disk.wants_wal
         if flags[0] & apsw.SQLITE_OPEN_MAIN_DB and is_wal:
-            return _WalHandle(disk, file, disk.base_for(path))
-        return _Handle(disk, file, directory)
+            return _WalHandle(disk, path, file, disk.base_for(path))
+        return _Handle(disk, path, file, directory)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         disk = self._get()
@@ -227,7 +230,7 @@ class DiskVfs(apsw.VFS):
         if file is None:
             raise _io_error(apsw.SQLITE_IOERR_DELETE_NOENT)
         disk.io_count += 1
-        fault = disk.meet("delete") if disk.io_count >= disk.slow_at else None
+        fault = disk.meet("delete", filename) if disk.io_count >= disk.slow_at else None
         if fault == "eio" and disk.source.random() < 0.5:
             raise _io_error(apsw.SQLITE_IOERR_DELETE)
         if fault == "kill":

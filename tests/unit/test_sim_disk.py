@@ -10,6 +10,7 @@ import pytest
 from clientcore.log import Log
 from syncserver.store.sqlite import open_sqlite
 from tests.simulator.disk import Disk, MachineDead
+from tests.simulator.medium import HOWS
 from tests.simulator.sqlite import AsyncConnector
 
 
@@ -25,7 +26,7 @@ def test_the_device_log_survives_every_kind_of_power_cut() -> None:
     """The real Log on the simulated disk: what `act` returned from is there after each cut."""
     machine = disk()
     told: list[int] = []
-    for n, how in enumerate(("none", "some", "all") * 5):
+    for n, how in enumerate(HOWS * 5):
         log = log_on(machine)
         assert [row.at_ms for row in log.read()] == told
         with log.act() as act:
@@ -40,7 +41,7 @@ def test_the_device_log_survives_every_kind_of_power_cut() -> None:
 async def test_the_store_survives_every_kind_of_power_cut() -> None:
     """The real SqliteDatabase on the simulated disk, with its own reading connection."""
     machine = disk()
-    for n, how in enumerate(("none", "some", "all") * 3):
+    for n, how in enumerate(HOWS * 3):
         db = await open_sqlite(Path("store.db"), AsyncConnector(machine))
         async with db.transaction() as tx:
             if n == 0:
