@@ -1,0 +1,397 @@
+"""A phone of a simulated world: the real device core over a disk that can fail, in the hands of a teacher.
+
+Its app is opened by its person or by nobody, talks to the server as the page does (after each act, at each start, again
+after the back-off), and is killed, cut from its power, filled up, wiped, copied and set back by the seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from clientcore.bundles import frame_name, split_bundle
+from clientcore.cache import Cache
+from clientcore.device import BUNDLES_PATH, Device, SyncReport
+from clientcore.errors import HudurError, Problem, StoreError, TransportError
+from clientcore.frame import write_bundle
+from clientcore.keys import SigningKey
+from clientcore.log import Log
+from clientcore.ports import SeededRandom
+from clientcore.register import RegisterId
+from clientcore.states import Enrolment, Step
+from clientcore.take import Wish
+from clientcore.taking import take_register
+from clientcore.wire import unpack
+from tests.simulator.clock import PhoneClock, WorldClock
+from tests.simulator.disk import Disk, MachineDead
+from tests.simulator.lab import Lab
+from tests.simulator.machine import Machine
+from tests.simulator.network import PhoneNetwork
+from tests.simulator.server import ServerHost
+from tests.weaknet.timeline import Timeline
+
+LOG, CACHE = Path("log.db"), Path("cache.db")
+REOPEN_MS = (5_000, 60_000, 900_000, 5_400_000)
+STORE_AGAIN_MS = 60_000
+ENROL_AGAIN_MS = 120_000
+ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+TapName = tuple[str, str]  # (class/date/session, key)
+
+
+def key_of(name: str) -> SigningKey:
+    """A key from a name, so that the same seed gives the same devices."""
+    number = random.Random(f"key|{name}").randrange(1, ORDER_P256)
+    return SigningKey(ec.derive_private_key(number, ec.SECP256R1()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A copy of a phone's storage at one instant, and what its person had been shown as saved by then."""
+
+    disk: Disk
+    shown: dict[TapName, list[str]]
+    enrolment: Enrolment | None
+
+
+class PhoneHost:
+    """One phone, its person, and their memory of what the screen showed."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        server: ServerHost,
+        world: WorldClock,
+        *,
+        name: str,
+        school: str,
+        user_id: str,
+        classes: Sequence[str],
+        timeline: Timeline,
+    ) -> None:
+        self.lab, self.server, self.name = lab, server, name
+        self.school, self.user_id, self.classes = school, user_id, tuple(classes)
+        self.disk = Disk(name, lab.swarm.stream(f"disk.{name}"))
+        self.clock = PhoneClock(world, int(timeline.offset_s * 1000), timeline.drift_ppm)
+        self.network = PhoneNetwork(lab, server, timeline, name)
+        self.timeline = timeline
+        self.key = key_of(f"{lab.swarm.seed}|{name}")
+        self.enrolment: Enrolment | None = None
+        self.shown: dict[TapName, list[str]] = {}
+        self.device: Device | None = None
+        self.reports: list[SyncReport] = []
+        self.refused: str | None = None  # the last final refusal of a conversation
+        self.retired = False  # nobody uses this phone any more
+        self._machine = Machine(name)
+        self._keys = 0
+        self._starts = 0
+        self._wake = asyncio.Event()
+        self._dead = asyncio.Event()
+        self._open = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._talking = asyncio.Lock()
+
+    # ---- life ----
+
+    def switch_on(self) -> None:
+        """The app is opened, and opened again after each death."""
+        self._stopping = False
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def switch_off(self) -> None:
+        """The app is closed for good."""
+        self._stopping = True
+        if not self._dead.is_set():
+            self.disk.kill()
+            self._dead.set()
+        if self._keeper is not None:
+            await self._keeper
+
+    def die(self, why: str, *, power: bool | None = None) -> None:
+        """The app is gone at once; by the seed the whole phone."""
+        if self._dead.is_set():
+            return
+        swarm = self.lab.swarm
+        if swarm.hits("phone.power", self.name) if power is None else power:
+            how = swarm.stream(f"phone.power|{self.name}|how").choice(("none", "some", "some", "all"))
+            self.lab.faults["phone.write-lost"] += self.disk.cut_power(how)
+            self.lab.fault("phone.power")
+            self.clock.boot()
+        else:
+            self.disk.kill()
+        self.lab.fault("phone.death")
+        self.lab.trace(self.name, f"died {why}")
+        self._dead.set()
+
+    async def _keep(self) -> None:
+        while not self._stopping:
+            self._dead.clear()
+            app = self._machine.spawn(self._app())
+            dying = asyncio.ensure_future(self._dead.wait())
+            await asyncio.wait({app, dying}, return_when=asyncio.FIRST_COMPLETED)
+            dying.cancel()
+            if app.done() and not app.cancelled():
+                error = app.exception()
+                if isinstance(error, MachineDead):
+                    self.die("in the app")
+                elif error is not None:
+                    self.lab.ledger.check("I7", False, f"{self.name}: the app ended by {type(error).__name__}: {error}")
+                    self.disk.kill()
+            self.device = None
+            self._open.clear()
+            await self._machine.halt()
+            if not self._stopping:
+                wait = self.lab.swarm.stream(f"phone.reopen|{self.name}")
+                await self.lab.sleep_ms(5_000 if self.lab.calm else wait.choice(REOPEN_MS))
+
+    async def _app(self) -> None:
+        """One life of the app: open the log, then talk whenever there is a reason to."""
+        while True:
+            try:
+                self.device = self._start()
+                break
+            except StoreError:
+                self.disk.kill()  # this life of the app ends; what it had open is gone
+                await self.lab.sleep_ms(STORE_AGAIN_MS)
+        self.check_saved()
+        self._talking = asyncio.Lock()  # whoever held the old one died with the app
+        self._open.set()
+        while True:
+            self._wake.clear()
+            try:
+                wait_ms = await self._talk(self.device)
+            except StoreError:
+                wait_ms = STORE_AGAIN_MS
+            self.check_pending()
+            try:
+                async with asyncio.timeout(wait_ms / 1000 if wait_ms else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass  # the back-off is over
+
+    def _start(self) -> Device:
+        self._starts += 1
+        files = self.disk.files()
+        log = Log.open(LOG, at_ms=self.clock.wall_ms(), files=files, reached=self._reached)
+        device = Device(
+            log=log,
+            cache=Cache.open(CACHE, files=files),
+            key=self.key,
+            clock=self.clock,
+            random=SeededRandom(hash_number(f"{self.lab.swarm.seed}|{self.name}|{self._keys}|{self._starts}")),
+            network=self.network,
+            reached=self._reached,
+        )
+        if self.enrolment is not None:
+            device.journal.adopt(self.enrolment)
+        inner = device.journal.tap
+
+        def watched(register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
+            inner(register, taps)
+            self._remember(register, taps)
+
+        device.journal.tap = watched  # type: ignore[method-assign]
+        return device
+
+    def _reached(self, point: str) -> None:
+        self.lab.points[point] += 1
+        if self.lab.swarm.hits("phone.kill_point", self.name):
+            self.lab.fault(f"phone.{point}")
+            self.die(f"at {point}")
+            raise MachineDead(point)
+
+    # ---- talking ----
+
+    async def _talk(self, device: Device) -> int:
+        """One conversation; returns how long to wait before the next one (ms), 0 for until there is a reason."""
+        if device.journal.state.enrolment is None:
+            return await self._enrol(device)
+        async with self._talking:
+            report = await device.sync()
+        self.reports.append(report)
+        self.lab.trace(self.name, f"sync {report.outcome} {report.error.code if report.error else ''}")
+        if report.outcome == "refused":
+            assert report.error is not None
+            self.refused = report.error.code
+            if self.refused == "unknown-device":  # the server was restored from before the enrolment
+                return await self._enrol(device)
+            return 0
+        self.refused = None
+        return report.wait_ms
+
+    async def _enrol(self, device: Device) -> int:
+        made = await self.server.order("code", user=f"{self.school}/{self.user_id}")
+        try:
+            enrolled = await device.enrol(school=self.school, code=str(made["code"]), label=self.name)
+        except (Problem, TransportError) as failed:
+            self.lab.trace(self.name, f"enrol {failed.code}")
+            return ENROL_AGAIN_MS
+        self.enrolment = device.journal.state.enrolment
+        self.lab.trace(self.name, "enrolled", enrolled.device)
+        return 1
+
+    async def enrolled(self) -> None:
+        """Wait until the phone has an enrolment."""
+        while self.enrolment is None:
+            await self.lab.sleep_ms(1_000)
+
+    def poke(self) -> None:
+        """A reason to talk: the app was opened, an act was done."""
+        self._wake.set()
+
+    # ---- acts ----
+
+    async def take(self, register: str, wishes: Mapping[str, Wish]) -> bool:
+        """Take a register; the person tries again while the phone refuses to save. Returns whether it was saved."""
+        for _ in range(20):
+            if self.retired:
+                return False
+            await self._open.wait()
+            device = self.device
+            if device is None:
+                continue
+            if device.journal.state.enrolment is None or not device.cache.roster(register.split("/")[0]):
+                await self.lab.sleep_ms(120_000)
+                continue
+            class_id, date, session = register.split("/")
+            known = dict(device.cache.roster(class_id))
+            try:
+                take_register(
+                    device, device.register(class_id, date, session),
+                    {pupil: wish for pupil, wish in wishes.items() if pupil in known},
+                )  # fmt: skip
+                self.lab.trace(self.name, f"took {register}")
+                self.check_pending()
+                self.poke()
+                return True
+            except StoreError:
+                self.lab.trace(self.name, f"not saved {register}")
+                await self.lab.sleep_ms(STORE_AGAIN_MS)
+            except MachineDead:
+                self.die(f"while taking {register}")
+                await self.lab.sleep_ms(1_000)
+        return False
+
+    def run(self, act: Callable[[Device], None]) -> bool:
+        """Do something on the open app at once; False when there is none, or it died of it."""
+        if self.device is None:
+            return False
+        try:
+            act(self.device)
+        except MachineDead:
+            self.die("in an act")
+            return False
+        except HudurError:
+            return False
+        return True
+
+    async def hand_in(self, frames: Sequence[bytes]) -> None:
+        """Hand another phone's frames to the server through this device; the champion tries for a day."""
+        for _ in range(50):
+            await self._open.wait()
+            device = self.device
+            if device is None or self.retired:
+                return
+            if self.enrolment is None:
+                await self.lab.sleep_ms(600_000)
+                continue
+            carrying = self._machine.spawn(self._hand_in(device, frames))
+            await asyncio.wait({carrying})
+            error = None if carrying.cancelled() else carrying.exception()
+            if isinstance(error, MachineDead):
+                self.die("while handing a file in")
+            elif not carrying.cancelled() and error is None:
+                return
+            elif error is not None and not isinstance(error, HudurError):
+                raise error
+            await self.lab.sleep_ms(1_800_000)
+
+    async def _hand_in(self, device: Device, frames: Sequence[bytes]) -> None:
+        async with self._talking:
+            for group in split_bundle(frames):
+                names = [frame_name(raw) for raw in group]
+                await device.call("bundle", [write_bundle(group)], path=BUNDLES_PATH, frames=names)
+        self.lab.trace(self.name, f"handed in {len(frames)}")
+
+    def _remember(self, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
+        now_ms = self.lab.now_ms
+        for key, value in taps:
+            if value is not None:
+                self.shown.setdefault((register.within_school, key), []).append(value)
+                self.lab.ledger.tapped.setdefault((str(register), key, value), (self.user_id, self.name, now_ms))
+
+    # ---- what happens to storage ----
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the storage as a backup tool takes it."""
+        disk = self.disk.clone(f"{self.name}~", self.lab.swarm.stream(f"disk.{self.name}~{self._starts}"))
+        return Snapshot(disk=disk, shown=copy.deepcopy(self.shown), enrolment=self.enrolment)
+
+    def put_back(self, old: Snapshot) -> None:
+        """An older copy replaces the storage; the app dies of it."""
+        self.die("for an older copy", power=False)
+        self._keys += 1
+        self.disk = old.disk.clone(f"{self.name}{self._keys}", self.lab.swarm.stream(f"disk.{self.name}.{self._keys}"))
+        self.shown = copy.deepcopy(old.shown)
+        self.enrolment = old.enrolment
+
+    def wipe(self) -> None:
+        """Storage and key are lost; the person enrols the phone again."""
+        self.die("by a wipe", power=False)
+        self._keys += 1
+        self.disk = Disk(f"{self.name}{self._keys}", self.lab.swarm.stream(f"disk.{self.name}.{self._keys}"))
+        self.key = key_of(f"{self.lab.swarm.seed}|{self.name}|{self._keys}")
+        self.shown, self.enrolment = {}, None
+
+    # ---- invariants of the phone ----
+
+    def check_saved(self) -> None:
+        """I1: every mark shown as saved is in the log."""
+        found: dict[TapName, set[str | None]] = {}
+        connection = self.disk.connect(LOG)
+        for register, body in connection.execute("SELECT register, body FROM log WHERE kind = 'tap'").fetchall():
+            key, value, _ = unpack(bytes(body), bytes_max=4_096)
+            found.setdefault((register, key), set()).add(value)
+        connection.close()
+        missing = [
+            (name, value)
+            for name, values in self.shown.items()
+            for value in values
+            if value not in found.get(name, ())
+        ]
+        self.lab.ledger.check("I1", not missing, f"{self.name}: shown as saved and gone: {missing[:3]}")
+
+    def check_pending(self) -> None:
+        """I9: pending is never lower than the registers with a mark no receipt covers; "confirmed" is the server's."""
+        device = self.device
+        if device is None or self.enrolment is None:
+            return
+        ledger, state = self.lab.ledger, device.state
+        pending = state.pending_registers
+        hidden = [
+            name
+            for name, values in self.shown.items()
+            if name[0] not in pending and (f"{self.school}/{name[0]}", name[1], values[-1]) not in ledger.safe_marks
+        ]
+        ledger.check("I9", not hidden, f"{self.name}: not pending, yet no receipt covers {hidden[:3]}")
+        for name, register in state.registers.items():
+            if register.step is Step.CONFIRMED:
+                full = f"{self.school}/{name}"
+                unproved = [
+                    entry.change.hash.hex()[:12]
+                    for entry in register.entries.values()
+                    if entry.own and (full, entry.change.hash) not in ledger.confirmed
+                ]
+                ledger.check("I9", not unproved, f"{self.name}: {name} shown as confirmed without {unproved[:3]}")
+
+
+def hash_number(text: str) -> int:
+    """A seed from a text."""
+    return random.Random(text).getrandbits(63)

@@ -1,0 +1,454 @@
+"""A simulated term: schools, phones, a server, and everything that happens to them from the first day to the last.
+
+Each day is planned from the seed and happens at its instants; acts overlap as they do in a school. At the end the faults
+stop, everybody who can talk has two maximal back-offs to do so, and the last checks look at all that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import date as Date
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from clientcore.device import Device
+from clientcore.limits import BACKOFF_CAP_S
+from clientcore.register import Code
+from clientcore.take import Wish
+from syncserver.store.port import Database
+from tests.simulator.clock import WorldClock
+from tests.simulator.disk import Disk
+from tests.simulator.final import Final
+from tests.simulator.hostile import Mallory
+from tests.simulator.lab import Lab
+from tests.simulator.phone import PhoneHost, Snapshot, key_of
+from tests.simulator.school import School, make_school, store_school
+from tests.simulator.server import ServerHost
+from tests.simulator.watch import Reader, Watch
+from tests.weaknet.profile import Profile
+from tests.weaknet.timeline import compile_timeline
+
+SCHOOL_DAYS = frozenset((6, 0, 1, 2, 3))  # Sunday to Thursday, as `date.weekday` counts
+ROLL_CALL_MIN = (7 * 60 + 50, 8 * 60 + 20)  # minutes after midnight
+CALM_MS = int(2 * BACKOFF_CAP_S * 1000) + 240_000  # I8: two maximal back-offs, a restart and a conversation
+NEWS_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How large a world is. `teachers` per school, each with a phone and a class of `pupils`."""
+
+    days: int = 7
+    schools: int = 1
+    teachers: int = 2
+    pupils: int = 8
+
+
+@dataclass(slots=True)
+class World:
+    """See the module."""
+
+    lab: Lab
+    profile: Profile
+    size: Size
+    folder: Path
+    clock: WorldClock = field(init=False)
+    host: ServerHost = field(init=False)
+    watch: Watch = field(init=False)
+    reader: Reader = field(init=False)
+    mallory: Mallory = field(init=False)
+    schools: list[School] = field(default_factory=list)
+    phones: list[PhoneHost] = field(default_factory=list)
+    relays: dict[str, PhoneHost] = field(default_factory=dict)
+    backups: list[Disk] = field(default_factory=list)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    school_days: int = 0
+    registers: int = 0
+    _dates: list[Date] = field(default_factory=list)
+    _taken: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        zone = ZoneInfo(self.profile.span.tz)
+        first = self.profile.span.start
+        self._dates = [first + timedelta(days=n) for n in range(self.size.days)]
+        self._midnights = [
+            int(datetime.combine(day, time(), zone).timestamp() * 1000) for day in [*self._dates, self._dates[-1] + timedelta(days=1)]
+        ]
+        self.clock = WorldClock(self.lab.loop, self._midnights[0])
+        self.host = ServerHost(self.lab, clock=WorldClock(self.lab.loop, self._midnights[0]), folder=self.folder)
+        self.watch = Watch(self.lab, self.host)
+        self.watch.attach()
+        self.reader = Reader(self.lab, self.host)
+        self.schools = [
+            make_school(n, teachers=self.size.teachers, pupils=self.size.pupils) for n in range(1, self.size.schools + 1)
+        ]
+        self.mallory = Mallory(lab=self.lab, host=self.host, school=self.schools[0])
+        self.lab.prepare_store = self._prepare
+
+    _midnights: list[int] = field(default_factory=list)
+
+    # ---- before the first day ----
+
+    async def _prepare(self, db: Database) -> None:
+        if await db.fetch_one("SELECT 1 FROM schools LIMIT 1") is not None:
+            return
+        since = (self._dates[0] - timedelta(days=30)).isoformat()
+        for school in self.schools:
+            if await db.fetch_one("SELECT 1 FROM schools WHERE school = ?", (school.id,)) is None:
+                await store_school(db, school, since=since)
+        async with db.transaction() as tx:
+            rows = [("server_key", key_of(f"server|{self.lab.swarm.seed}").to_pem()), ("epoch", b"1")]
+            await tx.executemany("INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", rows)
+
+    def _add_phones(self) -> None:
+        seed = self.lab.swarm.seed
+        for school in self.schools:
+            for at, user_id in enumerate([*school.teachers, school.champion]):
+                is_relay = user_id == school.champion
+                phone = PhoneHost(
+                    self.lab,
+                    self.host,
+                    self.clock,
+                    name=f"{school.id}.{user_id}",
+                    school=school.id,
+                    user_id=user_id,
+                    classes=school.classes_of(user_id),
+                    timeline=compile_timeline(self.profile, seed * 1_000 + len(self.phones), days=self.size.days),
+                )
+                phone.network.at_desk = True
+                phone.network.heard = self.mallory.hear
+                self.phones.append(phone)
+                if is_relay:
+                    self.relays[school.id] = phone
+                del at
+
+    async def _enrol_all(self) -> None:
+        """Phones are enrolled at the champion's desk, where there is a network."""
+        for phone in self.phones:
+            phone.switch_on()
+        for phone in self.phones:
+            await phone.enrolled()
+        for phone in self.phones:
+            is_relay_without_link = not self.profile.links and phone in self.relays.values()
+            phone.network.at_desk = is_relay_without_link
+
+    # ---- the term ----
+
+    async def run(self) -> None:
+        """Everything, from the first enrolment to the last check."""
+        self.host.switch_on()
+        self._add_phones()
+        await self._enrol_all()
+        for number, day in enumerate(self._dates):
+            await self._until(number, 6 * 60)
+            self._plan_everyday(number)
+            if day.weekday() in SCHOOL_DAYS:
+                self.school_days += len(self.schools)
+                self._plan_school_day(number, day)
+            self._plan_storage(number)
+            self._plan_server(number)
+            self._plan_people(number, day)
+            await self._until(number, 23 * 60)
+        await self._finish()
+
+    async def _until(self, day: int, minute: float) -> None:
+        """Wait for an instant of local time; never goes back."""
+        at_ms = self._midnights[day] - self._midnights[0] + int(minute * 60_000)
+        await self.lab.sleep_ms(max(0, at_ms - self.lab.now_ms))
+
+    def _at(self, day: int, minute: float, work: Coroutine[Any, Any, Any]) -> None:
+        """Plan something for an instant of local time."""
+
+        async def wait() -> None:
+            await self._until(day, minute)
+            await work
+
+        self.lab.later(wait())
+
+    def _minute(self, name: str, low: float = 6 * 60, high: float = 22 * 60) -> float:
+        return self.lab.swarm.stream(f"when|{name}").uniform(low, high)
+
+    # ---- taking registers ----
+
+    def _plan_school_day(self, day: int, date: Date) -> None:
+        source = self.lab.swarm.stream("plan")
+        for phone in [one for one in self.phones if one.classes and not one.retired]:
+            own = phone.classes[0]
+            register = f"{own}/{date.isoformat()}/day"
+            if source.random() < 0.96:  # now and then nobody takes it: not taken must stay not taken
+                self.registers += 1
+                self._taken.append((phone.name, register))
+                self._at(day, source.uniform(*ROLL_CALL_MIN), self._take(phone, register))
+            if self.lab.swarm.hits("people.correct", phone.name):
+                self._at(day, source.uniform(9 * 60, 14 * 60), self._take(phone, register))
+            if len(phone.classes) > 1 and self.lab.swarm.hits("people.two", phone.name):
+                other = f"{phone.classes[1]}/{date.isoformat()}/day"
+                self._at(day, source.uniform(*ROLL_CALL_MIN), self._take(phone, other))
+            if self._taken and self.lab.swarm.hits("people.late", phone.name):
+                _, earlier = source.choice(self._taken)
+                if earlier.split("/")[0] in phone.classes:
+                    self._at(day, source.uniform(10 * 60, 15 * 60), self._take(phone, earlier))
+
+    async def _take(self, phone: PhoneHost, register: str) -> None:
+        source = self.lab.swarm.stream(f"wishes|{phone.name}")
+        school = next(one for one in self.schools if one.id == phone.school)
+        wishes: dict[str, Wish] = {}
+        for pupil in school.pupils[register.split("/")[0]]:
+            draw = source.random()
+            if draw < 0.12:
+                wishes[pupil] = (source.choice((Code.ABSENT, Code.EXCUSED, Code.UNEXCUSED)), None)
+            elif draw < 0.2:
+                wishes[pupil] = (Code.LATE, str(source.randrange(1, 40)))
+        await phone.take(register, wishes)
+
+    def _plan_everyday(self, day: int) -> None:
+        """Each app is looked at now and then; what the profile plans for the device happens."""
+        source = self.lab.swarm.stream("looks")
+        for phone in self.phones:
+            if phone.retired:
+                continue
+            for _ in range(2):
+                self._at(day, source.uniform(7 * 60, 21 * 60), self._look(phone))
+            begin, end = (self._midnights[n] - self._midnights[0] for n in (day, day + 1))
+            for event in phone.timeline.events:
+                if begin <= event.at_ms < end:
+                    self._at(day, (event.at_ms - begin) / 60_000, self._device_event(phone, event.kind, event.detail))
+        self._at(day, self._minute("feed"), self.reader.read())
+
+    async def _look(self, phone: PhoneHost) -> None:
+        phone.poke()
+
+    async def _device_event(self, phone: PhoneHost, kind: str, detail: Any) -> None:
+        if kind in ("kill", "battery-off"):
+            phone.die(kind, power=kind == "battery-off")
+        elif kind == "clock-jump":
+            self.lab.fault("phone.clock")
+            to_s = detail.get("to_epoch_s")
+            phone.clock.jump(by_ms=int(detail.get("by_s", 0) * 1000), to_ms=None if to_s is None else int(to_s * 1000))
+        elif kind == "wipe":
+            await self._wipe(phone)
+        elif kind == "carry" and not detail.get("lost"):
+            for _ in range(2 if detail.get("twice") else 1):
+                await self._carry(phone, 0)
+
+    # ---- what happens to phones ----
+
+    def _plan_storage(self, day: int) -> None:
+        swarm = self.lab.swarm
+        for phone in list(self.phones):
+            if phone.retired:
+                continue
+            for kind, act in (
+                ("phone.kill_io", self._kill_at_io),
+                ("phone.eio", self._io_error),
+                ("phone.full", self._full),
+                ("phone.wipe", self._wipe),
+                ("phone.clone", self._clone),
+                ("phone.old_copy", self._old_copy),
+                ("phone.clock", self._clock),
+            ):
+                for _ in range(swarm.times(kind, phone.name)):
+                    low, high = ROLL_CALL_MIN if swarm.stream(f"{kind}|when").random() < 0.6 else (7 * 60, 20 * 60)
+                    self._at(day, self._minute(kind, low, high), act(phone))
+
+    async def _kill_at_io(self, phone: PhoneHost) -> None:
+        phone.disk.arm(1 + self.lab.swarm.stream("phone.kill_io|at").randrange(60), "kill")
+
+    async def _io_error(self, phone: PhoneHost) -> None:
+        self.lab.fault("phone.eio")
+        phone.disk.arm(1 + self.lab.swarm.stream("phone.eio|at").randrange(30), "eio")
+
+    async def _full(self, phone: PhoneHost) -> None:
+        self.lab.fault("phone.full")
+        disk = phone.disk
+        disk.free_bytes = self.lab.swarm.stream("phone.full|room").randrange(20_000)
+        await self.lab.sleep_ms(600_000)
+        disk.free_bytes = None
+
+    async def _wipe(self, phone: PhoneHost) -> None:
+        self.lab.fault("phone.wipe")
+        phone.wipe()
+
+    async def _old_copy(self, phone: PhoneHost) -> None:
+        old = self.snapshots.get(phone.name)
+        if old is not None and phone.enrolment is not None:
+            self.lab.fault("phone.old_copy")
+            phone.put_back(old)
+        self.snapshots[phone.name] = phone.snapshot()
+
+    async def _clone(self, phone: PhoneHost) -> None:
+        if phone.enrolment is None:
+            return
+        self.lab.fault("phone.clone")
+        twin = PhoneHost(
+            self.lab,
+            self.host,
+            self.clock,
+            name=f"{phone.name}+{len(self.phones)}",
+            school=phone.school,
+            user_id=phone.user_id,
+            classes=phone.classes,
+            timeline=phone.timeline,
+        )
+        twin.key = phone.key
+        twin.put_back(phone.snapshot())
+        twin.network.heard = self.mallory.hear
+        twin.network.at_desk = phone.network.at_desk
+        self.phones.append(twin)
+        twin.switch_on()
+
+    async def _clock(self, phone: PhoneHost) -> None:
+        self.lab.fault("phone.clock")
+        by_s = self.lab.swarm.stream("phone.clock|by").choice((-86_400, -7_200, -3_600, -90, 90, 3_600, 7_200, 400_000))
+        phone.clock.jump(by_ms=by_s * 1000)
+
+    # ---- what happens to the server ----
+
+    def _plan_server(self, day: int) -> None:
+        swarm = self.lab.swarm
+        for kind, act in (
+            ("server.kill_io", self._server_kill_at_io),
+            ("server.eio", self._server_io_error),
+            ("server.full", self._server_full),
+            ("server.restart", self.host.restart),
+            ("server.clock", self._server_clock),
+            ("server.restore", self._restore),
+        ):
+            for _ in range(swarm.times(kind)):
+                low, high = ROLL_CALL_MIN if swarm.stream(f"{kind}|when").random() < 0.6 else (7 * 60, 20 * 60)
+                self._at(day, self._minute(kind, low, high), act())
+
+    async def _server_kill_at_io(self) -> None:
+        self.host.disk.arm(1 + self.lab.swarm.stream("server.kill_io|at").randrange(60), "kill")
+
+    async def _server_io_error(self) -> None:
+        self.lab.fault("server.eio")
+        self.host.disk.arm(1 + self.lab.swarm.stream("server.eio|at").randrange(40), "eio")
+
+    async def _server_full(self) -> None:
+        self.lab.fault("server.full")
+        disk = self.host.disk
+        disk.free_bytes = self.lab.swarm.stream("server.full|room").randrange(100_000)
+        await self.lab.sleep_ms(900_000)
+        disk.free_bytes = None
+
+    async def _server_clock(self) -> None:
+        self.lab.fault("server.clock")
+        self.host.clock.skew_ms = self.lab.swarm.stream("server.clock|by").randrange(-30_000, 30_000)
+
+    async def _restore(self) -> None:
+        """The server's disk is gone; an older backup is put in place under a new epoch."""
+        if not self.backups:
+            self.backups.append(await self.host.backup())
+            return
+        self.lab.fault("server.restore")
+        old = self.lab.swarm.stream("server.restore|which").choice(self.backups)
+        await self.host.restore(old)
+        self.watch.restored()
+        self.backups.append(await self.host.backup())
+
+    # ---- people ----
+
+    def _plan_people(self, day: int, date: Date) -> None:
+        swarm = self.lab.swarm
+        for kind, act in (
+            ("people.order", self._order),
+            ("people.calendar", lambda: self._calendar(date)),
+            ("people.revoke", self._revoke),
+            ("bad.change", lambda: self.mallory.send_change(date.isoformat())),
+            ("bad.replay", self.mallory.replay),
+            ("bad.bytes", self.mallory.spoil),
+        ):
+            for _ in range(swarm.times(kind)):
+                self._at(day, self._minute(kind, 7 * 60, 20 * 60), act())
+        for phone in list(self.phones):
+            for _ in range(swarm.times("people.courier", phone.name)):
+                delay_ms = swarm.stream("people.courier|delay").choice((0, 3_600_000, 86_400_000))
+                self._at(day, self._minute("people.courier"), self._carry(phone, delay_ms))
+
+    async def _order(self) -> None:
+        source = self.lab.swarm.stream("people.order|which")
+        level = source.choice(("nudge", "repull", "rebuild"))
+        await self.host.order("resync", target=source.choice(self.schools).id, level=level, reason="sim")
+
+    async def _calendar(self, date: Date) -> None:
+        source = self.lab.swarm.stream("people.calendar|which")
+        day = date - timedelta(days=source.randrange(3))
+        await self.host.order(
+            "calendar", school=source.choice(self.schools).id, date=day.isoformat(), open=source.random() < 0.5,
+            reason="sim",
+        )  # fmt: skip
+
+    async def _revoke(self) -> None:
+        source = self.lab.swarm.stream("people.revoke|which")
+        phone = source.choice(self.phones)
+        if phone.enrolment is None:
+            return
+        device = phone.enrolment.device.hex()
+        self.lab.fault("people.revoke")
+        try:
+            await self.host.order("revoke", device=device, reason="sim")
+            if source.random() < 0.6:
+                await self.lab.sleep_ms(source.uniform(600_000, 90_000_000))
+                await self.host.order("revoke", device=device, reason="found again", undo=True)
+        except ValueError:
+            return  # a restore has made the server forget this device
+
+    async def _carry(self, phone: PhoneHost, delay_ms: float) -> None:
+        """A phone's frames travel as a file to the champion, who hands them in."""
+        files: list[bytes] = []
+
+        def export(device: Device) -> None:
+            files.extend(device.frames_to_carry())
+
+        if phone.enrolment is None or not phone.run(export) or not files:
+            return
+        self.lab.fault("people.courier")
+        await self.lab.sleep_ms(delay_ms)
+        await self.relays[phone.school].hand_in(files)
+
+    # ---- the end ----
+
+    async def _finish(self) -> None:
+        self.lab.stop_faults()
+        for machine in (self.host.disk, *(phone.disk for phone in self.phones)):
+            machine.disarm()
+        self.host.clock.skew_ms = 0
+        for phone in self.phones:
+            phone.network.at_desk = True
+        await self.lab.sleep_ms(CALM_MS)
+        await self.host.up()
+        final = Final(
+            lab=self.lab, db=self.host.database, zone=self.host.config.zone, hostile=frozenset(self.mallory.made), told={}
+        )
+        for phone in self.phones:
+            final.talked(phone)
+        await self.lab.settle_strays()
+        for phone in self.phones:
+            phone.poke()
+        await self.lab.sleep_ms(NEWS_MS)
+        await self.reader.read()
+        await self.reader.read_again()
+        self.lab.ledger.gone = self._gone()
+        await self.host.up()
+        final.told = self.reader.standing()
+        final.db = self.host.database
+        await final.look(self.phones)
+        for phone in self.phones:
+            await phone.switch_off()
+        await self.host.switch_off()
+
+    def _gone(self) -> set[tuple[str, bytes]]:
+        """Promises that a restore took back and that no phone can keep any more: it was wiped or set back."""
+        held = {
+            (f"{phone.school}/{entry.register}", entry.change.hash)
+            for phone in self.phones
+            if phone.device is not None
+            for entry in phone.device.state.entries.values()
+            if entry.own
+        }
+        return {name for name in self.lab.ledger.promised if name not in held} if self.host.restores else set()
+
