@@ -6,7 +6,8 @@ HudurError
 │   ├── ConstraintBroken   rows that contradict the schema: a fault of ours, nothing was written
 │   └── StoreInUse         another server holds the store file
 ├── LocalError
-│   └── ConfigError        the configuration cannot be used; says what to change
+│   ├── ConfigError        the configuration cannot be used; says what to change
+│   └── RestoreRefused     a backup that must not be made, trusted or put in place; says why
 └── RequestProblem         a request that gets an RFC 9457 problem (docs/protocol.md section 9)
 """
 
@@ -33,6 +34,10 @@ class StoreInUse(StoreError):
 
 class ConfigError(LocalError):
     """The configuration cannot be used."""
+
+
+class RestoreRefused(LocalError):
+    """A backup or restore that would overwrite, mix up or lose something; nothing was changed."""
 
 
 class RequestProblem(HudurError):

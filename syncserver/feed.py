@@ -19,9 +19,7 @@ RESTORED = "eg.hudur.log.restored.v1"
 """Type of the event that stands where the log was restored; see `restored_event`."""
 
 EVERY_SCHOOL = "*"
-_STEP_PER_EPOCH = (
-    20  # bits: a million events a second of an epoch's length, so the next epoch begins beyond all of them
-)
+_STEP_PER_EPOCH = 20  # bits: a million events a second of an epoch's length, so the next begins beyond all of them
 _GAP = 1 << 32
 
 

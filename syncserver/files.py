@@ -22,3 +22,20 @@ def write_private(path: Path, data: bytes) -> None:
         os.fchmod(file.fileno(), OWNER_ONLY)
         file.truncate(0)
         file.write(data)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a small file that only its owner reads; its bytes are synced then (its name: `sync_folder`)."""
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, OWNER_ONLY), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: what was created, renamed or removed there."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -25,6 +25,7 @@ from syncserver.files import FOLDER_OWNER_ONLY, touch_private
 from syncserver.store.inline import run_inline
 from syncserver.store.port import Params, Row, T, Transaction
 from syncserver.store.schema import SCHEMA_VERSION, schema_statements
+from syncserver.store.swap import finish_exchange, plan_path
 
 _BUSY_MS = 5_000
 _WAL_PAGES = 1_000  # checkpoint about every 4 MB of log
@@ -302,6 +303,7 @@ async def open_sqlite(path: Path, connector: Connector = FILES) -> SqliteDatabas
         StoreInUse: another process holds it.
         StoreFailed: it cannot be used.
     """
+    finish_exchange(path)  # a restore that was cut short: what stands at `path` may not be a store yet
     database = SqliteDatabase(path, connector)
     await database.open()
     return database
@@ -313,6 +315,8 @@ async def open_sqlite_reader(path: Path) -> SqliteReader:
     Raises:
         StoreFailed: there is no such store.
     """
+    if plan_path(path).exists():
+        raise StoreFailed("restore-plan", f"a restore of {path} was cut short: start the server, it finishes it")
     if not path.exists():
         raise StoreFailed("storage", f"there is no store at {path}")
     with _translated():
