@@ -15,6 +15,7 @@ from tests.simulator.saboteurs.hook import TooLate, install
 from tests.simulator.saboteurs.hunt import Catch, Control, VictimDied, hunt
 from tests.simulator.saboteurs.model import ROOT
 from tests.simulator.saboteurs.table import as_json, line, page
+from tests.simulator.saboteurs.victim import read_seeds, write_seeds
 
 TINY, SHAKY = "tests.simulator.saboteurs.tiny:simulate", "tests.simulator.saboteurs.tiny:shaky"
 LATE = BY_NAME["back-off-without-cap"]
@@ -84,7 +85,7 @@ def test_what_the_control_finds_too_is_no_find() -> None:
     """A seed that fails without the saboteur is passed over, the hunt goes on behind it, and the control says so."""
     catch, control = _hunt("back-off-without-cap", SHAKY, 12)
     assert catch.seen is not None
-    assert (catch.seeds, catch.seen.invariant) == (10, "I8")
+    assert (catch.seen.seed, catch.seeds, catch.seen.invariant) == (10, 9, "I8")
     assert [seen.seed for seen in control.failures] == [9]
 
 
@@ -108,6 +109,13 @@ def test_who_is_not_found_is_told_so() -> None:
     assert "NOT FOUND in 2 seeds" in line(catch)
     assert "| over 2 | not found |" in page([catch], control, seeds=2)
     assert as_json([catch], control)["control"] == {"seeds": 2, "failed": []}
+
+
+def test_seeds_travel_as_spans() -> None:
+    """What the parent writes the process reads."""
+    seeds = [1, 2, 3, 5, 8, 9]
+    assert write_seeds(seeds) == "1-3,5,8-9"
+    assert read_seeds(write_seeds(seeds)) == seeds
 
 
 def test_a_hunt_that_cannot_begin_is_an_error() -> None:

@@ -17,14 +17,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from tests.simulator.saboteurs.model import ROOT, Saboteur
+from tests.simulator.saboteurs.victim import CONTROL, write_seeds
 
 ENTRY = "tests.simulator.run:simulate"
 CPU_S = 120  # per seed; an ordinary one takes a second or two
-_CONTROL = "-"
 
 
 class VictimDied(Exception):
@@ -49,7 +50,7 @@ class Catch:
 
     Attributes:
         seen: What found it; None when no seed did.
-        seeds: Seeds run up to the find, or all.
+        seeds: Number of seeds run up to the find, or in all; those in which the control fails are left out.
         seconds: Processor time of those seeds.
         unlike: Seeds whose trace differs from the control's (as far as both ran): 0 with many seeds run means that
             the line was never reached or changes nothing.
@@ -69,20 +70,21 @@ class Control:
     entry: str
     cpu_s: int
     seen: dict[int, Seen] = field(default_factory=dict)
+    _one_at_a_time: Lock = field(default_factory=Lock)
 
     def run(self, seeds: Iterable[int], *, jobs: int) -> None:
         """Make sure that these seeds are known."""
-        spans = list(_spans(sorted(set(seeds) - self.seen.keys()), jobs))
-        with ThreadPoolExecutor(jobs) as pool:
-            for found in pool.map(self._run_span, spans):
+        with self._one_at_a_time, ThreadPoolExecutor(jobs) as pool:
+            unknown = sorted(set(seeds) - self.seen.keys())
+            for found in pool.map(self._run_some, [unknown[at::jobs] for at in range(jobs) if unknown[at::jobs]]):
                 self.seen |= {seen.seed: seen for seen in found}
 
-    def _run_span(self, span: tuple[int, int]) -> list[Seen]:
-        return run_victim(_CONTROL, self.entry, span[0], span[1], self.cpu_s)
+    def _run_some(self, seeds: Sequence[int]) -> list[Seen]:
+        return run_victim(CONTROL, self.entry, seeds, self.cpu_s)
 
-    def passes(self, seed: int) -> bool:
-        """Whether the simulator finds nothing in this seed by itself."""
-        return self.seen[seed].kind is None
+    def fails(self, seed: int) -> bool:
+        """Whether the simulator is known to find something in this seed by itself."""
+        return seed in self.seen and self.seen[seed].kind is not None
 
     @property
     def failures(self) -> list[Seen]:
@@ -99,56 +101,44 @@ def hunt(
     tell: Callable[[Catch], None] = lambda _: None,
 ) -> list[Catch]:
     """Hunt each of `saboteurs` in at most `seeds` seeds; results in their order."""
-    catches = {saboteur.name: Catch(saboteur=saboteur, seen=None, seeds=0, seconds=0.0) for saboteur in saboteurs}
-    digests: dict[str, dict[int, str | None]] = {saboteur.name: {} for saboteur in saboteurs}
-    open_ones = list(saboteurs)
-    while open_ones:
-        with ThreadPoolExecutor(jobs) as pool:
-            runs = pool.map(
-                lambda one: run_victim(one.name, control.entry, catches[one.name].seeds + 1, seeds, control.cpu_s),
-                open_ones,
-            )
-            for saboteur, found in zip(open_ones, runs, strict=True):
-                catches[saboteur.name] = _with(catches[saboteur.name], found)
-                digests[saboteur.name] |= {seen.seed: seen.digest for seen in found}
-                last = catches[saboteur.name].seen
-                if last is not None:
-                    control.run([last.seed], jobs=1)
-                    if not control.passes(last.seed):
-                        catches[saboteur.name] = replace(catches[saboteur.name], seen=None)
-                        continue
-                tell(catches[saboteur.name])
-        open_ones = [one for one in open_ones if catches[one.name].seen is None and 0 < catches[one.name].seeds < seeds]
-    return [replace(catch, unlike=_unlike(digests[name], control)) for name, catch in catches.items()]
+    with ThreadPoolExecutor(jobs) as pool:
+
+        def one(saboteur: Saboteur) -> Catch:
+            catch = _hunt_one(saboteur, control, seeds)
+            tell(catch)
+            return catch
+
+        return list(pool.map(one, saboteurs))
 
 
-def _with(catch: Catch, found: Sequence[Seen]) -> Catch:
-    last = found[-1]
-    return replace(
-        catch,
-        seen=last if last.kind is not None else None,
-        seeds=last.seed,
-        seconds=catch.seconds + sum(seen.seconds for seen in found),
+def _hunt_one(saboteur: Saboteur, control: Control, seeds: int) -> Catch:
+    tried: list[Seen] = []
+    left = list(range(1, seeds + 1))
+    while left := [seed for seed in left if not control.fails(seed)]:
+        found = run_victim(saboteur.name, control.entry, left, control.cpu_s)
+        last = found[-1]
+        if last.kind is not None:
+            control.run([last.seed], jobs=1)
+            if control.fails(last.seed):
+                tried += found[:-1]
+                left = [seed for seed in left if seed > last.seed]
+                continue
+        return _catch(saboteur, control, [*tried, *found], last if last.kind is not None else None)
+    return _catch(saboteur, control, tried, None)
+
+
+def _catch(saboteur: Saboteur, control: Control, tried: Sequence[Seen], seen: Seen | None) -> Catch:
+    known = [one for one in tried if one.seed in control.seen]
+    return Catch(
+        saboteur=saboteur,
+        seen=seen,
+        seeds=len(tried),
+        seconds=sum(one.seconds for one in tried),
+        unlike=sum(one.digest != control.seen[one.seed].digest for one in known),
     )
 
 
-def _unlike(digests: dict[int, str | None], control: Control) -> int:
-    known = [seed for seed in digests if seed in control.seen]
-    return sum(digests[seed] != control.seen[seed].digest for seed in known)
-
-
-def _spans(seeds: Sequence[int], jobs: int) -> Iterable[tuple[int, int]]:
-    """Runs of neighbouring seeds, long ones in as many parts as there are jobs."""
-    start = 0
-    for at in range(1, len(seeds) + 1):
-        if at == len(seeds) or seeds[at] != seeds[at - 1] + 1:
-            size = -(-(at - start) // jobs)
-            for low in range(start, at, size):
-                yield seeds[low], seeds[min(low + size, at) - 1]
-            start = at
-
-
-def run_victim(name: str, entry: str, first: int, last: int, cpu_s: int) -> list[Seen]:
+def run_victim(name: str, entry: str, seeds: Sequence[int], cpu_s: int) -> list[Seen]:
     """One process (`victim`) over some seeds; the last of the list is the one that ended it, if any did.
 
     Raises:
@@ -156,19 +146,19 @@ def run_victim(name: str, entry: str, first: int, last: int, cpu_s: int) -> list
     """
     found: list[Seen] = []
     while True:
-        more, stuck = _one_life(name, entry, first, last, cpu_s)
+        more, stuck = _one_life(name, entry, write_seeds(seeds), cpu_s)
         found += more
         if stuck is None:
             return found
         found.append(stuck)
-        if name != _CONTROL or stuck.seed == last:
+        seeds = [seed for seed in seeds if seed > stuck.seed]
+        if name != CONTROL or not seeds:
             return found
-        first = stuck.seed + 1
 
 
-def _one_life(name: str, entry: str, first: int, last: int, cpu_s: int) -> tuple[list[Seen], Seen | None]:
+def _one_life(name: str, entry: str, seeds: str, cpu_s: int) -> tuple[list[Seen], Seen | None]:
     """What a process told before it ended, and the seed in which it got stuck or died."""
-    command = [sys.executable, "-m", "tests.simulator.saboteurs.victim", name, entry, str(first), str(last), str(cpu_s)]
+    command = [sys.executable, "-m", "tests.simulator.saboteurs.victim", name, entry, seeds, str(cpu_s)]
     with tempfile.TemporaryFile() as errors:
         done = subprocess.run(
             command,
@@ -187,6 +177,4 @@ def _one_life(name: str, entry: str, first: int, last: int, cpu_s: int) -> tuple
     if done.returncode == 0:
         return seen, None
     how = "does not end" if done.returncode == -signal.SIGXCPU else f"the process died, exit {done.returncode}: {said}"
-    return seen, Seen(
-        seed=lines[-1].get("at", first), kind="stuck", invariant=None, detail=how, seconds=float(cpu_s), digest=None
-    )
+    return seen, Seen(seed=lines[-1]["at"], kind="stuck", invariant=None, detail=how, seconds=float(cpu_s), digest=None)

@@ -38,8 +38,8 @@ INTAKE = (
     Saboteur(
         name="failed-store-goes-on",
         file="syncserver/store/sqlite.py",
-        before="            except StoreFailed:\n                self._failed = True  # as in `transaction`",
-        after="            except StoreFailed:\n                self._failed = False  # as in `transaction`",
+        before="                self._fail()  # as in `transaction`",
+        after="                pass  # as in `transaction`",
         breaks=("I2",),
         why="One failed write; the next may well succeed.",
         seen_by="EIO at a COMMIT or fsync of the server (settle's or intake's). Checker on the store: after a failed "

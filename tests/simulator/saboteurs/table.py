@@ -15,7 +15,7 @@ def line(catch: Catch) -> str:
     name = f"{catch.saboteur.name:32}"
     if catch.seen is None:
         return f"{name} NOT FOUND in {catch.seeds} seeds ({catch.unlike} with another trace), {catch.seconds:.0f} s"
-    return f"{name} seed {catch.seeds:3}  {seen_as(catch):9} {catch.seconds:6.1f} s  {catch.seen.detail[:110]}"
+    return f"{name} {catch.seeds:3} seeds  {seen_as(catch):9} {catch.seconds:6.1f} s  {catch.seen.detail[:110]}"
 
 
 def seen_as(catch: Catch) -> str:
