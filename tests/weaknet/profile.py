@@ -20,9 +20,8 @@ from tests.weaknet.errors import ProfileRefused
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "weak-networks"
 PACKET_BYTES = 1_400  # payload of one TCP segment behind a mobile carrier's tunnels
-MATHIS = (
-    1.22  # Mathis et al. 1997: rate <= 1.22 * segment / (round trip * sqrt(loss)); cubic does no worse at these rates
-)
+_LINE = 118
+MATHIS = 1.22  # Mathis et al. 1997: rate <= 1.22 * segment / (round trip * sqrt(loss)); cubic does no worse here
 
 Tech = Literal["2g", "3g", "4g", "wifi"]
 After = Literal["blackhole", "portal", "throttle"]
@@ -360,6 +359,25 @@ def load_file(path: Path) -> Profile:
     except ValueError as broken:
         raise ProfileRefused("not-json", f"{path.name}: {broken}") from None
     return read_profile(found)
+
+
+def written(plain: Mapping[str, Any]) -> str:
+    """A profile as the text of its file: what fits on a line stands on one."""
+    return _lines(plain, 0, _LINE) + "\n"
+
+
+def _lines(plain: Any, depth: int, room: int) -> str:
+    flat = json.dumps(plain, ensure_ascii=False)
+    if len(flat) + depth <= room or not isinstance(plain, Mapping | list) or not plain:
+        return flat
+    pad = " " * (depth + 1)
+    if isinstance(plain, Mapping):
+        heads = {key: f"{json.dumps(key, ensure_ascii=False)}: " for key in plain}
+        parts = [f"{pad}{heads[key]}{_lines(one, depth + 1, room - len(heads[key]))}" for key, one in plain.items()]
+    else:
+        parts = [pad + _lines(one, depth + 1, room) for one in plain]
+    first, last = ("{", "}") if isinstance(plain, Mapping) else ("[", "]")
+    return f"{first}\n" + ",\n".join(parts) + f"\n{' ' * depth}{last}"
 
 
 # ---- where the numbers come from --------------------------------------------------------------------------------
