@@ -2,9 +2,9 @@
 
     python -m tests.simulator.saboteurs.victim NAME|- ENTRY SEEDS CPU_S
 
-SEEDS reads `1-8,10`. `-` is the control: no saboteur, and it does not stop at a violation. Lines: `{"at": seed}` before a
-seed, then `{"seed", "digest", "seconds", "kind", "invariant", "detail"}`; `kind` is null, `violation` or `crash`. A seed
-that needs more than CPU_S seconds of processor time ends the process (SIGXCPU): the parent then knows that it is stuck.
+SEEDS reads `1-8,10`. `-` is the control: no saboteur, and it does not stop at a violation. It prints `{"at": seed}`
+before a seed, then `{"seed", "digest", "seconds", "kind", "invariant", "detail"}`; `kind` is null, `violation` or
+`crash`. A seed that needs more than CPU_S seconds of processor time ends the process (SIGXCPU): it is stuck.
 """
 
 from __future__ import annotations
