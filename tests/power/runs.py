@@ -12,7 +12,7 @@ import random
 import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from clientcore.change import Change
-from clientcore.exchange import DURABLE, Verdict, read_answer, write_sync
+from clientcore.exchange import DUPLICATE, DURABLE, Verdict, read_answer, write_sync
+from clientcore.frame import Frame
 from clientcore.journal import Journal
 from clientcore.keys import SigningKey
 from clientcore.log import Act, Log, LogFiles, Row
@@ -94,13 +95,13 @@ class StoreRun:
             phone = await world.phone(seed=1)
             number = since_settled = 0
             while number < self.pushes:
-                pushing: list[Coroutine[Any, Any, None]] = []
+                pushing: list[Coroutine[Any, Any, bool]] = []
                 for _ in range(min(_TOGETHER[number % len(_TOGETHER)], self.pushes - number)):
                     name = f"c-3a/{TODAY}/am{number % 8 + 1}"
                     marks = {PUPILS[number % 40]: "AP"[number % 2]}
                     change = phone.take(name, marks, session=number.to_bytes(8, "big"))
                     self.sent[change.hash] = change.chunk
-                    pushing.append(self._push(phone, name, change))
+                    pushing.append(self.push(phone, [phone.frame([(name, change.chunk)], ask=False)], change))
                     number, since_settled = number + 1, since_settled + 1
                 world.clock.advance(1_000 * len(pushing))  # within the device's quota
                 await asyncio.gather(*pushing)
@@ -109,15 +110,19 @@ class StoreRun:
                     await world.settle()
                     self.told = await world.events()
 
-    async def _push(self, phone: Phone, name: str, change: Change) -> None:
-        body = write_sync([phone.frame([(name, change.chunk)], ask=False).raw])
+    async def push(self, phone: Phone, frames: Sequence[Frame], change: Change) -> bool:
+        """Send frames with `change` in the first; returns, and notes, whether it was acknowledged."""
+        body = write_sync([frame.raw for frame in frames])
         reply = await phone.post("/v1/sync", body)
         self.statuses[reply.status_code] += 1
-        if reply.status_code == 200:
-            answer = read_answer(reply.content, server_key=phone.me.server_key, request=body).answer
-            verdict = answer.receipts[0][0]
-            if isinstance(verdict, Verdict) and verdict.kind == DURABLE:
-                self.durable.add(change.hash)
+        if reply.status_code != 200:
+            return False
+        answer = read_answer(reply.content, server_key=phone.me.server_key, request=body).answer
+        verdict = answer.receipts[0][0]
+        if not isinstance(verdict, Verdict) or verdict.kind not in (DURABLE, DUPLICATE):
+            return False
+        self.durable.add(change.hash)
+        return True
 
     def told_count(self) -> int:
         """See `Run`."""
@@ -185,7 +190,7 @@ class DeviceRun:
         log.saved = self.saved
         journal = Journal(log, key=key_of("device"), clock=clock, random=SeededRandom(3), app="test")
         with journal.act() as act:
-            journal.append_enrolment(act, _enrolment(journal.device))
+            journal.append_enrolment(act, enrolment_of(journal.device))
         register = RegisterId("eg-07-113", "c-3a", TODAY, "day")
         for number in range(self.taps):
             clock.advance(700)
@@ -226,7 +231,8 @@ class _Noting(Log):
         self.saved.extend(act.appended)
 
 
-def _enrolment(device: bytes) -> Enrolment:
+def enrolment_of(device: bytes) -> Enrolment:
+    """A teacher of the test school."""
     return Enrolment(
         env="test", school="eg-07-113", device=device, user_id="t1", role="teacher",
         server_key=key_of("server").public, epoch=1,
