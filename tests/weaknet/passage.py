@@ -9,30 +9,20 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Coroutine
 from typing import Any, Literal, TypeAlias
 
 from tests.weaknet.gateway import Action, Gateway, Head, Verdict, answer_length, parse_head
 from tests.weaknet.line import NEVER_MS, Exchange, Line
 from tests.weaknet.loss import GilbertElliott
+from tests.weaknet.relay import PIECE_BYTES, reset
 from tests.weaknet.timeline import Connection
 
 PACKET_BYTES = 1400
 SLICE_MS = 20  # fast links: bytes are carried in slices of this long, not packet by packet
-PIECE_BYTES_MAX = 65_536
 RETRANSMIT_MS_MIN = 200  # least wait before TCP sends again
 AFTER_SILENCE = "after-silence"  # the phone went on talking on a connection that was dead already
 Item: TypeAlias = tuple[float, bytes | Literal["end", "budget-gone"]]  # when it comes out (ms of the span), and what
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """Close with RST instead of FIN."""
-    sock = writer.get_extra_info("socket")
-    if sock is not None and sock.fileno() >= 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 class Passage:
@@ -227,7 +217,7 @@ class Passage:
             return  # the server is gone: nobody hears the stray copy
         try:
             writer.write(request)
-            await reader.read(PIECE_BYTES_MAX)
+            await reader.read(PIECE_BYTES)
         except OSError:
             pass  # whatever becomes of a stray copy, nobody waits for its answer
         finally:
@@ -378,7 +368,7 @@ class Passage:
     def _piece_bytes(self, *, up: bool) -> int:
         line = self._line
         kbps = (line.up if up else line.down).kbps_at(line.now_ms())
-        return int(min(PIECE_BYTES_MAX, max(PACKET_BYTES, kbps * SLICE_MS / 8)))
+        return int(min(PIECE_BYTES, max(PACKET_BYTES, kbps * SLICE_MS / 8)))
 
     def _queue_bytes(self) -> float:
         link = self._line.link()

@@ -23,12 +23,12 @@ from typing import Any, TypeVar
 
 from tests.weaknet.gateway import Gateway
 from tests.weaknet.line import Exchange, Line, SetUp
-from tests.weaknet.passage import Passage, reset
+from tests.weaknet.passage import Passage
+from tests.weaknet.relay import Relay, reset
 from tests.weaknet.timeline import Timeline
 
 NO_NETWORK_MS = 30_000  # a phone shows "no network" and fails at once in longer spells; in shorter ones TCP tries again
 CALL_S = 30.0
-RELAY_BYTES = 65_536
 T = TypeVar("T")
 
 
@@ -51,7 +51,7 @@ class Proxy:
         self._line: Line | None = None
         self._gateway: Gateway | None = None
         self._passages: set[Passage] = set()
-        self._plain: set[asyncio.StreamWriter] = set()
+        self._relay = Relay(target)
         self._serving: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
         self._server: asyncio.Server | None = None
@@ -147,10 +147,8 @@ class Proxy:
     async def _end_connections(self) -> None:
         for passage in list(self._passages):
             passage.abandon()
-        for writer in list(self._plain):
-            reset(writer)
         await asyncio.gather(*self._serving)  # ended, not cancelled: asyncio's streams complain of cancelled ones
-        await asyncio.sleep(0)  # aborted transports close in the loop's next turn
+        await self._relay.end()
 
     async def _new_ip(self) -> None:
         for passage in list(self._passages):
@@ -199,12 +197,12 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line, gateway, task = self._line, self._gateway, asyncio.current_task()
+        if line is None or gateway is None:
+            await self._relay.serve(reader, writer)
+            return
         assert task is not None
         self._serving.add(task)
         try:
-            if line is None or gateway is None:
-                await self._relay(reader, writer)
-                return
             number, line.connections = line.connections, line.connections + 1
             draws = self.timeline.connection(number, self._usable_ms(line))
             passage = Passage(line, gateway, number=number, draws=draws, target=self.target, near=(reader, writer))
@@ -218,35 +216,3 @@ class Proxy:
             reset(writer)
         finally:
             self._serving.discard(task)
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Fair weather: bytes as they come."""
-        writers = [writer]
-        self._plain.add(writer)
-        try:
-            far_reader, far = await asyncio.open_connection("127.0.0.1", self.target)
-            writers.append(far)
-            self._plain.add(far)
-            pumps = [asyncio.create_task(_pump(reader, far)), asyncio.create_task(_pump(far_reader, writer))]
-            try:
-                await asyncio.wait(pumps, return_when=asyncio.ALL_COMPLETED)
-            finally:
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
-        except OSError:
-            reset(writer)  # no server there
-        finally:
-            for one in writers:
-                self._plain.discard(one)
-                one.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(RELAY_BYTES):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass  # reset by one end: the other one hears of it here
-    writer.close()

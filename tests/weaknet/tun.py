@@ -27,6 +27,7 @@ from tests.weaknet.draws import uniform
 from tests.weaknet.loss import GilbertElliott
 from tests.weaknet.namespace import CONGESTION, Namespace
 from tests.weaknet.pipe import Pipe
+from tests.weaknet.relay import Relay
 from tests.weaknet.timeline import Timeline
 
 PHONE, FAR, PREFIX = "10.77.0.2", "10.77.0.1", 30
@@ -70,11 +71,12 @@ class TunLink:
     """
 
     def __init__(self, target: int, timeline: Timeline, at_ms: int) -> None:
-        self.target, self.timeline, self.at_ms = target, timeline, at_ms
+        self.timeline, self.at_ms = timeline, at_ms
         self.port = 0
         self._stack = ExitStack()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="weaknet-tun")
+        self._relay = Relay(target)
         self._began_s = 0.0
         self._flows: dict[int, float] = {}  # phone's port -> round trip, ms
         self._failures: list[BaseException] = []
@@ -128,7 +130,7 @@ class TunLink:
     async def _start(self, listening: socket.socket) -> None:
         self._began_s = self._loop.time()
         self._loop.set_exception_handler(lambda _loop, told: self._failures.append(_error_of(told)))
-        self._server = await asyncio.start_server(self._hand_over, sock=listening)
+        self._server = await asyncio.start_server(self._relay.serve, sock=listening)
         for way in (self._up, self._down):
             self._loop.add_reader(way.source, self._read, way)
 
@@ -144,10 +146,7 @@ class TunLink:
         for way in (self._up, self._down):
             self._loop.remove_reader(way.source)
         self._server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._relay.end()
 
     # Packets.
 
@@ -207,27 +206,6 @@ class TunLink:
         if port not in self._flows:
             self._flows[port] = self.timeline.connection(len(self._flows), int(self.now_ms())).rtt_ms
         return self._flows[port]
-
-    # To the server.
-
-    async def _hand_over(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far: asyncio.StreamWriter | None = None
-        try:
-            far_reader, far = await asyncio.open_connection("127.0.0.1", self.target)
-            await asyncio.gather(_pump(reader, far), _pump(far_reader, writer))
-        except OSError:
-            pass  # one end is gone: so is the other, below
-        finally:
-            for one in (writer, far):
-                if one is not None:
-                    one.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(PACKET_BYTES_MAX):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
 
 
 def _listen() -> socket.socket:
