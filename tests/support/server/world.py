@@ -124,7 +124,12 @@ async def make_school(db: Database, school: str = SCHOOL, *, pupils: tuple[str, 
 
 @asynccontextmanager
 async def open_world(
-    path: Path, *, db: Database | None = None, background: bool = True, config: Config | None = None
+    path: Path,
+    *,
+    db: Database | None = None,
+    background: bool = True,
+    config: Config | None = None,
+    clock: ManualClock | None = None,
 ) -> AsyncIterator[World]:
     """A server over the store at `path` (made with two schools when it is new).
 
@@ -133,12 +138,13 @@ async def open_world(
         db: Another database to serve from, e.g. one that fails on demand.
         background: Whether the writer and consumer run; without them a test settles by hand (the writer always runs).
         config: Overrides.
+        clock: One that goes on, for a store that is served again.
     """
     database = db or await open_sqlite(path)
     if await database.fetch_one("SELECT 1 FROM schools LIMIT 1") is None:
         await make_school(database)
         await make_school(database, OTHER_SCHOOL)
-    clock, points = ManualClock(), Points()
+    clock, points = clock or ManualClock(), Points()
     ports = ServerPorts(clock=clock, random=SeededRandom(7), hasher=QuickHasher(), aside=InlineAside(), reached=points)
     server = await open_server(config or Config(store=path, poll_ms=50), database, ports)
     if not background:
