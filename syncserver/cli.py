@@ -38,8 +38,11 @@ class LazyGroup(click.Group):
     """A group whose sub-commands are imported when they are asked for: `hudur device` must not load a server."""
 
     lazy: Mapping[str, tuple[str, str]] = {
+        "backup": ("syncserver.cli_store", "backup"),
         "demo": ("syncserver.demo", "demo"),
         "device": ("clientcore.cli", "device"),
+        "drill": ("syncserver.cli_store", "drill"),
+        "restore": ("syncserver.cli_store", "restore"),
         "roster": ("syncserver.cli_roster", "roster"),
     }
 

@@ -13,6 +13,7 @@ from syncserver.errors import RequestProblem
 from syncserver.ports import ServerPorts
 from syncserver.roster import import_zip
 from syncserver.store import audit, champion
+from syncserver.store.meta import read_numbers, write_numbers
 from syncserver.store.port import Database, Row
 
 ACTOR = "operator"
@@ -193,6 +194,27 @@ async def order_roster_import(desk: Desk, args: Args, data: bytes) -> dict[str, 
     )
 
 
+async def order_archive(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`epoch`, `log_offset`, `backup` (SHA-256 of the file), `reason`: a restored copy of the backup was verified."""
+    epoch, offset = args.get("epoch"), args.get("log_offset")
+    backup, reason = _text(args, "backup"), str(args.get("reason") or "")
+    if type(epoch) is not int or type(offset) is not int:
+        raise RequestProblem("bad-request", "epoch and log_offset are numbers")
+    async with desk.db.transaction() as tx:
+        numbers = await read_numbers(tx)
+        row = await tx.fetch_one("SELECT coalesce(max(log_offset), 0) FROM consumers")
+        if numbers.get("epoch") != epoch or row is None or not 0 <= offset <= row[0]:
+            raise RequestProblem("bad-request", "the backup is not of this log, or this log is behind it")
+        before = numbers.get("archived", 0)
+        if offset > before:
+            await write_numbers(tx, archived=offset)
+            await audit.record(
+                tx, at_ms=desk.now_ms, actor=ACTOR, action="archive", subject=f"log/{offset}", reason=reason,
+                before={"archived": before}, after={"archived": offset, "backup": backup},
+            )  # fmt: skip
+    return {"archived": max(before, offset)}
+
+
 ORDERS: Mapping[str, Order] = {
     "code": order_code,
     "resync": order_resync,
@@ -201,6 +223,7 @@ ORDERS: Mapping[str, Order] = {
     "dlq-requeue": order_requeue,
     "calendar": order_calendar,
     "roster-import": order_roster_import,
+    "archive": order_archive,
 }
 
 
