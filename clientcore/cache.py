@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from clientcore.errors import FrameRefused, StoreError
 from clientcore.limits import PAYLOAD_BYTES_MAX
-from clientcore.log import MEMORY, SYSTEM_FILES, LogFiles
+from clientcore.log import MEMORY, SYSTEM_FILES, LogFiles, store_errors
 from clientcore.wire import Value, pack, shape, unpack
 
 _SCHEMA = (
@@ -83,11 +83,13 @@ class Cache:
 
     # ---- classes and rosters ----
 
+    @store_errors()
     def classes(self) -> list[ClassInfo]:
         """The device's classes, by name."""
         found = self._db.execute("SELECT id, name, grade FROM class ORDER BY name, id").fetchall()
         return [ClassInfo(id=i, name=n, grade=g) for i, n, g in found]
 
+    @store_errors()
     def roster(self, class_id: str) -> list[tuple[str, str]]:
         """(pupil id, name) in roll order; empty when no roster has come."""
         return [
@@ -97,6 +99,7 @@ class Cache:
             ).fetchall()
         ]
 
+    @store_errors()
     def put_classes(self, classes: Sequence[ClassInfo]) -> None:
         """Replace the list of classes; rosters of others leave with them."""
         with self._db.atomic():
@@ -105,6 +108,7 @@ class Cache:
                 self._db.execute("INSERT OR REPLACE INTO class VALUES (?, ?, ?)", [item.id, item.name, item.grade])
             self._db.execute("DELETE FROM pupil WHERE class NOT IN (SELECT id FROM class)")
 
+    @store_errors()
     def put_roster(self, class_id: str, pupils: Sequence[tuple[str, str]]) -> None:
         """Replace one class's roster."""
         with self._db.atomic():
@@ -166,6 +170,7 @@ class Cache:
         """Keep the names of school and user."""
         self._put("names", [school, user])
 
+    @store_errors()
     def _get(self, name: str) -> object:
         row = self._db.execute("SELECT body FROM value WHERE name = ?", [name]).fetchone()
         if row is None:
@@ -175,5 +180,6 @@ class Cache:
         except FrameRefused:
             return None  # written by another version: fetched again
 
+    @store_errors()
     def _put(self, name: str, body: list[Value]) -> None:
         self._db.execute("INSERT OR REPLACE INTO value VALUES (?, ?)", [name, pack(body)])

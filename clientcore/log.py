@@ -147,7 +147,7 @@ class Log:
         aside: Path | None = None
         if str(path) != MEMORY and files.exists(str(path)) and not _is_sound(path, files):
             aside = _move_beside(Path(path), files)
-        with _store_errors():
+        with store_errors():
             db = Database(files.connect(str(path), timeout=BUSY_TIMEOUT_S), execute_plugins=False)
             db.execute("PRAGMA journal_mode=DELETE")
             db.execute("PRAGMA synchronous=EXTRA")
@@ -164,7 +164,7 @@ class Log:
 
     def read(self) -> list[Row]:
         """Rows not yet seen by this object, in order."""
-        with _store_errors():
+        with store_errors():
             return self._catch_up()
 
     @contextmanager
@@ -174,7 +174,7 @@ class Log:
         Raises:
             StoreError: `storage` (disk full, input/output error, locked by another process for 30 s).
         """
-        with _store_errors():
+        with store_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 act = Act(self._catch_up(), self._db, self._last_seq)
@@ -202,7 +202,8 @@ class Log:
 
 
 @contextmanager
-def _store_errors() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
+    """SQLite's errors leave as `StoreError`."""
     try:
         yield
     except sqlite3.Error as broken:

@@ -54,6 +54,7 @@ class Intake:
         self._last_acknowledged: int = 0
         self._draining = False
         self.settled_wake = asyncio.Event()
+        db.when_failed(self._mend)
 
     # ---- reading and checking -----------------------------------------------------------------------------------
 
@@ -132,11 +133,18 @@ class Intake:
     def _jitter_s(self) -> int:
         return 5 + int(self._ports.random.fraction() * 25)
 
+    def _mend(self) -> None:
+        """Somebody's transaction failed on the disk: the writer reopens the store."""
+        self._idle.clear()
+        self._wake.set()
+
     async def run(self) -> None:
         """The one writer of the log; runs until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._db.failed:  # not by a push: the settle stage's commit, an enrolment, an order
+                await self._recover()
             while self._waiting:
                 size = min(len(self._waiting), self._config.batch_max)
                 batch = [self._waiting.popleft() for _ in range(size)]

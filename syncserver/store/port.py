@@ -71,6 +71,10 @@ class Database(Reader, Protocol):
         """
         ...
 
+    def when_failed(self, told: Callable[[], None]) -> None:
+        """Call `told` whenever a transaction of anybody failed on the disk: somebody has to `reopen`."""
+        ...
+
     @property
     def failed(self) -> bool:
         """Whether a commit failed and the store has not been verified since."""

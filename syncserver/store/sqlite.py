@@ -143,11 +143,16 @@ class SqliteDatabase:
         self._reader: _Connection | None = None
         self._held: Held | None = None
         self._failed = False
+        self._told: list[Callable[[], None]] = []
 
     @property
     def failed(self) -> bool:
         """See `Database`."""
         return self._failed
+
+    def when_failed(self, told: Callable[[], None]) -> None:
+        """See `Database`."""
+        self._told.append(told)
 
     async def open(self) -> None:
         """Take the store's lock, open both connections, make or check the schema.
@@ -219,7 +224,7 @@ class SqliteDatabase:
                 yield writer
                 await writer.execute("COMMIT")
             except StoreFailed:
-                self._failed = True  # the commit may or may not be on disk: nobody may be told anything now
+                self._fail()  # the commit may or may not be on disk: nobody may be told anything now
                 raise
             except BaseException:
                 await asyncio.shield(self._roll_back(writer))
@@ -235,7 +240,7 @@ class SqliteDatabase:
                 with _translated():
                     return await asyncio.shield(writer.in_its_thread(work))
             except StoreFailed:
-                self._failed = True  # as in `transaction`
+                self._fail()  # as in `transaction`
                 raise
 
     async def _roll_back(self, writer: _Connection) -> None:
@@ -243,7 +248,12 @@ class SqliteDatabase:
             if writer.inner.in_transaction:
                 await writer.execute("ROLLBACK")
         except StoreFailed:
-            self._failed = True
+            self._fail()
+
+    def _fail(self) -> None:
+        self._failed = True
+        for told in self._told:
+            told()
 
     async def reopen(self) -> None:
         """See `Database`."""

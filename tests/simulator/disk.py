@@ -194,7 +194,7 @@ class Disk:
 
     @property
     def watch(self) -> Callable[[str, str], None] | None:
-        """Told the kind (write, truncate, sync, create, delete) and the file of each operation just before it is done."""
+        """Told kind (write, truncate, sync, create, delete) and file of each operation just before it is done."""
         return self._watch
 
     @watch.setter

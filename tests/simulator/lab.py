@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class Lab:
     Attributes:
         faults: What was injected, by kind.
         points: How often each named point was passed.
-        prepare_store, server_opened, server_reached, server_answered: Hooks of the checks; set by the world.
+        prepare_store, server_opened, server_reached, server_answered, server_restored: Hooks of the checks; set by the world.
     """
 
     loop: VirtualLoop
@@ -54,7 +55,9 @@ class Lab:
     server_opened: Callable[[ServerHost], Awaitable[None]] = _opened
     server_reached: Callable[[ServerHost, str], None] = _no_point
     server_answered: Callable[[ServerHost, str, bytes, Answered], Coroutine[Any, Any, None]] = _no_answer
+    server_restored: Callable[[], None] = lambda: None
     calm: bool = False
+    calmed: asyncio.Event = field(default_factory=asyncio.Event)
     _strays: dict[asyncio.Task[Any], None] = field(default_factory=dict)
 
     @property
@@ -78,6 +81,16 @@ class Lab:
     async def sleep_ms(self, duration_ms: float) -> None:
         """Let virtual time pass."""
         await asyncio.sleep(duration_ms / 1000)
+
+    async def sleep_while_faulty(self, duration_ms: float, calm_ms: float) -> None:
+        """Wait for something that went wrong; once faults have stopped no longer than `calm_ms`."""
+        if not self.calm:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(duration_ms / 1000):
+                    await self.calmed.wait()
+                await self.sleep_ms(calm_ms)
+            return
+        await self.sleep_ms(min(duration_ms, calm_ms))
 
     def later(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something on nobody's machine: a stray packet, a person's act."""
@@ -104,6 +117,7 @@ class Lab:
         """Nothing goes wrong from now on."""
         self.swarm.calm()
         self.calm = True
+        self.calmed.set()
 
 
 def garbled(data: bytes, source: random.Random) -> bytes:

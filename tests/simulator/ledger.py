@@ -60,7 +60,7 @@ class Ledger:
         promised: Changes the server called durable, duplicate or held in an answer that left it, with the true time
             (ms) of the first such answer.
         safe_marks: Marks inside promised changes, by register.
-        tapped: Every mark a phone has acknowledged to its person: who (user id), which phone, true time (ms).
+        tapped: Every mark a finger came down for: who (user id), on which phone, true time (ms).
         owed: Promised changes that a restore took back; empty again once the phones have offered them.
         gone: Promised changes that a restore took back and whose phone was lost: nobody can bring them.
         confirmed: Changes the settle stage has called confirmed at some time.

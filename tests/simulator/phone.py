@@ -38,6 +38,7 @@ from tests.weaknet.timeline import Timeline
 
 LOG, CACHE = Path("log.db"), Path("cache.db")
 REOPEN_MS = (5_000, 60_000, 900_000, 5_400_000)
+CALM_REOPEN_MS = 5_000
 STORE_AGAIN_MS = 60_000
 ENROL_AGAIN_MS = 120_000
 ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -128,6 +129,8 @@ class PhoneHost:
             self.disk.kill()
         self.lab.fault("phone.death")
         self.lab.trace(self.name, f"died {why}")
+        self.device = None
+        self._open.clear()
         self._dead.set()
 
     async def _keep(self) -> None:
@@ -148,14 +151,14 @@ class PhoneHost:
             self._open.clear()
             await self._machine.halt()
             if not self._stopping:
-                wait = self.lab.swarm.stream(f"phone.reopen|{self.name}")
-                await self.lab.sleep_ms(5_000 if self.lab.calm else wait.choice(REOPEN_MS))
+                wait_ms = self.lab.swarm.stream(f"phone.reopen|{self.name}").choice(REOPEN_MS)
+                await self.lab.sleep_while_faulty(wait_ms, CALM_REOPEN_MS)
 
     async def _app(self) -> None:
         """One life of the app: open the log, then talk whenever there is a reason to."""
         while True:
             try:
-                self.device = self._start()
+                device = self.device = self._start()
                 break
             except StoreError:
                 self.disk.kill()  # this life of the app ends; what it had open is gone
@@ -166,7 +169,7 @@ class PhoneHost:
         while True:
             self._wake.clear()
             try:
-                wait_ms = await self._talk(self.device)
+                wait_ms = await self._talk(device)
             except StoreError:
                 wait_ms = STORE_AGAIN_MS
             self.check_pending()
@@ -194,8 +197,11 @@ class PhoneHost:
         inner = device.journal.tap
 
         def watched(register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
+            self._set_out(register, taps)
             inner(register, taps)
-            self._remember(register, taps)
+            for key, value in taps:
+                if value is not None:
+                    self.shown.setdefault((register.within_school, key), []).append(value)
 
         device.journal.tap = watched  # type: ignore[method-assign]
         return device
@@ -257,12 +263,12 @@ class PhoneHost:
             device = self.device
             if device is None:
                 continue
-            if device.journal.state.enrolment is None or not device.cache.roster(register.split("/")[0]):
-                await self.lab.sleep_ms(120_000)
-                continue
             class_id, date, session = register.split("/")
-            known = dict(device.cache.roster(class_id))
             try:
+                known = dict(device.cache.roster(class_id))
+                if device.journal.state.enrolment is None or not known:
+                    await self.lab.sleep_ms(120_000)
+                    continue
                 take_register(
                     device, device.register(class_id, date, session),
                     {pupil: wish for pupil, wish in wishes.items() if pupil in known},
@@ -320,11 +326,11 @@ class PhoneHost:
                 await device.call("bundle", [write_bundle(group)], path=BUNDLES_PATH, frames=names)
         self.lab.trace(self.name, f"handed in {len(frames)}")
 
-    def _remember(self, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
+    def _set_out(self, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
+        """A finger comes down: from here on the mark may be in the log, and counts as shown once the tap returned."""
         now_ms = self.lab.now_ms
         for key, value in taps:
             if value is not None:
-                self.shown.setdefault((register.within_school, key), []).append(value)
                 self.lab.ledger.tapped.setdefault((str(register), key, value), (self.user_id, self.name, now_ms))
 
     # ---- what happens to storage ----

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -77,6 +79,7 @@ def simulate(
     """
     name, size = profile or profile_of(seed), size or Size()
     swarm = Swarm.of(seed, only=only, quiet=quiet)
+    logging.getLogger("hudur").setLevel(logging.CRITICAL + 1)  # a disk that fails all day would fill the screen
     loop = VirtualLoop(random.Random(f"shuffle|{seed}"))
     loop.set_task_factory(tag_tasks)
     lab = Lab(loop=loop, swarm=swarm, ledger=Ledger(), journal=Trace(keep=keep))
@@ -89,6 +92,8 @@ def simulate(
             if keep:
                 raise
     for error in loop.faults:
+        if keep:
+            traceback.print_exception(error)
         lab.ledger.check("I7", False, f"nobody looked at {type(error).__name__}: {error}")
     usage = [phone.network.usage for phone in world.phones]
     return Report(

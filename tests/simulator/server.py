@@ -22,6 +22,7 @@ from syncserver.config import Config
 from syncserver.errors import StoreFailed
 from syncserver.pages import Pages
 from syncserver.ports import InlineAside, ServerPorts
+from syncserver.restore import raise_epoch
 from syncserver.store.sqlite import SqliteDatabase
 from tests.simulator.clock import WorldClock
 from tests.simulator.disk import Disk, MachineDead
@@ -31,6 +32,7 @@ from tests.simulator.sqlite import AsyncConnector
 
 STORE = "store.db"
 POLL_MS = 1_800_000  # nothing waits for the poll: every commit and every order wakes the settle stage
+DOWN_MS = (200, 2_000, 20_000, 300_000)
 MEDIA = b"application/x-hudur"
 
 
@@ -157,7 +159,8 @@ class ServerHost:
             await self._machine.halt()
             self._db = None
             if self.wanted_up:
-                await self.clock.sleep_ms(self.lab.swarm.stream("server.down").choice((200, 2_000, 20_000, 300_000)))
+                down_ms = self.lab.swarm.stream("server.down").choice(DOWN_MS)
+                await self.lab.sleep_while_faulty(down_ms, DOWN_MS[0])
 
     async def _open(self) -> None:
         self._starts += 1
@@ -229,8 +232,6 @@ class ServerHost:
 
     async def restore(self, backup: Disk) -> None:
         """The disk is lost; a copy of `backup` takes its place, under a new log epoch."""
-        from syncserver.restore import raise_epoch
-
         await self.switch_off()
         self.restores += 1
         self.disk = backup.clone(f"server{self.restores}", self.lab.swarm.stream(f"disk.server{self.restores}"))
@@ -240,6 +241,8 @@ class ServerHost:
         await db.close()
         self.disk.kill()
         self.lab.trace("server", "restored")
+        self.lab.ledger.owed = set(self.lab.ledger.promised)  # what of them is in the backup is crossed out at the start
+        self.lab.server_restored()
         self.switch_on()
 
     # ---- requests ----

@@ -12,6 +12,7 @@ sqlite-utils commits that at once too), and rows are read whole when the stateme
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -166,10 +167,8 @@ class SimConnection:
         if self._is_dead or self._is_closed or self._machine.stopped:
             return
         self._is_closed = True
-        try:
+        with contextlib.suppress(apsw.Error):  # SQLite gives no error of the disk while closing; apsw tells ours
             self._inner.close()
-        except apsw.Error as broken:
-            raise translated(broken, self._machine) from broken
         if self._machine.stopped:
             raise MachineDead
 

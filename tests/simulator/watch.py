@@ -39,6 +39,7 @@ class Watch:
         """Be told what the server does."""
         self.lab.server_opened = self.opened
         self.lab.server_answered = self.answered
+        self.lab.server_restored = self.restored
 
     async def opened(self, host: ServerHost) -> None:
         """I2: everything promised is in the log, whatever the last process died of."""
@@ -47,7 +48,7 @@ class Watch:
         ledger = self.lab.ledger
         missing = [name for name in ledger.promised if name not in stored and name not in ledger.owed]
         ledger.check("I2", not missing, f"promised and not in the log after a start: {_names(missing)}")
-        ledger.owed -= stored
+        ledger.owed -= stored  # once back it may not be lost again
 
     async def stored(self, db: Database) -> set[ChangeName]:
         """Every change of the log."""

@@ -199,7 +199,7 @@ class World:
         for pupil in school.pupils[register.split("/")[0]]:
             draw = source.random()
             if draw < 0.12:
-                wishes[pupil] = (source.choice((Code.ABSENT, Code.EXCUSED, Code.UNEXCUSED)), None)
+                wishes[pupil] = (source.choice((Code.ABSENT, Code.ABSENT_EXCUSED, Code.ABSENT_UNEXCUSED)), None)
             elif draw < 0.2:
                 wishes[pupil] = (Code.LATE, str(source.randrange(1, 40)))
         await phone.take(register, wishes)
@@ -347,7 +347,6 @@ class World:
         self.lab.fault("server.restore")
         old = self.lab.swarm.stream("server.restore|which").choice(self.backups)
         await self.host.restore(old)
-        self.watch.restored()
         self.backups.append(await self.host.backup())
 
     # ---- people ----

@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -63,8 +63,10 @@ class LocalDays:
                 yield day
 
     def elapsed_ms(self, day: int, minute: int) -> int:
-        """When a local time comes, in elapsed milliseconds. Of an hour that comes twice, the first; one that is left
-        out by the clock change comes with it."""
+        """When a local time comes, in elapsed milliseconds.
+
+        Of an hour that comes twice, the first; a time that the clock change leaves out comes with the change.
+        """
         begins, ends = self.midnights_ms[day], self.midnights_ms[day + 1]
         if minute >= DAY_MIN:
             return ends - self.start_ms
@@ -83,8 +85,22 @@ class LocalDays:
 
 
 def _utc_ms(span: Span, day: int, at: time) -> int:
-    local = datetime.combine(span.start + timedelta(days=day), at, tzinfo=ZoneInfo(span.tz))
-    return round(local.astimezone(UTC).timestamp() * 1_000)
+    zone = ZoneInfo(span.tz)
+    local = datetime.combine(span.start + timedelta(days=day), at, tzinfo=zone)
+    found = local.astimezone(UTC)
+    if found.astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):  # the clocks leap over it
+        found = _leap_before(found, zone)
+    return round(found.timestamp() * 1_000)
+
+
+def _leap_before(after: datetime, zone: ZoneInfo) -> datetime:
+    """The instant of the clock change that lies less than a day before `after`, to the minute."""
+    first = after - timedelta(days=1)
+    offset = after.astimezone(zone).utcoffset()
+    minute = bisect_left(
+        range(DAY_MIN), True, key=lambda step: (first + timedelta(minutes=step)).astimezone(zone).utcoffset() == offset
+    )
+    return first + timedelta(minutes=minute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

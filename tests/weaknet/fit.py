@@ -2,8 +2,9 @@
 
 What a device's attempts cannot tell (and is therefore copied with its own basis): packet loss, the queue, how
 connections are cut (a cut by silence looks like an off spell), names and connects that fail on a link that is up, idle
-time-outs, budgets, gates, kills, closures, and, as long as the device writes no link type, which of several links it
-was. Spells shorter than the time between two attempts are not seen at all; a spell that nobody saw end counts as censored.
+time-outs, budgets, gates, kills, closures, and which of several links it was: the link a device writes is at best the
+browser's guess of a speed. Spells shorter than the time between two attempts are not seen at all; a spell that nobody
+saw end is censored.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ SET_UP_TRIPS = 3  # DNS, TCP, TLS 1.3; the request itself is one more
 SET_UP_BYTES = 900, 4_096  # up, down: TLS hello and finished; certificates
 KEPT_MS, FORGOTTEN_MS = 4_000, 300_000  # after a shorter pause a connection is kept, after a longer one it is new
 RATE_BYTES_MIN = 1_500  # a body that needs more than one packet
+SENDING_TRIPS = 2  # a body tells the rate when sending it takes twice as long as the round trips around it
 SILENCE_MS = 20 * 60_000  # longer than the longest back-off: nobody was looking
 DRIFT_MS = 24 * 3_600_000  # a shorter base line drowns in the round trip
 DRIFT_PPM_MAX = 1_000.0
 JUMP_MS = 30_000
-OFF_OUTCOMES = frozenset({"offline", "timeout"})
-UNSURE_OUTCOMES = frozenset({"broken", "not-ours"})
+OFF_OUTCOMES = frozenset({"offline", "timeout", "no-answer"})  # `no-answer` is the phone's page for any failed fetch
+UNSURE_OUTCOMES = frozenset({"broken", "not-ours"})  # something was there, and perhaps a cut; a top-up page is not off
 _PERCENTILES = ((8, (0, 25, 50, 75, 100)), (20, (10, 90)), (60, (5, 95)), (200, (1, 99)))
 
 
@@ -208,7 +210,7 @@ def _traffic(attempts: Sequence[Attempt]) -> tuple[list[float], list[float], lis
     """(round trips in ms, rates up, rates down in kbit/s).
 
     First byte = round trips + body and set-up at the link's rates. Rates from bodies of several packets, round trips
-    from small ones, each corrected with the other's median; twice is enough.
+    from small ones, each corrected with the other's median; three rounds are enough.
     """
     counted = [(one, is_new) for one, is_new in _with_set_up(attempts) if one.outcome == "ok" and one.first_byte_ms > 0]
     downs = [
@@ -218,14 +220,15 @@ def _traffic(attempts: Sequence[Attempt]) -> tuple[list[float], list[float], lis
     ]
     trips: list[float] = []
     ups: list[float] = []
-    for _ in range(2):
-        up_rate = median(ups) if ups else math.inf
-        down_rate = median(downs) if downs else math.inf
-        trips = [_trip_ms(one, is_new, up_rate, down_rate) for one, is_new in counted if one.bytes_up < RATE_BYTES_MIN]
-        trips = [trip for trip in trips if trip > 0]
+    up_rate = median(one.bytes_up * 8 / one.first_byte_ms for one, _ in counted) if counted else math.inf
+    down_rate = median(downs) if downs else math.inf
+    for _ in range(3):
+        found = (_trip_ms(one, is_new, up_rate, down_rate) for one, is_new in counted if one.bytes_up < RATE_BYTES_MIN)
+        trips = [trip for trip in found if trip > 0]
         if not trips:
             return [], [], downs
-        ups = list(_rates_up(counted, median(trips), down_rate))
+        ups = list(_rates_up(counted, median(trips), up_rate, down_rate))
+        up_rate = median(ups) if ups else math.inf
     return trips, ups, downs
 
 
@@ -249,14 +252,16 @@ def _trip_ms(one: Attempt, is_new: bool, up_rate: float, down_rate: float) -> fl
     return (one.first_byte_ms - carried_ms) / (1 + SET_UP_TRIPS * is_new)
 
 
-def _rates_up(counted: Sequence[tuple[Attempt, bool]], trip_ms: float, down_rate: float) -> Iterator[float]:
-    """Rates of those whose body took longer than the round trips are unsure by; faster ones cannot be told."""
+def _rates_up(
+    counted: Sequence[tuple[Attempt, bool]], trip_ms: float, up_rate: float, down_rate: float
+) -> Iterator[float]:
+    """Rates of bodies long enough for this link: chosen by size, for to choose by time taken would choose the slow."""
     for one, is_new in counted:
-        if one.bytes_up < RATE_BYTES_MIN:
+        trips_ms = trip_ms * (1 + SET_UP_TRIPS * is_new)
+        if one.bytes_up < max(RATE_BYTES_MIN, SENDING_TRIPS * trips_ms * min(up_rate, 1e6) / 8):
             continue
-        waited_ms = trip_ms * (1 + SET_UP_TRIPS * is_new) + (SET_UP_BYTES[1] * 8 / down_rate if is_new else 0)
-        sending_ms = one.first_byte_ms - waited_ms
-        if sending_ms > trip_ms / 2:
+        sending_ms = one.first_byte_ms - trips_ms - (SET_UP_BYTES[1] * 8 / down_rate if is_new else 0)
+        if sending_ms > 0:
             yield (one.bytes_up + (SET_UP_BYTES[0] if is_new else 0)) * 8 / sending_ms
 
 
@@ -272,7 +277,7 @@ def spells(attempts: Sequence[Attempt]) -> dict[bool, list[tuple[float, bool]]]:
     found: dict[bool, list[tuple[float, bool]]] = {True: [], False: []}
     by_device: dict[str, list[Attempt]] = defaultdict(list)
     for one in attempts:
-        if one.outcome not in UNSURE_OUTCOMES:
+        if one.outcome not in UNSURE_OUTCOMES and not (one.outcome == "no-answer" and one.first_byte_ms > 0):
             by_device[one.device].append(one)
     for own in by_device.values():
         began: float | None = None

@@ -49,9 +49,11 @@ class Attempt:
         at_ms: When it began, UTC milliseconds (see the module's second invariant).
         took_ms: Until it ended, in whatever way.
         bytes_up: Body sent; bytes_down: body received.
-        outcome: `ok`, a transport's slug (`offline`, `timeout`, `broken`, `not-ours`) or a problem's slug.
+        outcome: `ok`, a transport's slug (`offline`, `timeout`, `broken`, `not-ours`; the page's `no-answer`), or a
+            problem's slug.
         first_byte_ms: From its beginning to the first byte of the answer; 0 when none came.
-        link: Kind of link, where the device knows it (ours does not yet: None).
+        link: What the device knows of it: the page writes the browser's `effectiveType`, a guess of the speed; the
+            command line writes None.
     """
 
     device: str

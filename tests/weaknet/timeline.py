@@ -226,6 +226,10 @@ class _LinkRun:
                 last = begins + shut.for_min * 60_000 + (2 * blurs.u(2 * day + 1) - 1) * slack_ms
                 yield max(0, round(first)), min(days.length_ms, round(last))
 
+    def open_pieces(self) -> tuple[Stretch, ...]:
+        """Open time less closures, cut into the pieces in which spells restart."""
+        return tuple(zip(self._starts, self._ends, strict=True))
+
     def usable(self, at_ms: int) -> Found:
         """(whether it can be used, since when, until when)."""
         place = bisect_right(self._starts, at_ms) - 1
