@@ -115,7 +115,7 @@ async def test_the_epoch_rises_on_another_machine_that_knows_nothing_of_the_firs
         take_all(phone, AFTER, "s001")
         await talk(world, phone)
         wanted = await names(world.db)
-    await school.restore()
+    first = await school.restore()
     async with school.served() as world:
         await talk(world, phone)
     other = School(tmp_path / "two", clock=school.clock, road=school.road)
@@ -124,6 +124,7 @@ async def test_the_epoch_rises_on_another_machine_that_knows_nothing_of_the_firs
         shutil.copy(school.folder / f"backup.db{suffix}", other.folder / f"backup.db{suffix}")
     done = await other.restore()
     assert (done.replaced, done.aside) == (None, None)
+    assert done.raised.epoch > first.raised.epoch
     async with other.served() as world:
         await talk(world, phone)
         assert await names(world.db) == wanted
