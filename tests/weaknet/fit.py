@@ -73,6 +73,8 @@ def fit(
     attempts = [attempt for attempt in recording.attempts if link is None or attempt.link == link]
     if not base["links"]:
         raise RecordingRefused("too-little", f"{base['id']} has no link to start from; name another base")
+    if not attempts:
+        raise RecordingRefused("too-little", "there is no attempt" + (f" over {link}" if link is not None else ""))
     sheet = _Sheet(base, profile_id, title, _about(recording, attempts, base["span"]["tz"]))
     first = "/links/0"
     trips, ups, downs = _traffic(attempts)

@@ -128,9 +128,7 @@ def _link_style(place: int) -> str:
 
 
 def _legend(days: Sequence[Strip]) -> Iterator[Text]:
-    heights = "  ".join(
-        f"{BLOCKS[place]} {text}" for place, text in ((1, "8"), (3, "50"), (5, "350"), (8, "6k kbit/s up"))
-    )
+    heights = "  ".join(f"{BLOCKS[place]} {short(rate_of_height(place))}" for place in (1, 3, 5, 8)) + " kbit/s up"
     line = Text(f"{heights}   {OFF} nothing usable   pale: mostly off   ", "dim")
     line.append(BLOCKS[5], REFUSED_STYLE)
     line.append(f" {REFUSED_FROM:.0%}+ of connects fail", "dim")

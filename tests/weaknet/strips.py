@@ -67,6 +67,11 @@ class Cell:
         return max(1, min(8, 1 + math.floor(ratio * 8)))
 
 
+def rate_of_height(height: int) -> float:
+    """The least rate, kbit/s, that is drawn `height` blocks high (the lowest takes everything below too)."""
+    return float(RATE_LOW_KBPS * (RATE_HIGH_KBPS / RATE_LOW_KBPS) ** ((height - 1) / 8))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
     """One local day: 72 cells, 69 or 75 when the clocks change."""
