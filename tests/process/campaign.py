@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 
+from clientcore.device import CRASH_POINTS as CRASH_POINTS_OF_DEVICE
 from clientcore.device import Device
 from clientcore.home import LOG, Home, Settings
 from clientcore.http import HttpNetwork
@@ -48,13 +49,7 @@ from tests.weaknet.timeline import compile_timeline
 
 ZONE = "Africa/Cairo"
 TAKE_POINTS = ("log.before_commit", "log.after_commit")
-SYNC_POINTS = (
-    "device.before_send",
-    "device.after_answer",
-    "device.between_log_and_cache",
-    "log.before_commit",
-    "log.after_commit",
-)
+SYNC_POINTS = (*CRASH_POINTS_OF_DEVICE, *TAKE_POINTS)
 SESSIONS = tuple(f"{half}{n}" for half in ("am", "pm") for n in range(1, 9))
 CUTS_PER_CONNECTION = 0.3
 POINT_WAIT_S = 6.0  # a point that is not passed by then: the kill comes anyway
@@ -203,7 +198,7 @@ class Campaign:
         draw = self._draw("server")
         for _ in range(kills):
             point = draw.choice((*CRASH_POINTS, "-", "-", "-"))
-            child = await self._start(point, draw.randint(1, 12))
+            child = await self._start(point, draw.randint(1, 6))
             wait_s = draw.uniform(0.02, 0.9) if point == "-" else POINT_WAIT_S
             with suppress(TimeoutError):
                 await asyncio.wait_for(child.wait(), wait_s)
@@ -221,7 +216,8 @@ class Campaign:
             is_taking = draw.random() < 0.6
             at_random = draw.random() < 0.5
             point = "-" if at_random else draw.choice(TAKE_POINTS if is_taking else SYNC_POINTS)
-            child = await self._child("device", point, draw.randint(1, 6), *self._command(home, draw, is_taking))
+            times = 1 if point.startswith("device.") else draw.randint(1, 6)
+            child = await self._child("device", point, times, *self._command(home, draw, is_taking))
             line = draw.randint(2, 12) if is_taking else 1
             delay_s = draw.uniform(0, 0.004 if is_taking else 0.15)
             told = asyncio.create_task(self._listen(home, child, line, delay_s if at_random else None))

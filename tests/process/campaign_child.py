@@ -10,31 +10,32 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clientcore import cli, device, home
-from clientcore.journal import Journal
-from clientcore.log import Log
-from clientcore.register import RegisterId
-from syncserver.app import Server
-from syncserver.config import Config
-from syncserver.ports import ServerPorts
-from syncserver.serve import serve
-from tests.process.server_main import Killer
 
+class Killer:
+    """A `Reached` that kills the process."""
 
-class _TellingJournal(Journal):
-    """Says aloud what it has saved."""
+    def __init__(self, point: str, times: int) -> None:
+        self.point, self.left = point, times
 
-    def tap(self, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
-        super().tap(register, taps)
-        for key, value in taps:
-            print(f"saved {register.within_school} {key} {value}", flush=True)
+    def __call__(self, point: str) -> None:
+        if point == self.point:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _serve(killer: Killer, store: str, port: str) -> None:
+    from syncserver.app import Server  # each role imports only what it needs: starting is most of what it does
+    from syncserver.config import Config
+    from syncserver.ports import ServerPorts
+    from syncserver.serve import serve
+
     def tell(_: Server, url: str) -> None:
         print(url, flush=True)
 
@@ -43,12 +44,23 @@ def _serve(killer: Killer, store: str, port: str) -> None:
 
 
 def _device(killer: Killer, arguments: list[str]) -> None:
+    from clientcore import cli, device, home
+    from clientcore.journal import Journal
+    from clientcore.log import Log
+    from clientcore.register import RegisterId
+
+    class TellingJournal(Journal):
+        def tap(self, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
+            super().tap(register, taps)
+            for key, value in taps:
+                print(f"saved {register.within_school} {key} {value}", flush=True)
+
     class Watched(Log):
         open = functools.partial(Log.open, reached=killer)
 
     vars(home)["Log"] = Watched
     vars(cli)["Device"] = functools.partial(device.Device, reached=killer)
-    vars(device)["Journal"] = _TellingJournal
+    vars(device)["Journal"] = TellingJournal
     print("started", flush=True)
     cli.device(arguments)
 
