@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +119,14 @@ class Road:
             self._connect(rooms, morning)
             for phone in self.phones:
                 phone.enrol()
-            for phone in self.phones:
-                phone.proxy.begin(morning.begins_ms, spent_bytes=morning.spent_bytes, top_up_at_ms=morning.top_up_at_ms)
+            for phone, spent in zip(self.phones, morning.spent_bytes or [0] * len(self.phones), strict=True):
+                phone.proxy.begin(morning.begins_ms, spent_bytes=spent, top_up_at_ms=morning.top_up_at_ms)
             with ThreadPoolExecutor(max_workers=len(self.phones)) as people:
-                confirmed = list(people.map(self._use, self.phones, morning.captures_ms))
+                in_time = list(people.map(self._use, self.phones, morning.captures_ms))
+                ended_s = time.time()
+                for phone in self.phones:
+                    phone.proxy.clear()
+                confirmed = list(people.map(lambda phone: phone.deliver(FAIR_S), self.phones))
             injected: Counter[str] = sum((phone.proxy.injected for phone in self.phones), Counter())
             requests = sum(len(phone.proxy.exchanges) for phone in self.phones)
         lateness_s, wrong = self._compare(rooms, ended_s)
@@ -214,8 +217,8 @@ def _show(given: argparse.Namespace, outcome: Outcome, real: Spread, simulated_:
     console.print(table)
     faults = ", ".join(f"{kind} {count}" for kind, count in outcome.injected.items()) or "none"
     console.print(
-        f"{outcome.registers} registers, {outcome.in_time} confirmed in the excerpt, {outcome.confirmed} in the end; {outcome.wrong_marks} marks "
-        f"missing, double or wrong; {outcome.requests} requests; injected: {faults}"
+        f"{outcome.registers} registers, {outcome.in_time} confirmed in the excerpt, {outcome.confirmed} in the end; "
+        f"{outcome.wrong_marks} marks missing, double or wrong; {outcome.requests} requests; injected: {faults}"
     )
 
 
