@@ -19,9 +19,10 @@ from tests.support.fake_server import FakeServer, offline
 from tests.weaknet.cli import profiles
 from tests.weaknet.errors import RecordingRefused
 from tests.weaknet.fit import fit, quantiles, spells
-from tests.weaknet.profile import basis_of, count_kinds, load_file, numbers, read_json
+from tests.weaknet.profile import load_file, read_json
+from tests.weaknet.provenance import basis_of, count_kinds, numbers
 from tests.weaknet.reading import read_profile
-from tests.weaknet.recording import Attempt, read_recordings
+from tests.weaknet.recording import Attempt, Recording, read_recordings
 from tests.weaknet.timeline import Timeline, compile_timeline
 
 DEVICES = 6
@@ -106,10 +107,15 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_a_known_network_comes_out_again(recording: Path) -> None:
+@pytest.fixture(scope="module")
+def read(recording: Path) -> Recording:
+    return read_recordings([recording])
+
+
+def test_a_known_network_comes_out_again(read: Recording) -> None:
     """Round trip: simulate a known profile, fit, compare medians and spreads with what was put in."""
     truth = read_profile(known()).links[0]
-    fitted = fit(read_recordings([recording]), known(), profile_id="found", title="Found")
+    fitted = fit(read, known(), profile_id="found", title="Found")
     found = read_profile(fitted.plain).links[0]
     assert fitted.kept == ()
     assert truth.flap is not None
@@ -127,10 +133,10 @@ def test_a_known_network_comes_out_again(recording: Path) -> None:
         assert one.at(0.25) == pytest.approx(true.at(0.25), rel=spread + 0.1)
 
 
-def test_the_clock_is_measured_per_device_and_day(recording: Path) -> None:
+def test_the_clock_is_measured_per_device_and_day(read: Recording) -> None:
     """Offsets and drifts lie between those of the six devices; the median device comes out to the second."""
     timelines = [compile_timeline(read_profile(known()), seed) for seed in range(DEVICES)]
-    fitted = fit(read_recordings([recording]), known(), profile_id="found", title="Found")
+    fitted = fit(read, known(), profile_id="found", title="Found")
     clock = read_profile(fitted.plain).device.clock
     offsets = sorted(one.offset_s for one in timelines)
     drifts = sorted(one.drift_ppm for one in timelines)
@@ -140,10 +146,10 @@ def test_the_clock_is_measured_per_device_and_day(recording: Path) -> None:
     assert clock.drift_ppm.high == pytest.approx(drifts[-1], abs=1)
 
 
-def test_measured_numbers_say_so_and_the_others_keep_their_basis(recording: Path) -> None:
+def test_measured_numbers_say_so_and_the_others_keep_their_basis(read: Recording) -> None:
     """Every number still has a basis; what was fitted is measured in the field, with how much it rests on."""
     base = known()
-    fitted = fit(read_recordings([recording]), base, profile_id="found", title="Found").plain
+    fitted = fit(read, base, profile_id="found", title="Found").plain
     assert sum(count_kinds(fitted).values()) == len(list(numbers(fitted)))
     for pointer in ("/links/0/rtt_ms", "/links/0/up_kbps", "/links/0/flap/on_s", "/device/clock/offset_s"):
         one = fitted["basis"][pointer]
@@ -156,9 +162,9 @@ def test_measured_numbers_say_so_and_the_others_keep_their_basis(recording: Path
     assert fitted["basis"][hold]["kind"] == "assumed"
 
 
-def test_links_that_cannot_be_told_apart_become_one(recording: Path) -> None:
+def test_links_that_cannot_be_told_apart_become_one(read: Recording) -> None:
     """A base with two links keeps the first only, and no basis speaks of the other."""
-    fitted = fit(read_recordings([recording]), read_json("shared-phone-two-teachers"), profile_id="f", title="f").plain
+    fitted = fit(read, read_json("shared-phone-two-teachers"), profile_id="f", title="f").plain
     assert len(fitted["links"]) == 1
     assert not [pointer for pointer in fitted["basis"] if pointer.startswith("/links/1")]
 
@@ -212,8 +218,6 @@ def test_censored_spells_lengthen_the_table() -> None:
 def test_too_little_is_said_and_not_used() -> None:
     """A handful of attempts measures nothing; an empty recording makes no profile."""
     few = [attempt(at) for at in (0, 1, 2)]
-    from tests.weaknet.recording import Recording
-
     with pytest.raises(RecordingRefused, match="too few") as refused:
         fit(
             Recording(devices=("a",), attempts=tuple(few), beacons=(), unreadable=0),

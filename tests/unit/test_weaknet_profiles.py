@@ -10,7 +10,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from tests.weaknet.errors import ProfileRefused
-from tests.weaknet.profile import FOLDER, KINDS, basis_of, count_kinds, load, names, numbers, read_json, written
+from tests.weaknet.profile import FOLDER, KINDS, load, names, read_json
+from tests.weaknet.provenance import basis_of, count_kinds, numbers, written
 from tests.weaknet.reading import read_profile
 
 SCHEMA = json.loads((FOLDER / "weaknet-1.schema.json").read_text())

@@ -13,7 +13,8 @@ from rich.text import Text
 from tests.weaknet.errors import WeaknetError
 from tests.weaknet.fit import fit
 from tests.weaknet.picture import WIDTH, show, span_of
-from tests.weaknet.profile import KINDS, Kind, Profile, count_kinds, load, load_file, names, read_json, written
+from tests.weaknet.profile import KINDS, Kind, Profile, load, load_file, names, read_json
+from tests.weaknet.provenance import count_kinds, written
 from tests.weaknet.recording import read_recordings
 from tests.weaknet.svg import svg
 from tests.weaknet.timeline import compile_timeline

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tests.weaknet.draws import Table
 from tests.weaknet.profile import Link, Profile
-from tests.weaknet.strips import MEANINGS, Cell, Strip, strips
+from tests.weaknet.strips import MEANINGS, Cell, Strip, rate_of_height, strips
 from tests.weaknet.timeline import Timeline
 
 WIDTH = 100

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tests.weaknet.draws import FORMAT, Table
@@ -38,14 +38,12 @@ from tests.weaknet.profile import (
     Tech,
     Window,
 )
-
-T = TypeVar("T")
+from tests.weaknet.strict import StrictObject, as_minute, as_number, refusal
 
 DAY_MIN = 1_440
 DAYS_MAX = 60
 EXCERPT_S_MAX = 120
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_HM = re.compile(r"(?:(?:[01]\d|2[0-3]):[0-5]\d|24:00)")
 _START = re.compile(r"(\d{4}-\d\d-\d\d)T00:00")
 _PERCENTILE = re.compile(r"\d{1,3}(?:\.\d+)?")
 _WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -58,9 +56,9 @@ def read_profile(plain: object) -> Profile:
     Raises:
         ProfileRefused: `bad-profile`; the detail begins with the JSON pointer.
     """
-    top = _Object(plain, "")
+    top = StrictObject(plain, "")
     if top.take("format", str) != FORMAT:
-        raise _bad("/format", f"only {FORMAT} can be read")
+        raise refusal("/format", f"only {FORMAT} can be read")
     profile = Profile(
         id=top.text("id", _ID),
         title=top.text("title", re.compile(r"(?s).{1,100}")),
@@ -75,127 +73,28 @@ def read_profile(plain: object) -> Profile:
     )
     top.end()
     if len({link.name for link in profile.links} | {"device", "carry"}) != len(profile.links) + 2:
-        raise _bad("/links", "names must differ, and `device` and `carry` are taken")
+        raise refusal("/links", "names must differ, and `device` and `carry` are taken")
     return profile
 
 
-def _bad(pointer: str, why: str) -> ProfileRefused:
-    return ProfileRefused("bad-profile", f"{pointer or '/'}: {why}")
-
-
-class _Object:
-    """A JSON object being read: every key must be taken exactly once."""
-
-    def __init__(self, plain: object, pointer: str) -> None:
-        if not isinstance(plain, Mapping):
-            raise _bad(pointer, "an object is expected")
-        self._left: dict[str, Any] = dict(plain)
-        self.pointer = pointer
-
-    def has(self, key: str) -> bool:
-        return key in self._left
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return tuple(self._left)
-
-    def at(self, key: str) -> str:
-        return f"{self.pointer}/{key}"
-
-    def take(self, key: str, kind: type[T]) -> T:
-        if key not in self._left:
-            raise _bad(self.at(key), "missing")
-        value = self._left.pop(key)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise _bad(self.at(key), f"{kind.__name__} is expected")
-        return value
-
-    def end(self) -> None:
-        if self._left:
-            raise _bad(self.at(next(iter(self._left))), "unknown key")
-
-    def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
-        if default is not None and key not in self._left:
-            return default
-        value = self.take(key, object)
-        return _number(value, self.at(key), low, high)
-
-    def chance(self, key: str, default: float | None = None) -> float:
-        return self.number(key, 0, 1, default)
-
-    def whole(self, key: str, low: int, high: int) -> int:
-        value = self.take(key, int)
-        if not low <= value <= high:
-            raise _bad(self.at(key), f"from {low} to {high} is expected")
-        return value
-
-    def text(self, key: str, shape: re.Pattern[str]) -> str:
-        value = self.take(key, str)
-        if not shape.fullmatch(value):
-            raise _bad(self.at(key), f"{value!r} does not match {shape.pattern}")
-        return value
-
-    def word(self, key: str, *words: str) -> str:
-        value = self.take(key, str)
-        if value not in words:
-            raise _bad(self.at(key), f"one of {', '.join(words)} is expected")
-        return value
-
-    def minute(self, key: str) -> int:
-        return _minute(self.take(key, str), self.at(key))
-
-    def table(self, key: str, low: float, high: float) -> Table:
-        return _table(self.take(key, object), self.at(key), low, high)
-
-    def object(self, key: str) -> _Object:
-        return _Object(self.take(key, object), self.at(key))
-
-    def maybe(self, key: str, read: Callable[[_Object], T]) -> T | None:
-        return read(self.object(key)) if key in self._left else None
-
-    def items(self, key: str, read: Callable[[_Object], T], *, needed: bool = True) -> tuple[T, ...]:
-        if not needed and key not in self._left:
-            return ()
-        plain = self.take(key, list)
-        return tuple(read(_Object(one, f"{self.at(key)}/{place}")) for place, one in enumerate(plain))
-
-    def words(self, key: str) -> tuple[str, ...]:
-        plain = self.take(key, list)
-        if not all(isinstance(one, str) for one in plain):
-            raise _bad(self.at(key), "a list of texts is expected")
-        return tuple(plain)
-
-
-def _number(value: object, pointer: str, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise _bad(pointer, f"a number from {low:g} to {high:g} is expected")
-    return float(value)
-
-
-def _minute(value: object, pointer: str) -> int:
-    if not isinstance(value, str) or not _HM.fullmatch(value):
-        raise _bad(pointer, "a time HH:MM is expected")
-    hours, minutes = value.split(":")
-    return int(hours) * 60 + int(minutes)
-
-
-def _table(plain: object, pointer: str, low: float, high: float) -> Table:
+def _table(owner: StrictObject, key: str, low: float, high: float) -> Table:
     """A number, or `{"q": {percentile: value}, "scale": s, "hold_s": s}`."""
+    plain, pointer = owner.take(key, object), owner.at(key)
     if not isinstance(plain, Mapping):
-        return Table.constant(_number(plain, pointer, low, high))
-    whole = _Object(plain, pointer)
+        return Table.constant(as_number(plain, pointer, low, high))
+    whole = StrictObject(plain, pointer)
     quantiles = whole.object("q")
     points = []
-    for key in quantiles.keys:
-        if not _PERCENTILE.fullmatch(key):
-            raise _bad(quantiles.at(key), "a percentile is expected")
-        points.append((float(key), quantiles.number(key, low, high)))
+    for percentile in quantiles.keys:
+        if not _PERCENTILE.fullmatch(percentile):
+            raise refusal(quantiles.at(percentile), "a percentile is expected")
+        points.append((float(percentile), quantiles.number(percentile, low, high)))
     points.sort()
     places = [place for place, _ in points]
     if len(points) < 2 or places[0] != 0 or places[-1] != 100 or len(set(places)) != len(places):
-        raise _bad(quantiles.pointer, "different percentiles from 0 to 100 are expected, both ends among them")
+        raise refusal(quantiles.pointer, "different percentiles from 0 to 100 are expected, both ends among them")
     if any(first > last for (_, first), (_, last) in pairwise(points)):
-        raise _bad(quantiles.pointer, "values must not fall")
+        raise refusal(quantiles.pointer, "values must not fall")
     table = Table(
         points=tuple(points),
         scale=whole.number("scale", 1e-6, 1e6, 1.0),
@@ -210,30 +109,30 @@ def _days(plain: object, pointer: str) -> Days:
         return Days(weekdays=frozenset(range(7)))
     if isinstance(plain, list):
         if not all(isinstance(day, int) and not isinstance(day, bool) and 0 <= day < DAYS_MAX for day in plain):
-            raise _bad(pointer, "days of the span are expected")
+            raise refusal(pointer, "days of the span are expected")
         return Days(numbers=frozenset(plain))
     parts = plain.split("-") if isinstance(plain, str) else []
     if len(parts) != 2 or not set(parts) <= set(_WEEK):
-        raise _bad(pointer, "`*`, a range such as sun-thu, or a list of days is expected")
+        raise refusal(pointer, "`*`, a range such as sun-thu, or a list of days is expected")
     first, last = (_WEEK.index(part) for part in parts)
     return Days(weekdays=frozenset((first + step) % 7 for step in range((last - first) % 7 + 1)))
 
 
-def _window(whole: _Object) -> Window:
+def _window(whole: StrictObject) -> Window:
     window = _part_of_window(whole)
     whole.end()
     return window
 
 
-def _part_of_window(whole: _Object) -> Window:
+def _part_of_window(whole: StrictObject) -> Window:
     days = _days(whole.take("days", object), whole.at("days"))
     window = Window(days=days, from_min=whole.minute("from"), to_min=whole.minute("to"))
     if window.to_min <= window.from_min:
-        raise _bad(whole.pointer, "a window ends after it begins; write one that crosses midnight as two")
+        raise refusal(whole.pointer, "a window ends after it begins; write one that crosses midnight as two")
     return window
 
 
-def _span(whole: _Object) -> Span:
+def _span(whole: StrictObject) -> Span:
     start = whole.text("start", _START)
     zone = whole.take("tz", str)
     try:
@@ -242,18 +141,18 @@ def _span(whole: _Object) -> Span:
     except (ValueError, ZoneInfoNotFoundError) as broken:
         if isinstance(broken, ProfileRefused):
             raise
-        raise _bad(whole.pointer, str(broken)) from None
+        raise refusal(whole.pointer, str(broken)) from None
     whole.end()
     return span
 
 
-def _link(whole: _Object) -> Link:
+def _link(whole: StrictObject) -> Link:
     link = Link(
         name=whole.text("name", _ID),
         tech=cast(Tech, whole.word("tech", "2g", "3g", "4g", "wifi")),
-        down_kbps=whole.table("down_kbps", 0, 1e7),
-        up_kbps=whole.table("up_kbps", 0, 1e7),
-        rtt_ms=whole.table("rtt_ms", 0, 600_000),
+        down_kbps=_table(whole, "down_kbps", 0, 1e7),
+        up_kbps=_table(whole, "up_kbps", 0, 1e7),
+        rtt_ms=_table(whole, "rtt_ms", 0, 600_000),
         queue_kb=whole.number("queue_kb", 1, 1e6),
         loss=_loss(whole.object("loss")),
         open=whole.items("open", _window) if whole.has("open") else None,
@@ -272,20 +171,20 @@ def _link(whole: _Object) -> Link:
     return link
 
 
-def _loss(whole: _Object) -> Loss:
+def _loss(whole: StrictObject) -> Loss:
     loss = Loss(**{key: whole.chance(key) for key in ("g2b", "b2g", "bad", "good")})
     whole.end()
     return loss
 
 
-def _closure(whole: _Object) -> Closure:
+def _closure(whole: StrictObject) -> Closure:
     within = whole.take("within", list)
     if len(within) != 2:
-        raise _bad(whole.at("within"), "two times are expected")
+        raise refusal(whole.at("within"), "two times are expected")
     window = Window(
         days=_days(whole.take("days", object), whole.at("days")),
-        from_min=_minute(within[0], whole.at("within/0")),
-        to_min=_minute(within[1], whole.at("within/1")),
+        from_min=as_minute(within[0], whole.at("within/0")),
+        to_min=as_minute(within[1], whole.at("within/1")),
     )
     closure = Closure(
         window=window,
@@ -296,7 +195,7 @@ def _closure(whole: _Object) -> Closure:
     return closure
 
 
-def _condition(whole: _Object) -> Condition:
+def _condition(whole: StrictObject) -> Condition:
     window = _part_of_window(whole)
     change = whole.object("set")
     condition = Condition(
@@ -310,25 +209,25 @@ def _condition(whole: _Object) -> Condition:
     return condition
 
 
-def _flap(whole: _Object) -> Flap:
-    flap = Flap(on_s=whole.table("on_s", 0.01, 1e6), off_s=whole.table("off_s", 0.01, 1e6))
+def _flap(whole: StrictObject) -> Flap:
+    flap = Flap(on_s=_table(whole, "on_s", 0.01, 1e6), off_s=_table(whole, "off_s", 0.01, 1e6))
     whole.end()
     if flap.on_s.mean + flap.off_s.mean < 0.1:
-        raise _bad(whole.pointer, "spells shorter than 0.1 s on average are packet loss, not spells")
+        raise refusal(whole.pointer, "spells shorter than 0.1 s on average are packet loss, not spells")
     return flap
 
 
-def _cut(whole: _Object) -> Cut:
+def _cut(whole: StrictObject) -> Cut:
     how = whole.object("how")
     cut = Cut(per_conn=whole.chance("per_conn"), rst=how.chance("rst", 0.0), blackhole=how.chance("blackhole", 0.0))
     how.end()
     whole.end()
     if abs(cut.rst + cut.blackhole - 1) > 1e-9:
-        raise _bad(how.pointer, "the shares must add up to 1")
+        raise refusal(how.pointer, "the shares must add up to 1")
     return cut
 
 
-def _budget(whole: _Object) -> Budget:
+def _budget(whole: StrictObject) -> Budget:
     budget = Budget(
         bytes_per_day=whole.whole("bytes_per_day", 0, _BYTES_MAX),
         then=cast(After, whole.word("then", "blackhole", "portal", "throttle")),
@@ -336,11 +235,11 @@ def _budget(whole: _Object) -> Budget:
     )
     whole.end()
     if (budget.then == "throttle") != (budget.throttle_kbps is not None):
-        raise _bad(whole.pointer, "throttle_kbps belongs to `throttle`")
+        raise refusal(whole.pointer, "throttle_kbps belongs to `throttle`")
     return budget
 
 
-def _gate(whole: _Object) -> Gate:
+def _gate(whole: StrictObject) -> Gate:
     gate = Gate(
         allow=whole.words("allow"),
         others=cast(Any, whole.word("others", "timeout", "rst", "portal")),
@@ -356,7 +255,7 @@ def _gate(whole: _Object) -> Gate:
     return gate
 
 
-def _device(whole: _Object) -> Device:
+def _device(whole: StrictObject) -> Device:
     storage = whole.object("storage") if whole.has("storage") else None
     device = Device(
         clock=_clock(whole.object("clock")),
@@ -364,7 +263,7 @@ def _device(whole: _Object) -> Device:
         kill_in_sync=whole.chance("kill_in_sync"),
         people=whole.whole("people", 1, 100),
         battery=whole.maybe("battery", _battery),
-        free_mb=storage.table("free_mb", 0, 1e7) if storage is not None and storage.has("free_mb") else None,
+        free_mb=_table(storage, "free_mb", 0, 1e7) if storage is not None and storage.has("free_mb") else None,
         wipe_per_run=storage.chance("wipe_per_run", 0.0) if storage is not None else 0.0,
         handover=_times(whole, "handover"),
     )
@@ -374,25 +273,25 @@ def _device(whole: _Object) -> Device:
     return device
 
 
-def _times(whole: _Object, key: str) -> tuple[int, ...]:
+def _times(whole: StrictObject, key: str) -> tuple[int, ...]:
     if not whole.has(key):
         return ()
-    return tuple(_minute(one, f"{whole.at(key)}/{place}") for place, one in enumerate(whole.take(key, list)))
+    return tuple(as_minute(one, f"{whole.at(key)}/{place}") for place, one in enumerate(whole.take(key, list)))
 
 
-def _clock(whole: _Object) -> DeviceClock:
+def _clock(whole: StrictObject) -> DeviceClock:
     no_error = Table.constant(0.0)
     clock = DeviceClock(
-        offset_s=whole.table("offset_s", -1e10, 1e10),
-        drift_ppm=whole.table("drift_ppm", -1e6, 1e6),
-        zone_error_s=whole.table("zone_error_s", -86_400, 86_400) if whole.has("zone_error_s") else no_error,
+        offset_s=_table(whole, "offset_s", -1e10, 1e10),
+        drift_ppm=_table(whole, "drift_ppm", -1e6, 1e6),
+        zone_error_s=_table(whole, "zone_error_s", -86_400, 86_400) if whole.has("zone_error_s") else no_error,
         jumps=whole.items("jumps", _jump),
     )
     whole.end()
     return clock
 
 
-def _jump(whole: _Object) -> Jump:
+def _jump(whole: StrictObject) -> Jump:
     jump = Jump(
         day=whole.whole("day", 0, DAYS_MAX),
         at_min=whole.minute("at"),
@@ -403,20 +302,20 @@ def _jump(whole: _Object) -> Jump:
     )
     whole.end()
     if (jump.by_s is None) == (jump.to_epoch_s is None):
-        raise _bad(whole.pointer, "either by_s or to_epoch_s is expected")
+        raise refusal(whole.pointer, "either by_s or to_epoch_s is expected")
     return jump
 
 
-def _battery(whole: _Object) -> Battery:
-    battery = Battery(dead_per_week=whole.number("dead_per_week", 0, 1_000), off_h=whole.table("off_h", 0, 10_000))
+def _battery(whole: StrictObject) -> Battery:
+    battery = Battery(dead_per_week=whole.number("dead_per_week", 0, 1_000), off_h=_table(whole, "off_h", 0, 10_000))
     whole.end()
     return battery
 
 
-def _carry(whole: _Object) -> Carry:
+def _carry(whole: StrictObject) -> Carry:
     carry = Carry(
         every_days=whole.whole("every_days", 1, DAYS_MAX),
-        late_days=whole.table("late_days", 0, 1_000),
+        late_days=_table(whole, "late_days", 0, 1_000),
         lost=whole.chance("lost"),
         twice=whole.chance("twice"),
         old_copy=whole.chance("old_copy"),
@@ -425,23 +324,23 @@ def _carry(whole: _Object) -> Carry:
     return carry
 
 
-def _deliver(whole: _Object) -> Deliver:
+def _deliver(whole: StrictObject) -> Deliver:
     deliver = Deliver(duplicate=whole.chance("duplicate"), reorder=whole.chance("reorder"))
     whole.end()
     return deliver
 
 
-def _peer(whole: _Object) -> Peer:
+def _peer(whole: StrictObject) -> Peer:
     peer = Peer(
         overload=whole.number("overload", 1, 1e6, 1.0),
         during=whole.items("during", _window, needed=False),
-        retry_after_s=whole.table("retry_after_s", 0, 1e6) if whole.has("retry_after_s") else None,
+        retry_after_s=_table(whole, "retry_after_s", 0, 1e6) if whole.has("retry_after_s") else None,
     )
     whole.end()
     return peer
 
 
-def _excerpt(whole: _Object) -> Excerpt:
+def _excerpt(whole: StrictObject) -> Excerpt:
     excerpt = Excerpt(
         name=whole.text("name", _ID),
         day=whole.whole("day", 0, DAYS_MAX),
@@ -452,16 +351,16 @@ def _excerpt(whole: _Object) -> Excerpt:
     return excerpt
 
 
-def _basis(whole: _Object) -> tuple[Basis, ...]:
+def _basis(whole: StrictObject) -> tuple[Basis, ...]:
     found = []
     for pointer in whole.keys:
         if not pointer.startswith("/"):
-            raise _bad(whole.at(pointer), "a JSON pointer is expected")
+            raise refusal(whole.at(pointer), "a JSON pointer is expected")
         one = whole.object(pointer)
         kind = cast(Kind, one.word("kind", *KINDS))
         ref = one.words("ref")
         if not ref:
-            raise _bad(one.at("ref"), "at least one source is expected")
+            raise refusal(one.at("ref"), "at least one source is expected")
         found.append(Basis(pointer=pointer, kind=kind, ref=ref, note=one.take("note", str) if one.has("note") else ""))
         one.end()
     return tuple(found)
