@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from typing import Any
 
 import pytest
@@ -52,6 +53,36 @@ def test_the_four_first_vectors_are_those_of_the_format(
     assert uniform(profile_id, seed, stream, 0) == pytest.approx(u, abs=1e-12)
     assert table_of(profile_id, stream).at(uniform(profile_id, seed, stream, 0)) == pytest.approx(value, abs=1e-6)
     assert any(one["stream"] == stream and one["k"] == 0 and one["seed"] == seed for one in VECTORS)
+
+
+NODE = """
+const { createHash } = require('node:crypto');
+const u = ({ id, seed, stream, k }) => {
+  const head = createHash('sha256').update(`weaknet/1|${id}|${seed}|${stream}|${k}`).digest();
+  return Number(head.readBigUInt64BE(0) >> 11n) / 2 ** 53;
+};
+const at = ({ points, scale }, share) => {
+  let i = points.length - 2;
+  while (i > 0 && share < points[i][0] / 100) i--;
+  const [[low, first], [high, last]] = points.slice(i, i + 2);
+  const along = (share - low / 100) / ((high - low) / 100);
+  return (first > 0 && last > 0 ? first * (last / first) ** along : first + along * (last - first)) * scale;
+};
+const asked = JSON.parse(require('node:fs').readFileSync(0, 'utf8'));
+console.log(JSON.stringify(asked.map((one) => [u(one), at(one, u(one))])));
+"""
+
+
+def test_another_language_draws_the_same() -> None:
+    """Twenty lines of JavaScript, written from the README alone, reproduce every vector."""
+    asked = []
+    for vector in VECTORS:
+        table = table_of(vector["id"], vector["stream"])
+        asked.append({**vector, "seed": str(vector["seed"]), "points": table.points, "scale": table.scale})
+    done = subprocess.run(["node", "-e", NODE], input=json.dumps(asked), capture_output=True, text=True, check=True)
+    for vector, (u, value) in zip(VECTORS, json.loads(done.stdout), strict=True):
+        assert u == vector["u"]
+        assert value == pytest.approx(vector["value"], rel=1e-9)
 
 
 def test_log_linear_between_positive_values_and_linear_elsewhere() -> None:

@@ -85,7 +85,7 @@ def _colour(place: int) -> str:
 
 def _legend(days: tuple[Strip, ...], top: int) -> Iterator[str]:
     seen = {cell.letter for day in days for cell in day.cells}
-    letters = "   ".join(f"{letter} {meaning}" for letter, meaning in MEANINGS.items() if letter in seen)
+    letters = ", ".join(f"{letter} {meaning}" for letter, meaning in MEANINGS.items() if letter in seen)
     scale = "height: rate up, 8 to 16k kbit/s, logarithmic; paler: on for less of the 20 minutes"
     red = f'<tspan fill="{REFUSED_COLOUR}">red: {REFUSED_FROM:.0%} and more of connects fail</tspan>'
     yield f'<text x="8" y="{top}">{scale}; {red}</text>'
