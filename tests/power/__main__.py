@@ -30,6 +30,8 @@ class Part:
     syncs_lie: bool = False
 
 
+AGAIN_EVERY = 10  # instants from which the recovery is cut, too
+
 PARTS = (
     Part(name="server, WAL FULL", run=StoreRun),
     Part(name="device, DELETE EXTRA", run=DeviceRun),
@@ -49,6 +51,7 @@ def _told(part: Part, report: Report, seconds: float) -> dict[str, object]:
         "part": part.name,
         "operations": report.operations,
         "images": report.images,
+        "of them cut again while recovering": report.images_again,
         "saved things looked for": report.kept,
         "images that lost": len(report.failures),
         "of them damaged": damaged,
@@ -69,7 +72,10 @@ async def campaign(seed: int, stride: int) -> list[dict[str, object]]:
         step = stride * 10 if part.is_control else stride
         started = time.perf_counter()
         chosen = functools.partial(_is_multiple, step)
-        report = await cut_everywhere(part.run(), seed=seed, chosen=chosen, syncs_lie=part.syncs_lie)
+        again = functools.partial(_is_multiple, step * AGAIN_EVERY)
+        report = await cut_everywhere(
+            part.run(), seed=seed, chosen=chosen, chosen_again=again, syncs_lie=part.syncs_lie
+        )
         told = _told(part, report, time.perf_counter() - started)
         found.append(told)
         print(

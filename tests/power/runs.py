@@ -64,6 +64,10 @@ class Run(Protocol):
         """How many things somebody was told are saved."""
         ...
 
+    async def recover(self, disk: Disk) -> None:
+        """Start the program again over what a power cut left, and stop it in order. Never suspends."""
+        ...
+
 
 def key_of(name: str) -> SigningKey:
     """A key from a name: the same run has the same bytes."""
@@ -127,6 +131,10 @@ class StoreRun:
     def told_count(self) -> int:
         """See `Run`."""
         return len(self.durable) + len(self.told)
+
+    async def recover(self, disk: Disk) -> None:
+        """See `Run`."""
+        await (await open_sqlite(Path(STORE), self.connector(disk))).close()
 
     def check(self, image: Mapping[str, bytes], folder: Path) -> None:
         """See `Run`."""
@@ -203,6 +211,12 @@ class DeviceRun:
     def told_count(self) -> int:
         """See `Run`."""
         return len(self.saved)
+
+    async def recover(self, disk: Disk) -> None:
+        """See `Run`."""
+        log = Log.open(LOG, files=self.files(disk))
+        log.read()
+        log.close()
 
     def check(self, image: Mapping[str, bytes], folder: Path) -> None:
         """See `Run`."""

@@ -42,6 +42,16 @@ async def test_no_power_cut_loses_what_the_device_showed_as_saved() -> None:
     assert report.images >= 200
 
 
+@pytest.mark.parametrize(("run", "stride"), [(StoreRun, 331), (DeviceRun, 41)], ids=["store", "device"])
+async def test_a_second_cut_while_recovering_loses_nothing_either(run: Callable[[], Run], stride: int) -> None:
+    """The next start plays the journal back or checkpoints the log; the power goes again in the middle of that."""
+    report = await cut_everywhere(
+        run(), seed=SEED, chosen=lambda io: io % stride == 0, chosen_again=lambda io: io % stride == 0
+    )
+    assert report.failures == []
+    assert report.images_again >= report.images // 2
+
+
 @pytest.mark.parametrize(
     ("run", "stride", "syncs_lie"),
     [

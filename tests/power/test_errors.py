@@ -33,8 +33,8 @@ async def run_of(run: FailingRun) -> tuple[FailingRun, Disk]:
 async def test_after_a_failed_sync_nothing_is_acknowledged_until_reopened_and_verified(
     share: int, tmp_path: Path
 ) -> None:
-    """Every sync of a run fails once: pushes' commits, settling's, checkpoints'. What it should have written is gone with
-    the next power cut, and still every acknowledged change and every event that was read is there.
+    """Every sync of a run fails once: pushes' commits, settling's, checkpoints'. What it should have written is
+    gone with the next power cut, and still every acknowledged change and every event that was read is there.
     """
     whole, _ = await run_of(FailingRun())
     assert whole.syncs > 40
