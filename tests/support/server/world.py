@@ -151,10 +151,12 @@ async def open_world(
         server.settler.run = _stand_by  # type: ignore[method-assign]
     app = create_app(server)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
-    async with server.running(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
-        yield World(server=server, db=database, clock=clock, points=points, http=http)
-    if isinstance(database, SqliteDatabase):
-        await database.close()
+    try:
+        async with server.running(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            yield World(server=server, db=database, clock=clock, points=points, http=http)
+    finally:
+        if isinstance(database, SqliteDatabase):
+            await database.close()  # also after a failed test: its thread would keep the process alive
 
 
 async def _stand_by() -> None:
