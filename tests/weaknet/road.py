@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -38,7 +39,6 @@ from tests.weaknet.timeline import compile_timeline
 
 SEEDS_PER_SEED = 1_000
 ROLL_CALL_MS = 20_000  # within it all classes are taken
-BUDGET_LEFT_BYTES = 12_000  # at most: for some phones it ends before the first request, for others in it or never
 TOP_UP_AFTER_MS = 60_000
 CHROMIUM_PHONES = 2
 MODEL_RUNS = 20
@@ -66,6 +66,8 @@ class Outcome:
         confirmed: How many in the end, after a few minutes of fair weather for those that were not.
         wrong_marks: Marks of the registers that are missing, double, or not what was taken; 0 is the point of it all.
         lateness_s: Of each register that the server received while the excerpt ran, by class.
+        first_request_s: From the finished register to the first byte of a request, median: what starting a program and
+            spells without network cost before the link's own time begins.
         injected: Faults by kind, over all proxies.
         requests: Requests that the proxies saw.
     """
@@ -75,13 +77,22 @@ class Outcome:
     confirmed: int
     wrong_marks: int
     lateness_s: dict[str, float]
+    first_request_s: float
     injected: dict[str, int]
     requests: int
 
 
 @dataclass(slots=True)
 class Road:
-    """One morning: phones, proxies, server. `run` plays it once."""
+    """One morning: phones, proxies, server. `run` plays it once.
+
+    Attributes:
+        browsers: How many of the phones are Chromium; the others are command-line devices.
+        classes: How many classes of the school; None means all.
+        roll_call_ms: Within this time all registers are taken.
+        limit_s: How long the excerpt runs for a phone that does not get through.
+        left_bytes: Where the profile has a budget, at most so much is left of each phone's when the excerpt begins.
+    """
 
     profile: Profile
     seed: int
@@ -91,7 +102,9 @@ class Road:
     classes: int | None = None
     roll_call_ms: int = ROLL_CALL_MS
     limit_s: float = LIMIT_S
+    left_bytes: float = 0
     phones: list[Phone] = field(default_factory=list)
+    _first_request_s: list[float] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def morning(self, count: int) -> Morning:
@@ -100,14 +113,14 @@ class Road:
         excerpt = self.profile.excerpts[0]
         begins_ms = timelines[0].days.elapsed_ms(excerpt.day, excerpt.at_min)
         draws = (uniform(self.profile.id, self.seed, "road.capture", n) for n in range(count))
-        left = (uniform(self.profile.id, self.seed, "road.balance", n) for n in range(count))
+        left = (uniform(self.profile.id, self.seed, "road.balance", n) * self.left_bytes for n in range(count))
         budget = self.profile.links[0].budget
         return Morning(
             timelines=timelines,
             captures_ms=tuple(begins_ms + int(u * self.roll_call_ms) for u in draws),
             begins_ms=begins_ms,
             limit_ms=int(self.limit_s * 1000),
-            spent_bytes=tuple(budget.bytes_per_day - int(u * BUDGET_LEFT_BYTES) for u in left) if budget else (),
+            spent_bytes=tuple(budget.bytes_per_day - int(one) for one in left) if budget else (),
             top_up_at_ms=begins_ms + TOP_UP_AFTER_MS if budget else None,
         )
 
@@ -136,6 +149,7 @@ class Road:
             confirmed=sum(confirmed),
             wrong_marks=wrong,
             lateness_s=lateness_s,
+            first_request_s=round(median(self._first_request_s), 2) if self._first_request_s else math.nan,
             injected=dict(sorted(injected.items())),
             requests=requests,
         )
@@ -166,7 +180,11 @@ class Road:
         begins_ms = phone.proxy.now_ms()
         threading.Event().wait(max(0.0, (capture_ms - begins_ms) / 1000))
         phone.take()
-        return phone.deliver(self.limit_s)
+        taken_ms = phone.proxy.now_ms()
+        done = phone.deliver(self.limit_s)
+        if phone.proxy.exchanges:
+            self._first_request_s.append((phone.proxy.exchanges[0].began_ms - taken_ms) / 1000)
+        return done
 
     def _compare(self, rooms: Sequence[Room], ended_s: float) -> tuple[dict[str, float], int]:
         """Lateness by class, and how many marks of the feed are not exactly what was taken, once."""
@@ -218,7 +236,8 @@ def _show(given: argparse.Namespace, outcome: Outcome, real: Spread, simulated_:
     faults = ", ".join(f"{kind} {count}" for kind, count in outcome.injected.items()) or "none"
     console.print(
         f"{outcome.registers} registers, {outcome.in_time} confirmed in the excerpt, {outcome.confirmed} in the end; "
-        f"{outcome.wrong_marks} marks missing, double or wrong; {outcome.requests} requests; injected: {faults}"
+        f"{outcome.wrong_marks} marks missing, double or wrong; {outcome.requests} requests, the first "
+        f"{outcome.first_request_s:.1f} s after the register; injected: {faults}"
     )
 
 
@@ -230,6 +249,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments.add_argument("--browser", action="store_true", help=f"{CHROMIUM_PHONES} of the phones are Chromium")
     arguments.add_argument("--classes", type=int, help="only so many classes of the school")
     arguments.add_argument("--limit-s", type=float, default=LIMIT_S, help="how long phones try")
+    arguments.add_argument("--left-bytes", type=float, default=0, help="balance left when the excerpt begins, at most")
     arguments.add_argument("--json", action="store_true", help="one JSON object")
     given = arguments.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="hudur-road-") as name:
@@ -243,6 +263,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 browsers=CHROMIUM_PHONES if given.browser else 0,
                 classes=given.classes,
                 limit_s=given.limit_s,
+                left_bytes=given.left_bytes,
             )
             outcome = road.run()
     real = spread(list(outcome.lateness_s.values()))
