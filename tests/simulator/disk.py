@@ -15,9 +15,11 @@ VFS over an empty real file that nothing is ever written to.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import random
+import shutil
 import tempfile
 import weakref
 from collections import Counter
@@ -274,8 +276,23 @@ class Disk:
         """For the files: the empty real file whose identity lets connections find each other's wal-index."""
         base = self._bases.get(path)
         if base is None:
-            handle, base = tempfile.mkstemp(prefix="simulated-")
+            handle, base = tempfile.mkstemp(dir=_scratch())
             os.close(handle)
             self._bases[path] = base
             weakref.finalize(self, Path(base).unlink, missing_ok=True)
         return base
+
+
+_PREFIX = "hudur-simulated-"
+
+
+def _scratch() -> Path:
+    """This process's folder of empty files; what processes that were killed have left behind goes."""
+    folder = Path(tempfile.gettempdir()) / f"{_PREFIX}{os.getpid()}"
+    if not folder.exists():
+        for old in folder.parent.glob(f"{_PREFIX}*"):
+            if not Path(f"/proc/{old.name.removeprefix(_PREFIX)}").exists():
+                shutil.rmtree(old, ignore_errors=True)  # another process may be doing the same
+        folder.mkdir(exist_ok=True)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
