@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 import pytest
 
 from tests.support.weak import NOON_MS, Remembering, made, table
+from tests.weaknet import passage
 from tests.weaknet.draws import Table
 from tests.weaknet.gateway import PORTAL
 from tests.weaknet.line import NO_SET_UP
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.process
 EVERY_DAY = Days(weekdays=frozenset(range(7)))
 SEEDS = 20
 CLIENT_S = 20.0
+BUSY_S = 0.6  # what a busy machine may add; lower bounds need no such thing
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_bytes_take_the_time_that_the_rates_say(server: Remembering) -> None:
         status, data, took_s = once(proxy, 10_000, b"u" * 10_000)
     assert (status, len(data)) == (200, 10_000)
     must_s = 10_000 * 8 * OVERHEAD * (1 / 160_000 + 1 / 320_000) + 0.06
-    assert must_s <= took_s < must_s * 1.25 + 0.1
+    assert must_s <= took_s < must_s * 1.1 + BUSY_S
 
 
 def test_connections_share_the_rate(server: Remembering) -> None:
@@ -83,7 +85,7 @@ def test_connections_share_the_rate(server: Remembering) -> None:
         for thread in threads:
             thread.join()
     together_s = 24_000 * 8 * OVERHEAD / 400_000
-    assert together_s <= max(took) < together_s * 1.3 + 0.1
+    assert together_s <= max(took) < together_s * 1.1 + BUSY_S
     assert min(took) > together_s * 0.6
 
 
@@ -91,10 +93,13 @@ def test_a_first_request_pays_for_its_connection(server: Remembering) -> None:
     """Three round trips and the certificates before the first byte; the next request on it pays one round trip."""
     with weak(server, made(rtt_ms=table(100), down_kbps=table(400)), set_up=True) as proxy:
         proxy.begin(NOON_MS)
-        with client(proxy) as one:
-            first_s, second_s = ask(one, 10)[2], ask(one, 10)[2]
-    assert 0.4 <= first_s < 0.7
-    assert 0.1 <= second_s < 0.2
+        firsts, seconds = [], []
+        for _ in range(3):
+            with client(proxy) as one:
+                firsts.append(ask(one, 10)[2])
+                seconds.append(ask(one, 10)[2])
+    assert 0.4 <= min(firsts) < 0.6
+    assert 0.1 <= min(seconds) < 0.2
 
 
 def test_round_trips_are_those_of_the_timeline_s_connections(server: Remembering) -> None:
@@ -104,7 +109,8 @@ def test_round_trips_are_those_of_the_timeline_s_connections(server: Remembering
         proxy.begin(NOON_MS)
         for k in range(4):
             rtt_s = timeline.connection(k, NOON_MS).rtt_ms / 1000
-            assert rtt_s <= once(proxy, 10)[2] < rtt_s + 0.06
+            with client(proxy) as one:
+                assert rtt_s <= min(ask(one, 10)[2] for _ in range(3)) < rtt_s + 0.06
 
 
 @pytest.mark.parametrize("how", ["rst", "blackhole"])
@@ -147,7 +153,9 @@ def test_bytes_wait_through_a_spell_without_network(server: Remembering) -> None
         took_s = once(proxy, 10, b"u" * 15_000)[2]
     done_ms = timeline.carried_ms(began_ms, int(15_000 * OVERHEAD), up=True)
     assert done_ms is not None
-    assert (done_ms - began_ms) / 1000 <= took_s < (done_ms - began_ms) / 1000 + 0.7  # the answer may meet the next one
+    assert (
+        (done_ms - began_ms) / 1000 <= took_s < (done_ms - began_ms) / 1000 + 0.5 + BUSY_S
+    )  # the answer may meet the next one
     assert took_s > 1.0
     assert proxy.injected["off-stall"] >= 1
 
@@ -238,7 +246,7 @@ def test_a_throttled_bundle_goes_on_slowly(server: Remembering) -> None:
         proxy.begin(NOON_MS, spent_bytes=2_000)
         status, data, took_s = once(proxy, 5_000)
     assert (status, len(data)) == (200, 5_000)
-    assert 5_000 * 8 * OVERHEAD / 80_000 <= took_s < 1.0
+    assert 5_000 * 8 * OVERHEAD / 80_000 <= took_s < 0.6 + BUSY_S
 
 
 def test_an_overloaded_front_says_503_and_when_to_come_back(server: Remembering) -> None:
@@ -309,6 +317,18 @@ def test_a_request_that_a_middlebox_sends_again_reaches_the_server_twice(server:
         while len(server.got) < 2:
             assert proxy.now_ms() < NOON_MS + 5_000
         assert server.got[0] == server.got[1]
+    assert proxy.injected == {"twice": 1}
+
+
+def test_a_stray_copy_comes_after_a_later_request(server: Remembering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request is seen again after the second."""
+    monkeypatch.setattr(passage, "LATER_MS", 400)
+    with weak(server, made(deliver=Deliver(duplicate=0, reorder=1))) as proxy:
+        proxy.begin(NOON_MS)
+        assert once(proxy, 1, b"u" * 50)[0] == once(proxy, 2, b"u" * 50)[0] == 200
+        while len(server.got) < 3:
+            assert proxy.now_ms() < NOON_MS + 5_000
+    assert [request for request, _, _ in server.got[:3]] == ["POST /1", "POST /2", "POST /1"]
 
 
 def test_same_seed_same_faults_other_seed_others(server: Remembering) -> None:
@@ -329,8 +349,8 @@ def test_same_seed_same_faults_other_seed_others(server: Remembering) -> None:
 
 def test_before_begin_and_after_clear_nothing_is_done_to_anybody(server: Remembering) -> None:
     """The proxy is transparent outside its excerpt."""
-    with weak(server, made(connect_fail=1)) as proxy:
-        assert once(proxy, 50_000)[2] < 0.5
+    with weak(server, made(connect_fail=1, down_kbps=table(100))) as proxy:
+        assert once(proxy, 50_000)[2] < 50_000 * 8 / 100_000 / 2
         proxy.begin(NOON_MS)
         with pytest.raises((OSError, http.client.HTTPException)):
             once(proxy, 10)

@@ -65,7 +65,7 @@ def test_packets_take_the_time_that_rate_and_round_trip_say() -> None:
         status, data, took_s, used = post(link, 100, b"u" * 20_000)
         stats = link.stats
     assert (status, len(data)) == (200, 100)
-    assert 0.2 + 20_000 * 8 / 400_000 <= took_s < 1.6
+    assert 0.2 + 20_000 * 8 / 400_000 <= took_s < 2
     assert used == CONGESTION
     assert stats["up"].delivered > 15
     assert all(way.lost == way.queue_full == way.link_off == 0 for way in stats.values())

@@ -34,6 +34,7 @@ KINDS: Final = (
     "gate-refused",
     "gate-cached",
     "twice",  # a middlebox sent the request to the server a second time
+    "again-later",  # the same, after later requests
     "loss-stall",
     "off-stall",
 )

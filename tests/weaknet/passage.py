@@ -20,6 +20,7 @@ from tests.weaknet.timeline import Connection
 
 PACKET_BYTES = 1400
 SLICE_MS = 20  # fast links: bytes are carried in slices of this long, not packet by packet
+LATER_MS = 5_000  # a stray copy that comes after the next request, which the phone sends 3 s later
 RETRANSMIT_MS_MIN = 200  # least wait before TCP sends again
 AFTER_SILENCE = "after-silence"  # the phone went on talking on a connection that was dead already
 Item: TypeAlias = tuple[float, bytes | Literal["end", "budget-gone"]]  # when it comes out (ms of the span), and what
@@ -200,14 +201,17 @@ class Passage:
         self._out[False].put_nowait((self._due[False], "end"))
 
     def _perhaps_twice(self, request: bytes) -> None:
-        """A middlebox that retries: the server sees the same bytes again, on a connection of its own."""
-        line = self._line
-        k = len(line.exchanges)
-        if line.draw("deliver.duplicate", k) >= line.timeline.profile.deliver.duplicate or self._silent:
+        """A middlebox that retries: the server sees the same bytes again, at once or after later ones."""
+        line, deliver = self._line, self._line.timeline.profile.deliver
+        if self._silent:
             return
-        line.count("twice")
-        due_ms = self._due[True] + self._draws.rtt_ms
-        line.beside(self._again(request, due_ms))
+        k = len(line.exchanges)
+        if line.draw("deliver.duplicate", k) < deliver.duplicate:
+            line.count("twice")
+            line.beside(self._again(request, self._due[True] + self._draws.rtt_ms))
+        if line.draw("deliver.reorder", k) < deliver.reorder:
+            line.count("again-later")
+            line.beside(self._again(request, self._due[True] + LATER_MS))
 
     async def _again(self, request: bytes, due_ms: float) -> None:
         await self._line.until(due_ms)
