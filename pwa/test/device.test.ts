@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Device } from '../src/api';
 import { hex } from '../src/core/bytes';
+import { unhex } from '../src/core/bytes-more';
 import { parseChange } from '../src/core/change';
 import { Core, openDevice } from '../src/core/device';
 import { readBundle } from '../src/core/frame';
@@ -396,6 +397,45 @@ test('a server restored from an older backup gets again what it lost', async () 
   assert.equal(server.changes.size, 2);
   assert.equal(device.state.pending, 0);
   assert.equal(stepOf(device), 'confirmed');
+});
+
+test('a restored server: an epoch of seconds, older frame numbers, an unknown nonce, a word of archived changes, an order with a great id', async () => {
+  const { device, server } = await enrolled();
+  const before = { changes: new Map(server.changes), frames: new Set(server.frames), known: new Map([...server.devices].map(([id, known]) => [id, { ...known }])) };
+  for (const pupil of ['s1', 's2', 's3']) {
+    await device.tap(REGISTER, [[pupil, 'P28800000']]);
+    await device.sync('save');
+  }
+  const wanted = [...server.changes.keys()].sort();
+  assert.equal(wanted.length, 3);
+  const numberOf = (): number => [...server.devices.values()][0].lastNumber;
+  const reached = numberOf();
+  const RESTORE = 1887436800000001; // directive ids go on above epoch * 2^20
+  for (const epoch of [1800000000, 1800000001]) {
+    server.changes = new Map(before.changes);
+    server.frames.clear();
+    before.frames.forEach((frame) => server.frames.add(frame));
+    before.known.forEach((known, id) => server.devices.set(id, { ...known }));
+    server.epoch = epoch;
+    const order = RESTORE + (epoch % 2);
+    server.items = () => [
+      ['directive', order, 'rebuild', 'the server was restored from a backup', server.nowMs],
+      ['archived', unhex(wanted.map((hash) => hash.slice(0, 16)).join(''))],
+    ];
+    server.asks.length = 0;
+    await device.sync('hand');
+    server.items = () => [];
+    assert.deepEqual([...server.changes.keys()].sort(), wanted, 'everything is there again, archived or not');
+    assert.equal(device.state.pending, 0);
+    assert.equal(stepOf(device), 'confirmed');
+    assert.ok(numberOf() > reached, 'frame numbers go on from the phone’s own');
+    assert.ok(!device.state.notices.includes('restored-copy'), 'the phone does not take the server’s loss for its own');
+    assert.equal(device.state.directive, null);
+    assert.equal(server.asks[server.asks.length - 1][5], order, 'the order is reported done');
+  }
+  const requests = server.requests;
+  await device.sync('hand');
+  assert.equal(server.requests, requests + 1, 'and then there is peace');
 });
 
 test('directives: nudge, repull and rebuild are carried out and reported', async () => {
