@@ -60,6 +60,9 @@ class Lab:
     calmed: asyncio.Event = field(default_factory=asyncio.Event)
     _strays: dict[asyncio.Task[Any], None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.ledger.now_ms = lambda: self.now_ms
+
     @property
     def now_ms(self) -> int:
         """Milliseconds since the world began."""

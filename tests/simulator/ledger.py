@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from clientcore.change import Change, parse
 from clientcore.errors import ChangeRefused, FrameRefused, RemoteError
-from clientcore.exchange import read_answer, read_call, read_sync
+from clientcore.exchange import DURABLE, read_answer, read_call, read_sync
 from clientcore.frame import Frame, parse_frame, read_bundle
 from clientcore.wire import shape
 
@@ -23,9 +24,10 @@ MarkName = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """A broken invariant: which, and what was seen."""
+    """A broken invariant: which, when (ms since the world began), and what was seen."""
 
     invariant: str
+    at_ms: int
     detail: str
 
 
@@ -63,6 +65,8 @@ class Ledger:
         tapped: Every mark a finger came down for: who (user id), on which phone, true time (ms).
         owed: Promised changes that a restore took back; empty again once the phones have offered them.
         gone: Promised changes that a restore took back and whose phone was lost: nobody can bring them.
+        seen: Of every tap, the changes of the register that its phone held at that moment.
+        epochs: How often the log was restored.
         confirmed: Changes the settle stage has called confirmed at some time.
         checks: How often each invariant was looked at.
     """
@@ -75,16 +79,20 @@ class Ledger:
     violations: list[Violation] = field(default_factory=list)
     checks: Counter[str] = field(default_factory=Counter)
     gone: set[ChangeName] = field(default_factory=set)
+    seen: dict[MarkName, frozenset[bytes]] = field(default_factory=dict)
+    epochs: int = 0
     frames_told: int = 0
     refused: int = 0
+    now_ms: Callable[[], int] = lambda: 0
     _parsed: dict[bytes, Change] = field(default_factory=dict)
+    _durables: set[tuple[int, str, bytes]] = field(default_factory=set)
     _by_hash: dict[bytes, Change] = field(default_factory=dict)
 
     def check(self, invariant: str, holds: bool, detail: str = "") -> None:
         """Count one look at an invariant; keep what was wrong."""
         self.checks[invariant] += 1
         if not holds and len(self.violations) < 100:
-            self.violations.append(Violation(invariant=invariant, detail=detail))
+            self.violations.append(Violation(invariant=invariant, at_ms=self.now_ms(), detail=detail))
 
     def answered(self, path: str, body: bytes, answer: bytes, *, server_key: bytes, at_ms: int) -> None:
         """The server sent a 200 of ours: what does it promise, and does it account for everything (I3)?"""
@@ -106,8 +114,25 @@ class Ledger:
             self.check("I3", same, f"{len(verdicts)} verdicts for {len(frame.changes)} changes")
             for framed, verdict in zip(frame.changes, verdicts, strict=False):
                 self.refused += not verdict.is_safe
+                if verdict.kind == DURABLE:
+                    self._durable(f"{frame.school}/{framed.register}", framed.chunk)
                 if verdict.is_safe:
                     self._promise(frame, framed.register, framed.chunk, at_ms)
+
+    def _durable(self, register: str, chunk: bytes) -> None:
+        """I3: *durable* is said of a change once in an epoch, *duplicate* from then on."""
+        change = self.change(chunk)
+        if change is not None:
+            name = (self.epochs, register, change.hash)
+            self.check("I3", name not in self._durables, f"{register}: called durable twice in one epoch")
+            self._durables.add(name)
+
+    def refused_device(self, path: str, body: bytes, held: int) -> None:
+        """A device without rights was told how many of its changes are held: every authentic one (I3)."""
+        with suppress(FrameRefused, RemoteError):
+            frames = [parse_frame(raw) for raw in _frames_of(path, body)]
+            readable = sum(self.change(framed.chunk) is not None for frame in frames for framed in frame.changes)
+            self.check("I3", held == readable, f"{held} changes called held, {readable} were sent")
 
     def _promise(self, frame: Frame, register: str, chunk: bytes, at_ms: int) -> None:
         change = self.change(chunk)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from clientcore.errors import TransportError
@@ -25,6 +26,7 @@ KEPT_S = 50.0  # how long client and server keep an idle connection
 REFUSED_MS = 300
 DESK_MS = 40
 PORTAL = b"<!doctype html><title>Top up</title><p>Your bundle has ended."
+EARLIER_MAX = 20
 DELAYS_MS = (1_000, 60_000, 3_600_000, 86_400_000, 259_200_000)
 
 
@@ -48,6 +50,7 @@ class PhoneNetwork:
         self.heard: Callable[[str, bytes], None] = lambda _path, _body: None  # somebody who listens
         self._connections = 0
         self._kept: Connection | None = None
+        self._earlier: dict[str, list[Answered]] = {}
         self._kept_until_s = 0.0
         self._day = -1
         self._spent_today = 0
@@ -77,9 +80,9 @@ class PhoneNetwork:
         up_bytes, down_bytes = len(body) + HEADERS_UP_BYTES, HEADERS_DOWN_BYTES + 400
         cut_at = self._cut(connection, up_bytes + down_bytes)
         if cut_at is not None and cut_at < up_bytes:
-            await self._carry(cut_at, up=True)
+            await self._carry(cut_at, connection.rtt_ms, up=True)
             await self._die(connection)
-        await self._carry(up_bytes, up=True)
+        await self._carry(up_bytes, connection.rtt_ms, up=True)
         self.usage.bytes_up += up_bytes
         await lab.sleep_ms(connection.rtt_ms / 2)
         answered = await self._ask(path, body)
@@ -87,9 +90,9 @@ class PhoneNetwork:
         first_byte_ms = int((lab.loop.now_s - started_s) * 1000)
         down_bytes = HEADERS_DOWN_BYTES + len(answered.body)
         if cut_at is not None:
-            await self._carry(min(cut_at - up_bytes, down_bytes), up=False)
+            await self._carry(min(cut_at - up_bytes, down_bytes), connection.rtt_ms, up=False)
             await self._die(connection)
-        await self._carry(down_bytes, up=False)
+        await self._carry(down_bytes, connection.rtt_ms, up=False)
         self.usage.bytes_down += down_bytes
         self._keep(connection)
         return self._read(answered, first_byte_ms)
@@ -116,6 +119,10 @@ class PhoneNetwork:
             lab.fault("net.busy")
             wait = swarm.stream("net.busy|wait").choice(("1", "5", "30", "120"))
             return Answered(status=503, headers={"content-type": "text/plain", "retry-after": wait}, body=b"busy")
+        earlier = self._earlier.setdefault(path, [])
+        if earlier and swarm.hits("net.stale", self._name):
+            lab.fault("net.stale")
+            return swarm.stream("net.stale|which").choice(earlier)
         if swarm.hits("net.garble", f"{self._name}|up"):
             body = lab.garble(body, f"{self._name}|up")
         deliver = self._timeline.profile.deliver
@@ -127,9 +134,12 @@ class PhoneNetwork:
             lab.later(self._again(path, body, swarm.stream("net.later|wait").choice(DELAYS_MS)))
         self.heard(path, body)
         try:
-            return await self._host.device_request(path, body)
+            answered = await self._host.device_request(path, body)
         except Unreachable as none:
             raise TransportError("broken", str(none)) from None
+        if answered.status == 200 and len(earlier) < EARLIER_MAX:
+            earlier.append(answered)
+        return answered
 
     async def _again(self, path: str, body: bytes, delay_ms: int) -> None:
         await self._lab.sleep_ms(delay_ms)
@@ -139,6 +149,17 @@ class PhoneNetwork:
             pass  # a stray copy that meets no server is what most stray copies do
 
     # ---- the link ----
+
+    async def wait_for_link(self) -> None:
+        """The app asks nothing of a phone that knows it has no link, and is told when one comes; not always truly."""
+        while not self.at_desk and self._lab.chance("net.sees_no_link", self._name) < 0.9:
+            segment = self._timeline.segment_at(self._at_ms())
+            if segment.link is not None:
+                return
+            self._lab.faults["net.no_link"] += 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout((segment.to_ms - self._at_ms()) / 1000):
+                    await self._lab.calmed.wait()
 
     def _at_ms(self) -> int:
         return int(self._lab.loop.now_s * 1000) % self._timeline.length_ms
@@ -162,8 +183,8 @@ class PhoneNetwork:
             await lab.sleep_ms(connection.rtt_ms)
             raise TransportError("offline", "no connection")
         await lab.sleep_ms(SET_UP_ROUND_TRIPS * connection.rtt_ms)
-        await self._carry(SET_UP_UP_BYTES, up=True)
-        await self._carry(SET_UP_DOWN_BYTES, up=False)
+        await self._carry(SET_UP_UP_BYTES, connection.rtt_ms, up=True)
+        await self._carry(SET_UP_DOWN_BYTES, connection.rtt_ms, up=False)
         return connection
 
     def _keep(self, connection: Connection) -> None:
@@ -172,9 +193,9 @@ class PhoneNetwork:
         self._kept = connection if connection.cut is None else None
         self._kept_until_s = self._lab.loop.now_s + min(KEPT_S, idle_s or KEPT_S)
 
-    async def _carry(self, count_bytes: int, *, up: bool) -> None:
+    async def _carry(self, count_bytes: int, rtt_ms: float, *, up: bool) -> None:
         at_ms = self._at_ms()
-        done_ms = self._timeline.carried_ms(at_ms, int(count_bytes * OVERHEAD), up=up)
+        done_ms = self._timeline.carried_ms(at_ms, int(count_bytes * OVERHEAD), up=up, rtt_ms=rtt_ms)
         self._spent_today += count_bytes
         await self._lab.sleep_ms(86_400_000 if done_ms is None else max(0, done_ms - at_ms))
 

@@ -10,6 +10,7 @@ import asyncio
 import copy
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from clientcore.errors import HudurError, Problem, StoreError, TransportError
 from clientcore.frame import write_bundle
 from clientcore.keys import SigningKey
 from clientcore.log import Log
+from clientcore.limits import BACKOFF_CAP_S
 from clientcore.ports import SeededRandom
 from clientcore.register import RegisterId
 from clientcore.states import Enrolment, Step
@@ -37,8 +39,7 @@ from tests.simulator.server import ServerHost
 from tests.weaknet.timeline import Timeline
 
 LOG, CACHE = Path("log.db"), Path("cache.db")
-REOPEN_MS = (5_000, 60_000, 900_000, 5_400_000)
-CALM_REOPEN_MS = 5_000
+REOPEN_MS = 3_000
 STORE_AGAIN_MS = 60_000
 ENROL_AGAIN_MS = 120_000
 ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -58,6 +59,7 @@ class Snapshot:
 
     disk: Disk
     shown: dict[TapName, list[str]]
+    standing: dict[TapName, list[str]]
     enrolment: Enrolment | None
 
 
@@ -84,7 +86,8 @@ class PhoneHost:
         self.timeline = timeline
         self.key = key_of(f"{lab.swarm.seed}|{name}")
         self.enrolment: Enrolment | None = None
-        self.shown: dict[TapName, list[str]] = {}
+        self.shown: dict[TapName, list[str]] = {}  # every mark whose tap returned
+        self.standing: dict[TapName, list[str]] = {}  # without those taken back
         self.device: Device | None = None
         self.reports: list[SyncReport] = []
         self.refused: str | None = None  # the last final refusal of a conversation
@@ -97,6 +100,7 @@ class PhoneHost:
         self._open = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
+        self._wanted = asyncio.Event()
         self._talking = asyncio.Lock()
 
     # ---- life ----
@@ -109,6 +113,7 @@ class PhoneHost:
     async def switch_off(self) -> None:
         """The app is closed for good."""
         self._stopping = True
+        self._wanted.set()
         if not self._dead.is_set():
             self.disk.kill()
             self._dead.set()
@@ -136,6 +141,7 @@ class PhoneHost:
     async def _keep(self) -> None:
         while not self._stopping:
             self._dead.clear()
+            self._wanted.clear()
             app = self._machine.spawn(self._app())
             dying = asyncio.ensure_future(self._dead.wait())
             await asyncio.wait({app, dying}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,8 +157,8 @@ class PhoneHost:
             self._open.clear()
             await self._machine.halt()
             if not self._stopping:
-                wait_ms = self.lab.swarm.stream(f"phone.reopen|{self.name}").choice(REOPEN_MS)
-                await self.lab.sleep_while_faulty(wait_ms, CALM_REOPEN_MS)
+                await self.lab.sleep_ms(REOPEN_MS)
+                await self._wanted.wait()  # it stays closed until its person opens it
 
     async def _app(self) -> None:
         """One life of the app: open the log, then talk whenever there is a reason to."""
@@ -173,11 +179,10 @@ class PhoneHost:
             except StoreError:
                 wait_ms = STORE_AGAIN_MS
             self.check_pending()
-            try:
+            with suppress(TimeoutError):  # the back-off is over, or somebody has a reason
                 async with asyncio.timeout(wait_ms / 1000 if wait_ms else None):
                     await self._wake.wait()
-            except TimeoutError:
-                pass  # the back-off is over
+            await self.network.wait_for_link()
 
     def _start(self) -> Device:
         self._starts += 1
@@ -197,11 +202,16 @@ class PhoneHost:
         inner = device.journal.tap
 
         def watched(register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
-            self._set_out(register, taps)
+            self._set_out(device, register, taps)
+            waiting = device.state.registers.get(register.within_school)
+            undone = [key for key, value in taps if value is None and waiting is not None and key in waiting.taps]
             inner(register, taps)
             for key, value in taps:
                 if value is not None:
                     self.shown.setdefault((register.within_school, key), []).append(value)
+                    self.standing.setdefault((register.within_school, key), []).append(value)
+            for key in undone:
+                self.standing[register.within_school, key].pop()
 
         device.journal.tap = watched  # type: ignore[method-assign]
         return device
@@ -230,7 +240,17 @@ class PhoneHost:
                 return await self._enrol(device)
             return 0
         self.refused = None
+        self._check_wait(report)
         return report.wait_ms
+
+    def _check_wait(self, report: SyncReport) -> None:
+        """The app comes back neither before the server wants it (L2) nor after the longest back-off (I8)."""
+        asked = report.error.retry_after_s if isinstance(report.error, Problem) else None
+        asked_ms = 1000 * (asked or 0)
+        self.lab.ledger.check("L2", report.wait_ms >= asked_ms, f"{self.name}: waits {report.wait_ms} of {asked_ms} ms")
+        self.lab.ledger.check(
+            "I8", report.wait_ms <= max(BACKOFF_CAP_S * 1000, asked_ms), f"{self.name}: waits {report.wait_ms} ms"
+        )
 
     async def _enrol(self, device: Device) -> int:
         made = await self.server.order("code", user=f"{self.school}/{self.user_id}")
@@ -250,7 +270,12 @@ class PhoneHost:
 
     def poke(self) -> None:
         """A reason to talk: the app was opened, an act was done."""
+        self.open()
         self._wake.set()
+
+    def open(self) -> None:
+        """The person opens the app where it is closed; one that is open goes on with what it does."""
+        self._wanted.set()
 
     # ---- acts ----
 
@@ -259,6 +284,7 @@ class PhoneHost:
         for _ in range(20):
             if self.retired:
                 return False
+            self.open()
             await self._open.wait()
             device = self.device
             if device is None:
@@ -285,6 +311,33 @@ class PhoneHost:
                 await self.lab.sleep_ms(1_000)
         return False
 
+    async def tap_by_hand(self, register: str, pupils: Sequence[str], source: random.Random) -> None:
+        """Mark pupils one by one, as on the screen: taps wait unsealed, are corrected at once, or taken back."""
+        for pupil in pupils:
+            if self.retired or self.lab.calm:
+                return
+            self.open()
+            await self._open.wait()
+            device = self.device
+            if device is None:
+                continue
+            try:
+                if device.journal.state.enrolment is None:
+                    return
+                which = device.register(*register.split("/"))
+                for code in source.choice((("P",), ("A",), ("A", "P"), ("L", "U"), ("P", None), ("E", "A", None))):
+                    value = None if code is None else f"{code}{device.journal.capture_ms(which, device.offsets())}"
+                    device.journal.tap(which, [(pupil, value)])
+                    self.check_pending()
+            except StoreError:
+                self.lab.trace(self.name, f"not saved {register}")
+            except MachineDead:
+                self.die(f"while tapping {register}")
+            if source.random() < 0.25:
+                self.poke()
+            await self.lab.sleep_ms(source.uniform(100, 20_000))
+        self.poke()
+
     def run(self, act: Callable[[Device], None]) -> bool:
         """Do something on the open app at once; False when there is none, or it died of it."""
         if self.device is None:
@@ -301,6 +354,7 @@ class PhoneHost:
     async def hand_in(self, frames: Sequence[bytes]) -> None:
         """Hand another phone's frames to the server through this device; the champion tries for a day."""
         for _ in range(50):
+            self.open()
             await self._open.wait()
             device = self.device
             if device is None or self.retired:
@@ -326,9 +380,14 @@ class PhoneHost:
                 await device.call("bundle", [write_bundle(group)], path=BUNDLES_PATH, frames=names)
         self.lab.trace(self.name, f"handed in {len(frames)}")
 
-    def _set_out(self, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
+    def _set_out(self, device: Device, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
         """A finger comes down: from here on the mark may be in the log, and counts as shown once the tap returned."""
         now_ms = self.lab.now_ms
+        known = device.state.registers.get(register.within_school)
+        seen = frozenset(entry.change.hash for entry in known.entries.values()) if known is not None else frozenset()
+        for key, value in taps:
+            if value is not None:
+                self.lab.ledger.seen.setdefault((str(register), key, value), seen)
         for key, value in taps:
             if value is not None:
                 self.lab.ledger.tapped.setdefault((str(register), key, value), (self.user_id, self.name, now_ms))
@@ -338,14 +397,15 @@ class PhoneHost:
     def snapshot(self) -> Snapshot:
         """A copy of the storage as a backup tool takes it."""
         disk = self.disk.clone(f"{self.name}~", self.lab.swarm.stream(f"disk.{self.name}~{self._starts}"))
-        return Snapshot(disk=disk, shown=copy.deepcopy(self.shown), enrolment=self.enrolment)
+        shown, standing = copy.deepcopy((self.shown, self.standing))
+        return Snapshot(disk=disk, shown=shown, standing=standing, enrolment=self.enrolment)
 
     def put_back(self, old: Snapshot) -> None:
         """An older copy replaces the storage; the app dies of it."""
         self.die("for an older copy", power=False)
         self._keys += 1
         self.disk = old.disk.clone(f"{self.name}{self._keys}", self.lab.swarm.stream(f"disk.{self.name}.{self._keys}"))
-        self.shown = copy.deepcopy(old.shown)
+        self.shown, self.standing = copy.deepcopy((old.shown, old.standing))
         self.enrolment = old.enrolment
 
     def wipe(self) -> None:
@@ -354,7 +414,7 @@ class PhoneHost:
         self._keys += 1
         self.disk = Disk(f"{self.name}{self._keys}", self.lab.swarm.stream(f"disk.{self.name}.{self._keys}"))
         self.key = key_of(f"{self.lab.swarm.seed}|{self.name}|{self._keys}")
-        self.shown, self.enrolment = {}, None
+        self.shown, self.standing, self.enrolment = {}, {}, None
 
     # ---- invariants of the phone ----
 
@@ -383,10 +443,21 @@ class PhoneHost:
         pending = state.pending_registers
         hidden = [
             name
-            for name, values in self.shown.items()
-            if name[0] not in pending and (f"{self.school}/{name[0]}", name[1], values[-1]) not in ledger.safe_marks
+            for name, values in self.standing.items()
+            if values
+            and name[0] not in pending
+            and (f"{self.school}/{name[0]}", name[1], values[-1]) not in ledger.safe_marks
         ]
         ledger.check("I9", not hidden, f"{self.name}: not pending, yet no receipt covers {hidden[:3]}")
+        if ledger.owed and state.epoch >= self.server.epoch and not state.needs_offer:
+            lost = [
+                register
+                for register, digest in sorted(ledger.owed)
+                for own in (state.entries.get(digest[:8]),)
+                if own is not None and own.own and register == f"{self.school}/{own.register}"
+                and own.register not in pending
+            ]
+            ledger.check("I9", not lost, f"{self.name}: offered all, yet not pending and in no log: {lost[:3]}")
         for name, register in state.registers.items():
             if register.step is Step.CONFIRMED:
                 full = f"{self.school}/{name}"

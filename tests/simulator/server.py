@@ -83,6 +83,7 @@ class ServerHost:
         self.key: SigningKey | None = None
         self.deaths = 0
         self.restores = 0
+        self._epoch = 0
         self._db: SqliteDatabase | None = None
         self._app: Any = None
         self._machine = Machine("server")
@@ -175,7 +176,7 @@ class ServerHost:
         )
         await self.lab.prepare_store(self._db)
         server = await open_server(self.config, self._db, ports)
-        self.key = server.meta.key
+        self.key, self._epoch = server.meta.key, server.meta.epoch
         self._app = create_app(server, pages=NoPages())
         for name, work in (("intake", server.intake.run()), ("settle", server.settler.run())):
             task = self._machine.spawn(work)
@@ -237,7 +238,9 @@ class ServerHost:
         self.disk = backup.clone(f"server{self.restores}", self.lab.swarm.stream(f"disk.server{self.restores}"))
         db = SqliteDatabase(self.config.store, connector=AsyncConnector(self.disk))
         await db.open()
-        await raise_epoch(db, now_ms=self.clock.wall_ms())
+        # Nothing was ever called archived in this world, so a whole offer is needed no more often than the chance says.
+        whole = self.lab.swarm.stream("server.restore|whole").random() < 0.5
+        await raise_epoch(db, now_ms=self.clock.wall_ms(), whole_offer=whole)
         await db.close()
         self.disk.kill()
         self.lab.trace("server", "restored")
@@ -285,8 +288,14 @@ class ServerHost:
         answered: Answered = handling.result()
         watching = self._machine.spawn(self.lab.server_answered(self, path, body, answered))  # dies with the server
         await asyncio.wait({watching})
-        if not watching.cancelled():
-            watching.result()
+        if watching.cancelled():
+            raise Unreachable("died")
+        error = watching.exception()
+        if isinstance(error, MachineDead):
+            self.die("while being looked at")
+            raise Unreachable("died")
+        if error is not None:
+            raise error
         return answered
 
     @property
@@ -295,13 +304,18 @@ class ServerHost:
         assert self._db is not None
         return self._db
 
-    async def feed(self, after: int) -> list[dict[str, Any]]:
+    @property
+    def epoch(self) -> int:
+        """The log's epoch, as the last open server knew it."""
+        return self._epoch
+
+    async def feed(self, after: int, *, limit: int) -> list[dict[str, Any]]:
         """One page of the events feed.
 
         Raises:
             Unreachable: no answer, or none that can be used now.
         """
-        reply = await self.request("GET", "/v1/events", query=urlencode({"after": after, "limit": 500}))
+        reply = await self.request("GET", "/v1/events", query=urlencode({"after": after, "limit": limit}))
         if reply.status != 200:
             raise Unreachable(str(reply.status))
         page: list[dict[str, Any]] = json.loads(reply.body)

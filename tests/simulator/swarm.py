@@ -22,6 +22,7 @@ CLASSES: Mapping[str, tuple[float, float]] = {
     "net.twice": (0.01, 0.3),  # the request arrives twice
     "net.later": (0.01, 0.15),  # a copy arrives again minutes to days later
     "net.garble": (0.005, 0.08),  # bits fall over in request or answer
+    "net.stale": (0.01, 0.15),  # an earlier answer of ours to this phone, from somebody's cache
     "net.stranger": (0.01, 0.2),  # somebody else's page with status 200
     "net.busy": (0.02, 0.3),  # a gateway's 503 with Retry-After
     # phone
@@ -45,6 +46,8 @@ CLASSES: Mapping[str, tuple[float, float]] = {
     "server.clock": (0.05, 0.3),  # per day: the server's clock is some seconds off
     # people
     "people.correct": (0.1, 0.8),  # per register: corrected later that day
+    "people.hand": (0.2, 1.0),  # per register: some pupils marked one by one, without closing it
+    "people.bell": (0.2, 0.9),  # per day: all phones of a school in the same millisecond
     "people.two": (0.05, 0.6),  # per register: a second teacher takes it too
     "people.late": (0.02, 0.3),  # per register: marked again on a later day
     "people.order": (0.05, 0.6),  # per day: nudge, re-pull or rebuild

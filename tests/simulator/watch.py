@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.simulator.lab import Lab
 from tests.simulator.ledger import ChangeName
 from tests.simulator.server import Answered, ServerHost, Unreachable
 
+SMALL_PAGE, LARGE_PAGE = 7, 500  # events of one register come in batches of one row: pages end within them
 SETTLED_WITHIN_MS = 60_000  # a failed round waits a second and is tried again; a restart takes at most five minutes
 _NEWLY_CONFIRMED = """
 SELECT s.seq, c.school || '/' || c.class_id || '/' || c.date || '/' || c.session, c.hash FROM settlements s
@@ -59,6 +61,10 @@ class Watch:
         ledger, now_ms = self.lab.ledger, self.lab.now_ms
         self.lab.trace("server", f"{path} {answered.status}", answered.body)
         ledger.check("I7", answered.status != 500, f"{path}: 500 {answered.body[:200]!r}")
+        if answered.status == 403 and path == "/v1/sync":
+            problem = json.loads(answered.body)
+            if problem.get("type") == "/problems/revoked":
+                ledger.refused_device(path, body, int(problem.get("held", -1)))
         if answered.status != 200 or path not in ("/v1/sync", "/v1/bundles") or host.key is None:
             return
         before = set(ledger.promised)
@@ -95,6 +101,7 @@ class Watch:
     def restored(self) -> None:
         """The log was set back: sequences begin again."""
         self.restores += 1
+        self.lab.ledger.epochs += 1
         self._confirmed_seq = 0
 
 
@@ -117,7 +124,7 @@ class Reader:
     async def read(self) -> None:
         """Read what is new; an event is never told again with other content, nor a sequence skipped."""
         while True:
-            page = await self._page(self.after)
+            page = await self._page(self.after, limit=LARGE_PAGE)
             if not page:
                 return
             for event in page:
@@ -126,7 +133,7 @@ class Reader:
     async def read_again(self) -> None:
         """From the beginning: the same events, in the same order."""
         after, told = 0, []
-        while page := await self._page(after):
+        while page := await self._page(after, limit=SMALL_PAGE):
             told += page
             after = int(page[-1]["sequence"])
         ids = [str(event["id"]) for event in told]
@@ -137,11 +144,11 @@ class Reader:
             same = self.seen.get(str(event["id"])) == _digest(event)
             self.lab.ledger.check("I6", same, f"event {event['id']} reads differently now")
 
-    async def _page(self, after: int) -> list[dict[str, Any]]:
+    async def _page(self, after: int, *, limit: int) -> list[dict[str, Any]]:
         while True:
             await self.host.up()
             try:
-                return await self.host.feed(after)
+                return await self.host.feed(after, limit=limit)
             except Unreachable:
                 await self.lab.sleep_ms(5_000)
 

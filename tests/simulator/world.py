@@ -6,6 +6,7 @@ stop, everybody who can talk has two maximal back-offs to do so, and the last ch
 
 from __future__ import annotations
 
+import random
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import date as Date
@@ -18,6 +19,7 @@ from clientcore.device import Device
 from clientcore.limits import BACKOFF_CAP_S
 from clientcore.register import Code
 from clientcore.take import Wish
+from syncserver.roster import import_zip
 from syncserver.store.port import Database
 from tests.simulator.clock import WorldClock
 from tests.simulator.disk import Disk
@@ -25,8 +27,9 @@ from tests.simulator.final import Final
 from tests.simulator.hostile import Mallory
 from tests.simulator.lab import Lab
 from tests.simulator.phone import PhoneHost, Snapshot, key_of
-from tests.simulator.school import School, make_school, store_school
+from tests.simulator.school import School, make_school
 from tests.simulator.server import ServerHost
+from tests.simulator.upstream import Upstream
 from tests.simulator.watch import Reader, Watch
 from tests.weaknet.profile import Profile
 from tests.weaknet.timeline import compile_timeline
@@ -60,6 +63,7 @@ class World:
     watch: Watch = field(init=False)
     reader: Reader = field(init=False)
     mallory: Mallory = field(init=False)
+    upstream: Upstream = field(init=False)
     schools: list[School] = field(default_factory=list)
     phones: list[PhoneHost] = field(default_factory=list)
     relays: dict[str, PhoneHost] = field(default_factory=dict)
@@ -85,6 +89,7 @@ class World:
         self.schools = [
             make_school(n, teachers=self.size.teachers, pupils=self.size.pupils) for n in range(1, self.size.schools + 1)
         ]
+        self.upstream = Upstream(self.schools)
         self.mallory = Mallory(lab=self.lab, host=self.host, school=self.schools[0])
         self.lab.prepare_store = self._prepare
 
@@ -95,10 +100,10 @@ class World:
     async def _prepare(self, db: Database) -> None:
         if await db.fetch_one("SELECT 1 FROM schools LIMIT 1") is not None:
             return
-        since = (self._dates[0] - timedelta(days=30)).isoformat()
-        for school in self.schools:
-            if await db.fetch_one("SELECT 1 FROM schools WHERE school = ?", (school.id,)) is None:
-                await store_school(db, school, since=since)
+        await import_zip(
+            db, self.upstream.export(), dry_run=False, now_ms=self._midnights[0], on=self._dates[0].isoformat(),
+            actor="sim", allow_mass_ending=True,
+        )  # fmt: skip
         async with db.transaction() as tx:
             rows = [("server_key", key_of(f"server|{self.lab.swarm.seed}").to_pem()), ("epoch", b"1")]
             await tx.executemany("INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", rows)
@@ -112,7 +117,7 @@ class World:
                     self.lab,
                     self.host,
                     self.clock,
-                    name=f"{school.id}.{user_id}",
+                    name=user_id,
                     school=school.id,
                     user_id=user_id,
                     classes=school.classes_of(user_id),
@@ -175,18 +180,21 @@ class World:
 
     def _plan_school_day(self, day: int, date: Date) -> None:
         source = self.lab.swarm.stream("plan")
+        bell = source.uniform(*ROLL_CALL_MIN) if self.lab.swarm.hits("people.bell") else None
         for phone in [one for one in self.phones if one.classes and not one.retired]:
             own = phone.classes[0]
             register = f"{own}/{date.isoformat()}/day"
             if source.random() < 0.96:  # now and then nobody takes it: not taken must stay not taken
                 self.registers += 1
                 self._taken.append((phone.name, register))
-                self._at(day, source.uniform(*ROLL_CALL_MIN), self._take(phone, register))
+                self._at(day, bell or source.uniform(*ROLL_CALL_MIN), self._take(phone, register))
+            if self.lab.swarm.hits("people.hand", phone.name):
+                self._at(day, source.uniform(7 * 60 + 45, 12 * 60), self._tap(phone, register))
             if self.lab.swarm.hits("people.correct", phone.name):
                 self._at(day, source.uniform(9 * 60, 14 * 60), self._take(phone, register))
             if len(phone.classes) > 1 and self.lab.swarm.hits("people.two", phone.name):
                 other = f"{phone.classes[1]}/{date.isoformat()}/day"
-                self._at(day, source.uniform(*ROLL_CALL_MIN), self._take(phone, other))
+                self._at(day, bell or source.uniform(*ROLL_CALL_MIN), self._take(phone, other))
             if self._taken and self.lab.swarm.hits("people.late", phone.name):
                 _, earlier = source.choice(self._taken)
                 if earlier.split("/")[0] in phone.classes:
@@ -204,24 +212,42 @@ class World:
                 wishes[pupil] = (Code.LATE, str(source.randrange(1, 40)))
         await phone.take(register, wishes)
 
+    async def _tap(self, phone: PhoneHost, register: str) -> None:
+        source = self.lab.swarm.stream(f"taps|{phone.name}")
+        school = next(one for one in self.schools if one.id == phone.school)
+        pupils = school.pupils[register.split("/")[0]]
+        await phone.tap_by_hand(register, source.sample(pupils, min(4, len(pupils))), source)
+
     def _plan_everyday(self, day: int) -> None:
         """Each app is looked at now and then; what the profile plans for the device happens."""
         source = self.lab.swarm.stream("looks")
         for phone in self.phones:
             if phone.retired:
                 continue
-            for _ in range(2):
-                self._at(day, source.uniform(7 * 60, 21 * 60), self._look(phone))
+            for minute in self._looks(phone, day, source):
+                self._at(day, minute, self._look(phone))
             begin, end = (self._midnights[n] - self._midnights[0] for n in (day, day + 1))
             for event in phone.timeline.events:
                 if begin <= event.at_ms < end:
                     self._at(day, (event.at_ms - begin) / 60_000, self._device_event(phone, event.kind, event.detail))
         self._at(day, self._minute("feed"), self.reader.read())
 
+    def _looks(self, phone: PhoneHost, day: int, source: random.Random) -> list[float]:
+        """When the person looks at the app: now and then, and where a link has hours, when they begin."""
+        looks = [source.uniform(7 * 60, 21 * 60) for _ in range(2)]
+        weekday = self._dates[day].weekday()
+        for link in phone.timeline.profile.links:
+            for window in link.open or ():
+                if window.days.hold(day, weekday):
+                    looks.append(window.from_min + source.uniform(0.2, min(5.0, window.to_min - window.from_min)))
+        return looks
+
     async def _look(self, phone: PhoneHost) -> None:
         phone.poke()
 
     async def _device_event(self, phone: PhoneHost, kind: str, detail: Any) -> None:
+        if self.lab.calm:
+            return
         if kind in ("kill", "battery-off"):
             phone.die(kind, power=kind == "battery-off")
         elif kind == "clock-jump":
@@ -358,7 +384,11 @@ class World:
             ("people.calendar", lambda: self._calendar(date)),
             ("people.revoke", self._revoke),
             ("bad.change", lambda: self.mallory.send_change(date.isoformat())),
+            ("bad.change", lambda: self.mallory.send_mixed(date.isoformat())),
+            ("bad.change", lambda: self.mallory.equivocate(date.isoformat())),
             ("bad.replay", self.mallory.replay),
+            ("bad.replay", self.mallory.twist),
+            ("people.roster", lambda: self._upstream(date)),
             ("bad.bytes", self.mallory.spoil),
         ):
             for _ in range(swarm.times(kind)):
@@ -377,9 +407,15 @@ class World:
         source = self.lab.swarm.stream("people.calendar|which")
         day = date - timedelta(days=source.randrange(3))
         await self.host.order(
-            "calendar", school=source.choice(self.schools).id, date=day.isoformat(), open=source.random() < 0.5,
+            "calendar", school=source.choice([*(one.id for one in self.schools), "*"]), date=day.isoformat(), open=source.random() < 0.5,
             reason="sim",
         )  # fmt: skip
+
+    async def _upstream(self, date: Date) -> None:
+        """Pupils leave (sometimes since days ago) and come back, teachers get classes and leave the service."""
+        what = self.upstream.change(self.lab.swarm.stream("people.roster|what"), date)
+        self.lab.trace("upstream", what)
+        await self.host.order("roster-import", self.upstream.export(), allow_mass_ending=True)
 
     async def _revoke(self) -> None:
         source = self.lab.swarm.stream("people.revoke|which")
@@ -418,6 +454,7 @@ class World:
         self.host.clock.skew_ms = 0
         for phone in self.phones:
             phone.network.at_desk = True
+            phone.open()
         await self.lab.sleep_ms(CALM_MS)
         await self.host.up()
         final = Final(
