@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from clientcore.register import Code
+from syncserver.roster import import_zip
 from syncserver.store.port import Database
 from tests.simulator.clock import WorldClock
 from tests.simulator.lab import Lab
@@ -21,15 +22,15 @@ from tests.simulator.ledger import Ledger, Trace
 from tests.simulator.loop import VirtualLoop
 from tests.simulator.machine import tag_tasks
 from tests.simulator.phone import PhoneHost
-from tests.simulator.school import School, make_school, store_school
+from tests.simulator.school import School, make_school
 from tests.simulator.server import ServerHost
 from tests.simulator.swarm import Swarm
+from tests.simulator.upstream import Upstream
 from tests.simulator.watch import Watch
-from tests.weaknet.timeline import Timeline
+from tests.weaknet.timeline import Connection, Timeline
 
 PUPILS = 40
 DAY_MS = 86_400_000
-ROSTER_SINCE = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,17 @@ class Morning:
     limit_ms: int
     spent_bytes: tuple[int, ...] = ()
     top_up_at_ms: int | None = None
+
+
+class _FromFirst(Timeline):
+    """Counts connections from the first one the phone makes, as a proxy does, whatever number it is given."""
+
+    _first: int | None = None
+
+    def connection(self, k: int, at_ms: int) -> Connection:
+        """See `Timeline`."""
+        self._first = k if self._first is None else self._first
+        return super().connection(k - self._first, at_ms)
 
 
 def simulated(morning: Morning, *, chance: int) -> list[int]:
@@ -79,11 +91,10 @@ async def _play(lab: Lab, morning: Morning, folder: Path) -> Watch:
     watch = Watch(lab, host)
     watch.attach()
     school = make_school(1, teachers=len(morning.timelines), pupils=PUPILS)
-    since = (first.profile.span.start - ROSTER_SINCE).isoformat()
+    data, on = Upstream([school]).export(), first.profile.span.start.isoformat()
 
     async def prepare(db: Database) -> None:
-        if await db.fetch_one("SELECT 1 FROM schools LIMIT 1") is None:
-            await store_school(db, school, since=since)
+        await import_zip(db, data, dry_run=False, now_ms=first.start_ms, on=on, actor="road")
 
     lab.prepare_store = prepare
     host.switch_on()
@@ -123,7 +134,7 @@ def _phones(lab: Lab, host: ServerHost, school: School, timelines: Sequence[Time
             school=school.id,
             user_id=user_id,
             classes=school.classes_of(user_id),
-            timeline=timeline,
+            timeline=_FromFirst(timeline.profile, timeline.seed, timeline.days.count),
         )
         for user_id, timeline in zip(school.teachers, timelines, strict=True)
     ]
