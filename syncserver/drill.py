@@ -21,15 +21,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clientcore.answers import PROBLEM_TYPE
-from clientcore.device import Device
-from clientcore.errors import HudurError, Problem
+import httpx
+
+from clientcore.errors import HudurError
 from clientcore.exchange import MEDIA_TYPE, write_sync
 from clientcore.frame import parse_frame
-from clientcore.home import Home
-from clientcore.http import HttpNetwork
 from clientcore.limits import FRAMES_PER_REQUEST_MAX, REQUEST_DEADLINE_S, SYNC_BODY_BYTES_MAX
-from clientcore.ports import Clock, Random
+from clientcore.ports import Clock
 from syncserver.archive import check_continues, mark_archived
 from syncserver.backup import Manifest, make_backup, read_manifest
 from syncserver.errors import RestoreRefused
@@ -172,7 +170,7 @@ async def _play(live: Reader, scratch: Path, folder: Path, wish: DrillWish, port
         try:
             with _timed(report.took_ms, "re-offer", ports.clock):
                 for at, home in enumerate(wish.homes):
-                    await _offer(home, folder / f"device{at}", url, ports.clock, ports.random, report)
+                    await _offer(home, folder / f"device{at}", url, report)
                 await _send_again(live, restored, head, url, ports.clock, report)
             with _timed(report.took_ms, "settle", ports.clock):
                 await _settled(restored, ports.clock, report)
@@ -222,37 +220,35 @@ async def _settled(restored: Reader, clock: Clock, report: Drill) -> None:
 # ---- the phones -------------------------------------------------------------------------------------------------
 
 
-async def _offer(home: Path, copy: Path, url: str, clock: Clock, random: Random, report: Drill) -> None:
-    """A copy of a device makes its next contact, with the restored server."""
+async def _offer(home: Path, copy: Path, url: str, report: Drill) -> None:
+    """A copy of a device makes its next contact, in a process of its own, with the restored server and no other."""
     shutil.copytree(home, copy)
-    place = Home(copy)
-    network = HttpNetwork(url, clock)
-    log, cache = place.open_log(at_ms=clock.wall_ms()), place.open_cache()
-    try:
-        device = Device(log=log, cache=cache, key=place.key(), clock=clock, random=random, network=network)
-        told = await device.sync_until_answered(tries=_TRIES, confirm=False)
-        if told.outcome != "ok" and getattr(told.error, "code", "") != "unknown-device":
-            report.tell(f"device {home.name}: {told.outcome} ({told.error})")
-        report.devices += 1
-    finally:
-        log.close()
-        cache.close()
-        await network.close()
+    settings = copy / "device.json"
+    told = json.loads(settings.read_text("utf-8"))
+    settings.write_text(json.dumps({**told, "server": url}))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from clientcore.cli import device; device()",
+        "sync", "--home", str(copy), "--no-confirm", "--json",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, words = await process.communicate()
+    if process.returncode != 0 and b"unknown-device" not in said + words:  # those are counted when both are compared
+        why = (words or said).decode(errors="replace").strip()[-300:]
+        report.tell(f"device {home.name}: its contact ended with status {process.returncode} ({why})")
+    report.devices += 1
 
 
 async def _send_again(live: Reader, restored: Reader, head: LogHead, url: str, clock: Clock, report: Drill) -> None:
     """What the restored store lacks, as its phones signed it: the same bytes, device by device."""
     known = {row[0] for row in await restored.fetch_all("SELECT id FROM devices")}
-    network = HttpNetwork(url, clock)
-    try:
-        async for device, frames in _frames_beyond(live, report.manifest.frame_id, head.frame_id):
-            if device in known:
-                await _post(network, frames, clock)
-                report.frames += len(frames)
-    except HudurError as failed:
-        report.tell(f"frames cannot be sent again: {failed}")
-    finally:
-        await network.close()
+    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_DEADLINE_S, trust_env=False) as http:
+        try:
+            async for device, frames in _frames_beyond(live, report.manifest.frame_id, head.frame_id):
+                if device in known:
+                    await _post(http, frames, clock)
+                    report.frames += len(frames)
+        except (HudurError, httpx.HTTPError) as failed:
+            report.tell(f"frames cannot be sent again: {type(failed).__name__}: {failed}")
 
 
 async def _frames_beyond(live: Reader, after: int, up_to: int) -> AsyncIterator[tuple[bytes, list[bytes]]]:
@@ -276,25 +272,23 @@ async def _frames_beyond(live: Reader, after: int, up_to: int) -> AsyncIterator[
         yield device, frames
 
 
-async def _post(network: HttpNetwork, frames: Sequence[bytes], clock: Clock) -> None:
+async def _post(http: httpx.AsyncClient, frames: Sequence[bytes], clock: Clock) -> None:
     """One request that must be taken; a server that asks to wait is waited for; of too many changes, half."""
-    body = write_sync(frames)
     for _ in range(_TRIES):
-        reply = await network.post("/v1/sync", body, content_type=MEDIA_TYPE, deadline_s=REQUEST_DEADLINE_S)
-        if reply.status == 200:
+        reply = await http.post("/v1/sync", content=write_sync(frames), headers={"content-type": MEDIA_TYPE})
+        if reply.status_code == 200:
             return
-        if reply.status == 413 and len(frames) > 1:
+        if reply.status_code == 413 and len(frames) > 1:
             for half in (frames[: len(frames) // 2], frames[len(frames) // 2 :]):
-                await _post(network, half, clock)
+                await _post(http, half, clock)
             return
-        if reply.status not in (429, 503):
+        if reply.status_code not in (429, 503):
             break
-        await clock.sleep_ms(int((reply.retry_after_s or 1) * 1000))
-    told = json.loads(reply.body) if reply.content_type == PROBLEM_TYPE else {}
-    slug = str(told.get("type", "status")).rpartition("/")[2]
+        await clock.sleep_ms(1000 * int(reply.headers.get("retry-after", "1")))
+    slug = str(reply.json().get("type", "")).rpartition("/")[2]
     if slug == "revoked":
         return  # kept and held, as before
-    raise Problem(slug, f"status {reply.status}", status=reply.status, retry="never", retry_after_s=None, body=told)
+    raise RestoreRefused("not-taken", f"the restored server answers {reply.status_code} {slug}")
 
 
 # ---- comparing --------------------------------------------------------------------------------------------------
