@@ -30,7 +30,8 @@ class Part:
     syncs_lie: bool = False
 
 
-AGAIN_EVERY = 10  # instants from which the recovery is cut, too
+AGAIN_EVERY = 40  # instants, of which one has its recovery cut too
+AGAIN_NEVER = 1 << 40
 
 PARTS = (
     Part(name="server, WAL FULL", run=StoreRun),
@@ -72,7 +73,7 @@ async def campaign(seed: int, stride: int) -> list[dict[str, object]]:
         step = stride * 10 if part.is_control else stride
         started = time.perf_counter()
         chosen = functools.partial(_is_multiple, step)
-        again = functools.partial(_is_multiple, step * AGAIN_EVERY)
+        again = functools.partial(_is_multiple, AGAIN_NEVER if part.is_control else step * AGAIN_EVERY)
         report = await cut_everywhere(
             part.run(), seed=seed, chosen=chosen, chosen_again=again, syncs_lie=part.syncs_lie
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clientcore.errors import HudurError
 from tests.power.runs import Lost, Run
 from tests.simulator.disk import Disk, MachineDead
 from tests.simulator.medium import HOWS, How
@@ -76,16 +77,15 @@ async def cut_everywhere(
             for how in HOWS:
                 source = random.Random(f"{seed}|{disk.io_count}|{how}")
                 image = disk.image(how, source)
-                images = [image, *(cut_again(run, image, source) if chosen_again(disk.io_count) else ())]
-                for number, found in enumerate(images):
-                    report.images += 1
-                    report.images_again += number > 0
-                    report.kept += run.told_count()
-                    try:
-                        run.check(found, folder)
-                    except Lost as lost:
-                        where = f"{kind} {path}" if number == 0 else f"{kind} {path}, then again while recovering"
-                        report.failures.append(Failure(io=disk.io_count, how=how, before=where, why=str(lost)))
+                where = f"{kind} {path}"
+                try:
+                    _look_at(run, image, folder, report)
+                    for found in cut_again(run, image, source) if chosen_again(disk.io_count) else ():
+                        where = f"{kind} {path}, then again while recovering"
+                        report.images_again += 1
+                        _look_at(run, found, folder, report)
+                except Lost as lost:
+                    report.failures.append(Failure(io=disk.io_count, how=how, before=where, why=str(lost)))
 
         disk.watch = look
         await run.go(disk)
@@ -97,10 +97,19 @@ async def cut_everywhere(
     return report
 
 
+def _look_at(run: Run, image: Mapping[str, bytes], folder: Path, report: Report) -> None:
+    report.images += 1
+    report.kept += run.told_count()
+    run.check(image, folder)
+
+
 def cut_again(run: Run, image: Mapping[str, bytes], source: random.Random) -> Iterator[dict[str, bytes]]:
     """Start on `image` and cut the power at operations of the recovery, up to `STEP_MAX` apart; the last start lives.
 
-    The lock on the machine is not the first start's any more, and what it had already mended may be lost again.
+    What the first start had already mended may be lost again.
+
+    Raises:
+        Lost: a start fails.
     """
     at = 0
     while True:
@@ -114,6 +123,8 @@ def cut_again(run: Run, image: Mapping[str, bytes], source: random.Random) -> It
             died = False
         except MachineDead:
             died = True
+        except HudurError as broken:
+            raise Lost(f"damaged: the next start fails: {broken}") from None
         disk.cut_power("some")
         yield disk.image("all", source)
         if not died:
