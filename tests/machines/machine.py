@@ -1,0 +1,192 @@
+"""The state machine: one rule per thing that a person, the network, a disk or a clock can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, multiple, precondition, rule
+
+from clientcore.frame import write_bundle
+from tests.machines.term import CHAMPION, PUPILS, TEACHERS, Start, Term
+from tests.machines.troubles import (
+    CLASSES,
+    CODES,
+    Blow,
+    Jump,
+    Nothing,
+    Trouble,
+    blows,
+    jumps,
+    maybe,
+    troubles,
+)
+from tests.simulator.disk import Disk
+from tests.weaknet.profile import Profile, load
+
+HOUR_MS = 3_600_000
+WAITS_MS = (1_000, 300_000, 2 * HOUR_MS, 24 * HOUR_MS, 73 * HOUR_MS)  # 72 hours bury what waits for a lost change
+FILE_BYTES_MAX = 1_200  # of a bundle cut short: two frames
+_MAGIC_BYTES = 8  # what is cut before that is no bundle at all, and refused as such
+
+
+def _of_profile(choice: Callable[[Profile], st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """A strategy that depends on the machine's profile."""
+    return st.runner().flatmap(lambda machine: choice(machine.profile))
+
+
+_phone = st.sampled_from(TEACHERS)
+_class = st.sampled_from(CLASSES)
+_day = st.integers(0, 1)
+_pupil = st.integers(0, PUPILS - 1)
+_phone_blow = maybe(blows("phone"), blanks=3)
+_server_blow = maybe(blows("server"), blanks=2)
+_trouble = _of_profile(troubles)
+_carry_trouble = maybe(st.one_of(blows("server"), blows("phone")), blanks=3)
+_talker = _of_profile(lambda profile: st.sampled_from(TEACHERS if profile.links else (CHAMPION,)))
+
+
+def _blow(trouble: Trouble) -> Blow | None:
+    return trouble if isinstance(trouble, Blow) else None
+
+
+@lru_cache(maxsize=32)
+def _start(profile: Profile) -> Start:
+    return Term.prepare(profile)
+
+
+class SchoolMachine(RuleBasedStateMachine):
+    """Two teachers, a champion, a server; subclasses say which profile's weather they live in."""
+
+    profile: ClassVar[Profile] = load("cairo-4g-good")
+    files: ClassVar[Bundle[list[bytes]]] = Bundle("files")
+    backups: ClassVar[Bundle[Disk]] = Bundle("backups")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.term: Term | None = None
+        self.is_broken = False
+
+    @initialize()
+    def school_begins(self) -> None:
+        """Ten to eight on the first school day; all phones are enrolled."""
+        self.term = Term.begin(self.profile, _start(self.profile))
+
+    def do(self, name: str, *args: Any, **named: Any) -> Any:
+        """One step of the term; a broken one spoils the last checks, so they are left out."""
+        assert self.term is not None
+        try:
+            return self.term.run(getattr(self.term, name)(*args, **named))
+        except BaseException:
+            self.is_broken = True
+            raise
+
+    def phone_of(self, name: str) -> Any:
+        assert self.term is not None
+        return self.term.phones[name]
+
+    # ---- people ----
+
+    @rule(phone=_phone, class_id=_class, day=_day, pupil=_pupil, code=st.sampled_from(CODES), blow=_phone_blow)
+    def tap(self, phone: str, class_id: str, day: int, pupil: int, code: str, blow: Trouble) -> None:
+        self.do("tap", self.phone_of(phone), class_id, day, pupil, code, _blow(blow))
+
+    @rule(phone=_phone, class_id=_class, day=_day, absent=st.sampled_from(([], [0], [1])), blow=_phone_blow)
+    def take(self, phone: str, class_id: str, day: int, absent: list[int], blow: Trouble) -> None:
+        self.do("take", self.phone_of(phone), class_id, day, absent, _blow(blow))
+
+    @rule(phone=_phone, act=st.sampled_from(("seal", "undo")), blow=_phone_blow)
+    def act(self, phone: str, act: str, blow: Trouble) -> None:
+        self.do("act", self.phone_of(phone), act, _blow(blow))
+
+    @rule(wait_ms=st.sampled_from(WAITS_MS))
+    def wait(self, wait_ms: int) -> None:
+        assert self.term is not None
+        self.do("wait", wait_ms)
+
+    # ---- talking ----
+
+    @rule(phone=_talker, trouble=_trouble, number=st.integers(0, 2), settles=st.booleans())
+    def sync(self, phone: str, trouble: Trouble, number: int, settles: bool) -> None:
+        self.do("sync", [self.phone_of(phone)], trouble, number, settles=settles)
+
+    @rule(phone=_talker, trouble=_trouble, settles=st.booleans())
+    def sync_again(self, phone: str, trouble: Trouble, settles: bool) -> None:
+        self.do("sync", [self.phone_of(phone)], trouble, 0, settles=settles)
+
+    @precondition(lambda self: self.profile.links)
+    @rule(trouble=_trouble, number=st.integers(0, 2))
+    def sync_together(self, trouble: Trouble, number: int) -> None:
+        self.do("sync", [self.phone_of(name) for name in (*TEACHERS, CHAMPION)], trouble, number, settles=False)
+
+    @rule(phone=_talker, back=st.integers(0, 4))
+    def deliver_again(self, phone: str, back: int) -> None:
+        self.do("deliver_again", self.phone_of(phone), back)
+
+    # ---- machines ----
+
+    @rule(phone=_phone, blow=_phone_blow)
+    def restart_phone(self, phone: str, blow: Trouble) -> None:
+        self.do("restart_phone", self.phone_of(phone), _blow(blow))
+
+    @rule(blow=_server_blow)
+    def restart_server(self, blow: Trouble) -> None:
+        self.do("restart_server", _blow(blow))
+
+    @precondition(lambda self: jumps(self.profile))
+    @rule(phone=_phone, jump=_of_profile(lambda profile: st.sampled_from(jumps(profile) or (Jump(),))))
+    def jump_clock(self, phone: str, jump: Jump) -> None:
+        self.do("jump", self.phone_of(phone), jump)
+
+    # ---- the courier ----
+
+    @rule(target=files, phone=_phone, everything=st.booleans(), blow=_phone_blow)
+    def export(self, phone: str, everything: bool, blow: Trouble) -> MultipleResults[list[bytes]]:
+        frames = self.do("export", self.phone_of(phone), everything=everything, blow=_blow(blow))
+        return multiple(frames) if frames else multiple()
+
+    @rule(file=files, cut=st.one_of(st.none(), st.integers(_MAGIC_BYTES, FILE_BYTES_MAX)), trouble=_carry_trouble)
+    def hand_in(self, file: list[bytes], cut: int | None, trouble: Trouble) -> None:
+        self.do("hand_in", write_bundle(file)[:cut], trouble)
+
+    # ---- the server ----
+
+    @rule(blow=_server_blow)
+    def settle(self, blow: Trouble) -> None:
+        self.do("settle", _blow(blow))
+
+    @rule()
+    def read_feed(self) -> None:
+        self.do("read")
+
+    @rule(target=backups)
+    def backup(self) -> Disk:
+        disk: Disk = self.do("backup")
+        return disk
+
+    @rule(backup=backups, whole_offer=st.booleans())
+    def restore(self, backup: Disk, whole_offer: bool) -> None:
+        self.do("restore", backup, whole_offer=whole_offer)
+
+    # ---- the end ----
+
+    def teardown(self) -> None:
+        """Faults off, everybody syncs, the last checks; always the end of this world."""
+        if self.term is None:
+            return
+        try:
+            if not self.is_broken:
+                self.do("calm")
+        finally:
+            self.term.close()
+
+
+def machine_of(name: str) -> type[SchoolMachine]:
+    """The machine in the weather of one profile."""
+    words = "".join(part.capitalize() for part in name.split("-"))
+    return type(f"School_{words}", (SchoolMachine,), {"profile": load(name)})
+
+
+__all__ = ["Nothing", "SchoolMachine", "machine_of"]

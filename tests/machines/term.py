@@ -1,0 +1,333 @@
+"""The world of one example: a school, two teachers' phones, the champion's, and a server; time is virtual.
+
+Every step is a coroutine run to its end. After it the machines that died are found and the invariants looked at; at the
+end of the example the faults stop, everybody syncs, and `tests.simulator`'s last checks look at what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from clientcore.register import Code
+from syncserver.store.port import Transaction
+from syncserver.store.sqlite import SqliteDatabase
+from tests.machines import troubles as what
+from tests.machines.phone import Handset, Place
+from tests.machines.server import STORE, Host
+from tests.machines.troubles import Blow, Jump, Trouble
+from tests.machines.victim import pause
+from tests.simulator.clock import PhoneClock, WorldClock
+from tests.simulator.disk import Disk
+from tests.simulator.final import Final
+from tests.simulator.lab import Lab
+from tests.simulator.ledger import Ledger, Trace
+from tests.simulator.loop import VirtualLoop
+from tests.simulator.machine import tag_tasks
+from tests.simulator.phone import PhoneHost, key_of
+from tests.simulator.school import School
+from tests.simulator.server import ServerHost
+from tests.simulator.sqlite import AsyncConnector
+from tests.simulator.swarm import Swarm
+from tests.simulator.watch import Reader
+from tests.weaknet.profile import Profile
+
+TEACHERS = ("t1", "t2")
+CHAMPION = "ch"
+PUPILS = 2
+SCHOOL = School(
+    id="s1",
+    teachers=TEACHERS,
+    champion=CHAMPION,
+    classes={"c1": ("t1", "t2"), "c2": ("t2", "t1")},  # each may mark both
+    pupils={class_id: tuple(f"{class_id}-p{n}" for n in range(PUPILS)) for class_id in ("c1", "c2")},
+)
+STEP_MS = 2_000
+MORNING_MS = 28_200_000  # 07:50
+CALM_ROUNDS = 5  # push; settle and tell; colleagues; their words; orders
+_SCHOOL_DAYS = frozenset((6, 0, 1, 2, 3))  # Sunday to Thursday, as `date.weekday` counts
+
+
+class BrokenInvariant(AssertionError):
+    """What must always hold does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A school whose phones are enrolled and know their rosters: what every example of a profile begins with."""
+
+    place: Place
+    start_ms: int
+    server: Disk
+    phones: dict[str, tuple[Disk, Any]]  # disk and enrolment
+
+
+@dataclass(slots=True)
+class Term:
+    """See the module. Use `begin`."""
+
+    profile: Profile
+    place: Place
+    start_ms: int
+    loop: VirtualLoop = field(init=False)
+    lab: Lab = field(init=False)
+    clock: WorldClock = field(init=False)
+    host: Host = field(init=False)
+    phones: dict[str, Handset] = field(default_factory=dict)
+    reader: Reader = field(init=False)
+    _backups: int = 0
+
+    def __post_init__(self) -> None:
+        logging.getLogger("hudur").setLevel(logging.CRITICAL + 1)  # failing disks are what this is about
+        self.loop = VirtualLoop()
+        self.loop.set_task_factory(tag_tasks)
+        self.lab = Lab(loop=self.loop, swarm=Swarm.of(0, quiet=True), ledger=Ledger(), journal=Trace())
+        self.clock = WorldClock(self.loop, self.start_ms)
+
+    # ---- beginning ----
+
+    @classmethod
+    def prepare(cls, profile: Profile) -> Start:
+        """Everybody enrols at the champion's desk; nothing goes wrong yet."""
+        dates, start_ms = _two_school_days(profile)
+        place = Place(school=SCHOOL, dates=dates)
+        term = cls(profile, place, start_ms)
+        try:
+            term._people(Disk("server", random.Random("server")), {})
+            term.loop.run_until_complete(term._enrol())
+            term.check()
+            disks = {name: (phone.disk, phone.enrolment) for name, phone in term.phones.items()}
+            return Start(place=place, start_ms=start_ms, server=term.host.disk, phones=disks)
+        finally:
+            term.close()
+
+    @classmethod
+    def begin(cls, profile: Profile, start: Start) -> Term:
+        """A school of its own, equal to `start`, at ten to eight."""
+        place = Place(school=start.place.school, dates=start.place.dates)
+        term = cls(profile, place, start.start_ms)
+        term.loop.now_s = MORNING_MS / 1000
+        term._people(start.server.clone("server", random.Random("server")), start.phones)
+        term.run(term.host.up())
+        return term
+
+    def _people(self, server: Disk, known: dict[str, tuple[Disk, Any]]) -> None:
+        self.host = Host(self.lab, server, self.clock)
+        self.reader = Reader(self.lab, cast(ServerHost, self.host))
+        for name in (*TEACHERS, CHAMPION):
+            source = random.Random(name)
+            disk = known[name][0].clone(name, source) if name in known else Disk(name, source)
+            phone = Handset(
+                self.lab, self.host, disk, PhoneClock(self.clock), name=name, place=self.place, key=key_of(name)
+            )
+            phone.enrolment = known[name][1] if name in known else None
+            self.phones[name] = phone
+
+    async def _enrol(self) -> None:
+        db = SqliteDatabase(STORE, connector=AsyncConnector(self.host.disk))
+        await db.open()
+        async with db.transaction() as tx:
+            await _store_school(tx)
+            rows = [("server_key", key_of("server").to_pem()), ("epoch", b"1")]
+            await tx.executemany("INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", rows)
+        await db.close()
+        await self.host.up()
+        for phone in self.phones.values():
+            device = phone.app()
+            code = await self.host.code(f"{phone.school}/{phone.user_id}")
+            await device.enrol(school=phone.school, code=code, label=phone.name)
+            phone.enrolment = device.state.enrolment
+            await device.sync()
+            phone.disk.kill()
+        await self.host.stop()
+
+    # ---- steps ----
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """One step; then what must hold is looked at.
+
+        Raises:
+            BrokenInvariant: it does not hold.
+        """
+        result = self.loop.run_until_complete(self._step(work))
+        self.check()
+        return result
+
+    async def _step(self, work: Coroutine[Any, Any, Any]) -> Any:
+        await pause(STEP_MS)
+        result = await work
+        self.host.aim(None)
+        for phone in self.phones.values():
+            if phone.device is not None:
+                phone.check_saved()
+                phone.check_shown()
+        await self.host.check_log()
+        return result
+
+    def check(self) -> None:
+        """Raise what the ledger has found broken, or what a task nobody waited for has raised."""
+        for violation in self.lab.ledger.violations:
+            raise BrokenInvariant(f"{violation.invariant}: {violation.detail}")
+        for fault in self.loop.faults:
+            raise fault
+
+    async def tap(self, phone: Handset, class_id: str, day: int, pupil: int, code: str, blow: Blow | None) -> None:
+        """One finger."""
+        name = self.place.school.pupils[class_id][pupil]
+        phone.run(lambda app: phone.tap(app, app.register(class_id, self.place.dates[day], "day"), name, code), blow)
+
+    async def take(self, phone: Handset, class_id: str, day: int, absent: list[int], blow: Blow | None) -> None:
+        """The whole class, and seal."""
+        pupils = self.place.school.pupils[class_id]
+        wishes = {pupils[at]: (Code.ABSENT, None) for at in absent}
+        phone.run(lambda app: phone.take(app, app.register(class_id, self.place.dates[day], "day"), wishes), blow)
+
+    async def act(self, phone: Handset, act: str, blow: Blow | None) -> None:
+        """Seal; or take back a tap."""
+        phone.run(phone.undo if act == "undo" else lambda app: app.journal.seal() and None, blow)
+
+    async def sync(self, phones: list[Handset], trouble: Trouble, number: int, *, settles: bool) -> None:
+        """Conversations at one time; the trouble is the first phone's (or the server's)."""
+        await self.host.up()
+        self.host.aim(trouble if isinstance(trouble, Blow) and trouble.on == "server" else None)
+        await asyncio.gather(
+            *(
+                phone.sync(trouble if phone is phones[0] else what.Nothing(), number, settles=settles)
+                for phone in phones
+            )
+        )
+
+    async def settle(self, blow: Blow | None) -> None:
+        """A round of the settle stage, perhaps its last."""
+        await self.host.up()
+        self.host.aim(blow)
+        await self.host.settle()
+
+    async def deliver_again(self, phone: Handset, back: int) -> None:
+        """An earlier request comes once more; its answer goes nowhere."""
+        await self.host.up()
+        if phone.heard:
+            await phone.line._again(*phone.heard[-1 - back % len(phone.heard)])
+
+    async def restart_server(self, blow: Blow | None) -> None:
+        """Killed without warning, and started again; the blow falls while it opens."""
+        self.host.strike()
+        self.host._die()
+        await self.host.start(blow)
+
+    async def restart_phone(self, phone: Handset, blow: Blow | None) -> None:
+        """The app is swiped away and opened again."""
+        phone.die()
+        phone.open(blow)
+
+    async def jump(self, phone: Handset, jump: Jump) -> None:
+        """Somebody or something sets the phone's clock."""
+        self.lab.faults["phone.clock"] += 1
+        to_ms = None if jump.to_epoch_s is None else int(jump.to_epoch_s * 1000)
+        phone.clock.jump(by_ms=int((jump.by_s or 0) * 1000), to_ms=to_ms)
+
+    async def export(self, phone: Handset, *, everything: bool, blow: Blow | None) -> list[bytes]:
+        """The frames for a file; none when there is nothing, or it came to nothing."""
+        frames: list[bytes] = []
+        phone.run(lambda app: frames.extend(app.frames_to_carry(everything=everything)), blow)
+        return frames
+
+    async def hand_in(self, file: bytes, trouble: Trouble) -> None:
+        """The champion hands a file in."""
+        await self.host.up()
+        self.host.aim(trouble if isinstance(trouble, Blow) and trouble.on == "server" else None)
+        await self.phones[CHAMPION].hand_in(file, trouble)
+
+    async def backup(self) -> Disk:
+        """A copy of the store while nothing is half done."""
+        await self.host.up()
+        self._backups += 1
+        return self.host.disk.clone(f"backup{self._backups}", random.Random(self._backups))
+
+    async def restore(self, backup: Disk, *, whole_offer: bool) -> None:
+        """The server's disk is lost; an older backup takes its place."""
+        self._backups += 1
+        disk = backup.clone(f"server{self._backups}", random.Random(self._backups))
+        await self.host.restore(backup, disk, whole_offer=whole_offer)
+        self.lab.faults["server.restore"] += 1
+
+    async def wait(self, wait_ms: int) -> None:
+        """Time passes."""
+        await pause(wait_ms)
+
+    async def read(self) -> None:
+        """A consumer of the feed reads what is new (I6)."""
+        await self.host.up()
+        await self.reader.read()
+
+    # ---- the end ----
+
+    async def calm(self) -> None:
+        """Faults stop, everybody has a network and time: I4, I5, I6, I8, I10, I11, and every promise kept."""
+        await self.host.up()
+        phones = list(self.phones.values())
+        for _ in range(CALM_ROUNDS):
+            for phone in phones:
+                report = await phone.sync(what.Nothing(), 0, settles=True)
+                told = None if report is None or report.error is None else report.error.code
+                self.lab.ledger.check("I8", report is not None and told is None, f"{phone.name}: faults off, yet {told}")
+                await self.host.settle()
+            await pause(STEP_MS)
+        await self.read()
+        await self.reader.read_again()
+        final = Final(
+            lab=self.lab,
+            db=self.host.database,
+            zone=self.host.config.zone,
+            hostile=frozenset(),
+            told=self.reader.standing(),
+        )
+        for phone in phones:
+            final.talked(cast(PhoneHost, phone))
+        await final.look(cast("list[PhoneHost]", phones))
+
+    def close(self) -> None:
+        """Nothing of this world goes on."""
+        for phone in self.phones.values():
+            phone.disk.kill()
+        self.host.disk.kill()
+        self.loop.run(asyncio.sleep(0))  # ends every task that is left, and closes the loop
+
+
+def _two_school_days(profile: Profile) -> tuple[tuple[str, str], int]:
+    """The first two school days of the span, and the first one's local midnight (UTC ms)."""
+    days = [profile.span.start + timedelta(days=n) for n in range(7)]
+    first, second = [day for day in days if day.weekday() in _SCHOOL_DAYS][:2]
+    midnight = datetime.combine(first, time(), ZoneInfo(profile.span.tz))
+    return (first.isoformat(), second.isoformat()), int(midnight.timestamp() * 1000)
+
+
+async def _store_school(tx: Transaction) -> None:
+    """What upstream has told of the school, long before its phones come."""
+    people = [(one, "teacher") for one in TEACHERS] + [(CHAMPION, "champion")]
+    people += [(pupil, "pupil") for pupils in SCHOOL.pupils.values() for pupil in pupils]
+    members = [
+        (class_id, user_id, role, place)
+        for class_id in SCHOOL.classes
+        for role, users in (("teacher", SCHOOL.classes[class_id]), ("pupil", SCHOOL.pupils[class_id]))
+        for place, user_id in enumerate(users)
+    ]
+    await tx.execute("INSERT INTO schools VALUES (?, ?, ?, 1, 1, NULL)", (SCHOOL.id, "A school", "day"))
+    await tx.executemany(
+        "INSERT INTO users VALUES (?, ?, ?, ?, NULL, NULL, 1, NULL)",
+        [(SCHOOL.id, one, one.upper(), role) for one, role in people],
+    )
+    await tx.executemany(
+        "INSERT INTO classes VALUES (?, ?, ?, '3', 1, 1, NULL)",
+        [(SCHOOL.id, class_id, class_id.upper()) for class_id in SCHOOL.classes],
+    )
+    await tx.executemany(
+        "INSERT INTO members VALUES (?, ?, ?, ?, 1, '2020-09-01', NULL, ?, 1, NULL)",
+        [(SCHOOL.id, class_id, user_id, role, place) for class_id, user_id, role, place in members],
+    )
