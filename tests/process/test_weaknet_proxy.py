@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
@@ -195,7 +196,8 @@ def test_no_network_for_long_is_a_refused_connection(server: Remembering) -> Non
 @pytest.mark.parametrize(("field", "kind"), [("dns_fail", "dns-fail"), ("connect_fail", "connect-fail")])
 def test_a_share_of_connections_fails_as_drawn(server: Remembering, field: str, kind: str) -> None:
     """Exactly the connections whose draw says so are reset before the server sees a byte."""
-    timeline = compile_timeline(made(rtt_ms=table(1), **{field: 0.5}), 3)
+    link: dict[str, Any] = {"rtt_ms": table(1), field: 0.5}
+    timeline = compile_timeline(made(**link), 3)
     with Proxy(server.port, timeline, set_up=NO_SET_UP) as proxy:
         proxy.begin(NOON_MS)
         failed = []
