@@ -351,7 +351,8 @@ class Truth:
         if phone.retired or device is None or phone.refused is not None or phone.enrolment is None:
             return
         own_id = phone.enrolment.device
-        has_twin = sum(one.enrolment is not None and one.enrolment.device == own_id for one in self.phones) > 1
+        if sum(one.enrolment is not None and one.enrolment.device == own_id for one in self.phones) > 1:
+            return  # two of one name take the nonce out of each other's hands, and share what each alone was told
         today = datetime.fromtimestamp((self.start_ms + self.lab.now_ms) / 1000, ZoneInfo(self.zone)).date()
         classes = await self._classes(phone, today)
         held, lacking, words = device.state.entries, [], []
@@ -361,9 +362,9 @@ class Truth:
             for digest, one in changes.items():
                 is_own = one.device == own_id
                 if digest[:8] not in held:
-                    if digest not in self.hostile and (not has_twin if is_own else near and one.is_shown):
+                    if digest not in self.hostile and (is_own or (near and one.is_shown)):
                         lacking.append(f"{register} {digest.hex()[:12]}")
-                elif is_own and not has_twin and held[digest[:8]].settled != one.state:
+                elif is_own and held[digest[:8]].settled != one.state:
                     words.append(f"{register} {digest.hex()[:12]} {held[digest[:8]].settled} for {one.state}")
         self._check("I8", lacking, f"{phone.name}: never got")
         self._check("I8", words, f"{phone.name}: was not told what became of")
@@ -371,11 +372,10 @@ class Truth:
             rows = await self.db.fetch_all(_ROSTER, (phone.school, class_id, today.isoformat(), today.isoformat()))
             shown = {pupil for pupil, _ in device.cache.roster(class_id)}
             self._check("I8", shown ^ {row[0] for row in rows}, f"{phone.name}: has an old list of {class_id}")
-        if not has_twin:
-            orders = await self.db.fetch_all(
-                "SELECT id, level FROM directives WHERE device = ? AND done_ms IS NULL", (own_id,)
-            )
-            self._check("I8", orders, f"{phone.name}: never carried out")
+        orders = await self.db.fetch_all(
+            "SELECT id, level FROM directives WHERE device = ? AND done_ms IS NULL", (own_id,)
+        )
+        self._check("I8", orders, f"{phone.name}: never carried out")
         await self._amnesia(phone, own_id)
 
     async def _classes(self, phone: PhoneHost, today: Date) -> set[str]:
