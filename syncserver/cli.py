@@ -42,8 +42,10 @@ class LazyGroup(click.Group):
         "demo": ("syncserver.demo", "demo"),
         "device": ("clientcore.cli", "device"),
         "drill": ("syncserver.cli_store", "drill"),
+        "profiles": ("syncserver.cli_lab", "profiles"),
         "restore": ("syncserver.cli_store", "restore"),
         "roster": ("syncserver.cli_roster", "roster"),
+        "simulate": ("syncserver.cli_lab", "simulate"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -1,0 +1,185 @@
+"""Worlds in processes of their own: jobs go in line by line, records come out line by line.
+
+    python -m tests.simulator.crew CPU_S          (the child; reads jobs from its standard input)
+
+Invariants:
+  1. A child has `PYTHONHASHSEED=0` and lowers its own priority; what it answers depends on neither.
+  2. A world that needs more than CPU_S seconds of processor time, or whose process dies, is a record with a violation;
+     the next world gets a new process.
+  3. A child plays `WORLDS_PER_LIFE` worlds at most: what leaks in one cannot fill the memory of a long run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from tests.simulator.record import Job, Record
+from tests.simulator.run import simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU_S = 120  # per world; one of the default size takes a second
+WORLDS_PER_LIFE = 40
+MEMORY_BYTES_MAX = 4 << 30
+NICE = 5
+
+
+class ChildBroken(Exception):
+    """A child ended before it could play anything: the laboratory itself does not start."""
+
+
+class Child:
+    """One process that plays worlds."""
+
+    def __init__(self, cpu_s: int) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in `close`; a pipe would fill up
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.simulator.crew", str(cpu_s)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self._cpu_s = cpu_s
+        self.played = 0
+
+    def play(self, job: Job) -> Record:
+        """One world; its end, whatever it was.
+
+        Raises:
+            ChildBroken: when the process did not even begin.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{job.to_json()}\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        self.played += 1
+        if line.startswith("{"):
+            return Record.from_json(line)
+        return self._ended(job)
+
+    def _ended(self, job: Job) -> Record:
+        status = self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode("utf-8", "replace")[-2_000:]
+        if status == -signal.SIGXCPU:
+            return Record.stuck(
+                job, float(self._cpu_s), f"the world does not end within {self._cpu_s} s of processor time"
+            )
+        if self.played == 1 and "tests.simulator.crew ready" not in said:
+            raise ChildBroken(said)
+        return Record.stuck(job, 0.0, f"the process died, exit {status}: {said}")
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the next world wants another process."""
+        return self.played >= WORLDS_PER_LIFE or self._process.poll() is not None
+
+    def kill(self) -> None:
+        """End the process, whatever it does; who waits for its answer gets the end of the file."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process and forget it."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        self._errors.close()
+
+
+def play_all(jobs: Iterable[Job], *, processes: int = 2, cpu_s: int = CPU_S) -> Iterator[Record]:
+    """Play worlds on some processes; records as they come, which is not the order of the jobs.
+
+    Jobs are taken one at a time when a process is free, so `jobs` may be endless: close the iterator to stop. Worlds
+    under way are then given up.
+    """
+    if processes < 1:
+        raise ValueError("at least one process")
+    waiting, lock, stop = iter(jobs), threading.Lock(), threading.Event()
+    done: queue.Queue[Record | BaseException | None] = queue.Queue()
+    children: dict[int, Child] = {}
+
+    def work(place: int) -> None:
+        try:
+            while not stop.is_set():
+                with lock:
+                    job = next(waiting, None)
+                if job is None:
+                    break
+                child = children.get(place)
+                if child is None or child.is_spent:
+                    if child is not None:
+                        child.close()
+                    child = children[place] = Child(cpu_s)
+                done.put(child.play(job))
+        except BaseException as broken:  # told to whoever waits
+            done.put(broken)
+        done.put(None)
+
+    threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in range(processes)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield from _until_all_ended(processes, done)
+    finally:
+        stop.set()
+        while any(thread.is_alive() for thread in threads):  # one may be just about to begin another life
+            for child in list(children.values()):
+                child.kill()
+            threads[0].join(0.05)
+            threads = [thread for thread in threads if thread.is_alive()] or threads[:1]
+        for child in children.values():
+            child.close()
+
+
+def _until_all_ended(count: int, done: queue.Queue[Record | BaseException | None]) -> Iterator[Record]:
+    while count:
+        found = done.get()
+        if found is None:
+            count -= 1
+        elif isinstance(found, BaseException):
+            raise found
+        else:
+            yield found
+
+
+def play(job: Job, timed: Callable[[], float] = time.process_time) -> Record:
+    """One world in this process."""
+    before_s = timed()
+    report = simulate(job.seed, profile=job.profile, size=job.size, only=job.only, quiet=job.quiet, keep=job.keep)
+    return Record.of(job, report, timed() - before_s)
+
+
+def _serve(cpu_s: int) -> None:
+    os.nice(NICE)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    sys.stderr.write("tests.simulator.crew ready\n")
+    sys.stderr.flush()
+    for line in sys.stdin:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        limit_s = int(used.ru_utime + used.ru_stime) + cpu_s + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
+        sys.stdout.write(f"{play(Job.from_json(line)).to_json()}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
