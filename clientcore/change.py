@@ -15,6 +15,7 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from operator import lt
 from typing import Any
@@ -136,6 +137,7 @@ def deflate(chunk: bytes) -> bytes:
     return small if len(small) < len(chunk) else chunk
 
 
+@lru_cache(maxsize=512)  # whoever settles or folds a change has read it a moment ago; 40 MB at the very worst
 def parse(chunk: bytes) -> Change:
     """Read a chunk, plain or deflated, by all stateless rules of the profile.
 

@@ -88,7 +88,9 @@ class Mallory:
         )
         self.made.add(change.hash)
         self.lab.fault("bad.change")
-        await self._post("/v1/sync", self._signed([FramedChange(register=f"{class_id}/{date}/day", chunk=change.chunk)]))
+        await self._post(
+            "/v1/sync", self._signed([FramedChange(register=f"{class_id}/{date}/day", chunk=change.chunk)])
+        )
 
     async def send_mixed(self, date: str) -> None:
         """A frame with a good change and one outside the profile: the good one must be taken, the other refused."""
@@ -156,9 +158,7 @@ class Mallory:
             device=self._device,
             number=self._number,
             prev=NO_PREV,
-            clock=ClockEvidence(
-                wall_ms=self.host.clock.wall_ms(), mono_ms=1, session=self._number.to_bytes(8, "big")
-            ),
+            clock=ClockEvidence(wall_ms=self.host.clock.wall_ms(), mono_ms=1, session=self._number.to_bytes(8, "big")),
             changes=framed,
             ask=None,
         )

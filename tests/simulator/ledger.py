@@ -94,14 +94,19 @@ class Ledger:
         if not holds and len(self.violations) < 100:
             self.violations.append(Violation(invariant=invariant, at_ms=self.now_ms(), detail=detail))
 
-    def answered(self, path: str, body: bytes, answer: bytes, *, server_key: bytes, at_ms: int) -> None:
-        """The server sent a 200 of ours: what does it promise, and does it account for everything (I3)?"""
+    def answered(self, path: str, body: bytes, answer: bytes, *, server_key: bytes, at_ms: int) -> list[ChangeName]:
+        """The server sent a 200 of ours: what does it promise, and does it account for everything (I3)?
+
+        Returns:
+            What it promises for the first time.
+        """
+        new: list[ChangeName] = []
         try:
             frames = [parse_frame(raw) for raw in _frames_of(path, body)]
             receipts = read_answer(answer, server_key=server_key, request=body).answer.receipts
         except (FrameRefused, RemoteError) as wrong:
             self.check("I3", False, f"an answer to {path} that cannot be read: {wrong}")
-            return
+            return new
         if path == "/v1/bundles":
             self.check("I3", len(receipts) <= len(frames), f"{len(receipts)} receipts for {len(frames)} frames")
         else:
@@ -117,7 +122,8 @@ class Ledger:
                 if verdict.kind == DURABLE:
                     self._durable(f"{frame.school}/{framed.register}", framed.chunk)
                 if verdict.is_safe:
-                    self._promise(frame, framed.register, framed.chunk, at_ms)
+                    new += self._promise(frame, framed.register, framed.chunk, at_ms)
+        return new
 
     def _durable(self, register: str, chunk: bytes) -> None:
         """I3: *durable* is said of a change once in an epoch, *duplicate* from then on."""
@@ -134,17 +140,20 @@ class Ledger:
             readable = sum(self.change(framed.chunk) is not None for frame in frames for framed in frame.changes)
             self.check("I3", held == readable, f"{held} changes called held, {readable} were sent")
 
-    def _promise(self, frame: Frame, register: str, chunk: bytes, at_ms: int) -> None:
+    def _promise(self, frame: Frame, register: str, chunk: bytes, at_ms: int) -> list[ChangeName]:
         change = self.change(chunk)
         full = f"{frame.school}/{register}"
         if change is None:
             self.check("I3", False, f"{full}: a change no strict parser takes was called durable")
-            return
+            return []
+        self.owed.discard((full, change.hash))
         if (full, change.hash) not in self.promised:
             self.promised[full, change.hash] = at_ms
             for op in change.ops:
                 if op.value is not None:
                     self.safe_marks.add((full, op.key, op.value))
+            return [(full, change.hash)]
+        return []
 
     def marks_of(self, register: str, digest: bytes) -> list[MarkName]:
         """The marks inside a promised change."""

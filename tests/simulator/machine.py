@@ -54,7 +54,7 @@ def tag_tasks(
     context: Context | None = None,
 ) -> asyncio.Task[Any]:
     """The loop's task factory: a task belongs to the machine its starter runs on."""
-    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, context=context)  # type: ignore[arg-type]
+    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, context=context)
     machine = context.get(_ON) if context is not None and _ON in context else _ON.get()
     if machine is not None:
         machine.add(task)

@@ -26,6 +26,7 @@ KEPT_S = 50.0  # how long client and server keep an idle connection
 REFUSED_MS = 300
 DESK_MS = 40
 PORTAL = b"<!doctype html><title>Top up</title><p>Your bundle has ended."
+KNOWS_NO_LINK = 0.6  # how often a phone without a link knows it: one beside a mast without service does not
 EARLIER_MAX = 20
 DELAYS_MS = (1_000, 60_000, 3_600_000, 86_400_000, 259_200_000)
 
@@ -152,7 +153,7 @@ class PhoneNetwork:
 
     async def wait_for_link(self) -> None:
         """The app asks nothing of a phone that knows it has no link, and is told when one comes; not always truly."""
-        while not self.at_desk and self._lab.chance("net.sees_no_link", self._name) < 0.9:
+        while not self.at_desk and self._lab.chance("net.sees_no_link", self._name) < KNOWS_NO_LINK:
             segment = self._timeline.segment_at(self._at_ms())
             if segment.link is not None:
                 return
@@ -176,8 +177,8 @@ class PhoneNetwork:
         if self._kept is not None and lab.loop.now_s < self._kept_until_s:
             kept, self._kept = self._kept, None
             return kept
-        self._connections += 1
         connection = self._timeline.connection(self._connections, self._at_ms())
+        self._connections += 1
         if connection.fails is not None or lab.swarm.hits("net.drop", self._name):
             lab.fault(f"net.{connection.fails or 'drop'}")
             await lab.sleep_ms(connection.rtt_ms)
@@ -196,7 +197,7 @@ class PhoneNetwork:
     async def _carry(self, count_bytes: int, rtt_ms: float, *, up: bool) -> None:
         at_ms = self._at_ms()
         done_ms = self._timeline.carried_ms(at_ms, int(count_bytes * OVERHEAD), up=up, rtt_ms=rtt_ms)
-        self._spent_today += count_bytes
+        self.spend(count_bytes)
         await self._lab.sleep_ms(86_400_000 if done_ms is None else max(0, done_ms - at_ms))
 
     def _cut(self, connection: Connection, total_bytes: int) -> int | None:
@@ -219,12 +220,17 @@ class PhoneNetwork:
 
     # ---- the bundle of megabytes ----
 
-    def _budget_is_gone(self, more: int) -> bool:
-        link = self._timeline.segment_at(self._at_ms()).link
-        budget = self._timeline.profile.links[link].budget if link is not None else None
+    def spend(self, count_bytes: int) -> None:
+        """Bytes of today's bundle are gone."""
         day = self._at_ms() // 86_400_000
         if day != self._day:
             self._day, self._spent_today = day, 0
+        self._spent_today += count_bytes
+
+    def _budget_is_gone(self, more: int) -> bool:
+        link = self._timeline.segment_at(self._at_ms()).link
+        budget = self._timeline.profile.links[link].budget if link is not None else None
+        self.spend(0)
         return budget is not None and self._spent_today + more > budget.bytes_per_day and budget.then != "throttle"
 
     async def _after_budget(self) -> HttpReply:

@@ -22,8 +22,8 @@ from clientcore.device import BUNDLES_PATH, Device, SyncReport
 from clientcore.errors import HudurError, Problem, StoreError, TransportError
 from clientcore.frame import write_bundle
 from clientcore.keys import SigningKey
-from clientcore.log import Log
 from clientcore.limits import BACKOFF_CAP_S
+from clientcore.log import Log
 from clientcore.ports import SeededRandom
 from clientcore.register import RegisterId
 from clientcore.states import Enrolment, Step
@@ -35,7 +35,7 @@ from tests.simulator.disk import Disk, MachineDead
 from tests.simulator.lab import Lab
 from tests.simulator.machine import Machine
 from tests.simulator.network import PhoneNetwork
-from tests.simulator.server import ServerHost
+from tests.simulator.server import HOW, ServerHost
 from tests.weaknet.timeline import Timeline
 
 LOG, CACHE = Path("log.db"), Path("cache.db")
@@ -126,7 +126,7 @@ class PhoneHost:
             return
         swarm = self.lab.swarm
         if swarm.hits("phone.power", self.name) if power is None else power:
-            how = swarm.stream(f"phone.power|{self.name}|how").choice(("none", "some", "some", "all"))
+            how = swarm.stream(f"phone.power|{self.name}|how").choice(HOW)
             self.lab.faults["phone.write-lost"] += self.disk.cut_power(how)
             self.lab.fault("phone.power")
             self.clock.boot()
@@ -427,10 +427,7 @@ class PhoneHost:
             found.setdefault((register, key), set()).add(value)
         connection.close()
         missing = [
-            (name, value)
-            for name, values in self.shown.items()
-            for value in values
-            if value not in found.get(name, ())
+            (name, value) for name, values in self.shown.items() for value in values if value not in found.get(name, ())
         ]
         self.lab.ledger.check("I1", not missing, f"{self.name}: shown as saved and gone: {missing[:3]}")
 
@@ -454,7 +451,9 @@ class PhoneHost:
                 register
                 for register, digest in sorted(ledger.owed)
                 for own in (state.entries.get(digest[:8]),)
-                if own is not None and own.own and register == f"{self.school}/{own.register}"
+                if own is not None
+                and own.own
+                and register == f"{self.school}/{own.register}"
                 and own.register not in pending
             ]
             ledger.check("I9", not lost, f"{self.name}: offered all, yet not pending and in no log: {lost[:3]}")

@@ -25,13 +25,14 @@ from syncserver.ports import InlineAside, ServerPorts
 from syncserver.restore import raise_epoch
 from syncserver.store.sqlite import SqliteDatabase
 from tests.simulator.clock import WorldClock
-from tests.simulator.disk import Disk, MachineDead
+from tests.simulator.disk import Disk, How, MachineDead
 from tests.simulator.lab import Lab
 from tests.simulator.machine import Machine
 from tests.simulator.sqlite import AsyncConnector
 
 STORE = "store.db"
 POLL_MS = 1_800_000  # nothing waits for the poll: every commit and every order wakes the settle stage
+HOW: tuple[How, ...] = ("none", "some", "some", "all")
 DOWN_MS = (200, 2_000, 20_000, 300_000)
 MEDIA = b"application/x-hudur"
 
@@ -128,7 +129,7 @@ class ServerHost:
         self.deaths += 1
         swarm = self.lab.swarm
         if swarm.hits("server.power"):
-            how = swarm.stream("server.power|how").choice(("none", "some", "some", "all"))
+            how = swarm.stream("server.power|how").choice(HOW)
             lost = self.disk.cut_power(how)
             self.lab.fault("server.power")
             self.lab.faults["server.write-lost"] += lost
@@ -244,14 +245,22 @@ class ServerHost:
         await db.close()
         self.disk.kill()
         self.lab.trace("server", "restored")
-        self.lab.ledger.owed = set(self.lab.ledger.promised)  # what of them is in the backup is crossed out at the start
+        self.lab.ledger.owed = set(
+            self.lab.ledger.promised
+        )  # what of them is in the backup is crossed out at the start
         self.lab.server_restored()
         self.switch_on()
 
     # ---- requests ----
 
     async def request(
-        self, method: str, path: str, body: bytes = b"", *, query: str = "", headers: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        query: str = "",
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> Answered:
         """One request to the application, on the server's own machine.
 

@@ -43,6 +43,7 @@ _CLASSES: dict[int, type[sqlite3.Error]] = {
     21: sqlite3.InterfaceError,
     25: sqlite3.InterfaceError,
 } | dict.fromkeys(_OPERATIONAL, sqlite3.OperationalError)
+_COLUMNS: dict[str, tuple[tuple[str, None, None, None, None, None, None], ...]] = {}  # asked for by every statement
 _CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLAC")
 
 
@@ -187,8 +188,11 @@ class SimConnection:
             self.rollback()
 
     def _columns(self, sql: str) -> tuple[tuple[str, None, None, None, None, None, None], ...] | None:
-        found = apsw.ext.query_info(self._inner, sql).description
-        return tuple((name, None, None, None, None, None, None) for name, _ in found) or None
+        found = _COLUMNS.get(sql)
+        if found is None:
+            names = [name for name, _ in apsw.ext.query_info(self._inner, sql).description]
+            found = _COLUMNS[sql] = tuple((name, None, None, None, None, None, None) for name in names)
+        return found or None
 
 
 def translated(broken: apsw.Error, machine: Machine) -> BaseException:

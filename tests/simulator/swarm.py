@@ -27,7 +27,7 @@ CLASSES: Mapping[str, tuple[float, float]] = {
     "net.busy": (0.02, 0.3),  # a gateway's 503 with Retry-After
     # phone
     "phone.kill_io": (0.2, 3.0),  # per day: the app dies in the middle of a disk operation
-    "phone.kill_point": (0.002, 0.1),  # per passed point
+    "phone.kill_point": (0.001, 0.02),  # per passed point
     "phone.power": (0.05, 0.8),  # share of deaths that are power cuts
     "phone.eio": (0.05, 0.6),  # per day
     "phone.full": (0.05, 0.4),  # per day: the storage is full for a while

@@ -67,9 +67,8 @@ class Watch:
                 ledger.refused_device(path, body, int(problem.get("held", -1)))
         if answered.status != 200 or path not in ("/v1/sync", "/v1/bundles") or host.key is None:
             return
-        before = set(ledger.promised)
-        ledger.answered(path, body, answered.body, server_key=host.key.public, at_ms=now_ms)
-        for register, digest in ledger.promised.keys() - before:
+        new = ledger.answered(path, body, answered.body, server_key=host.key.public, at_ms=now_ms)
+        for register, digest in new:
             self._arrived(register, digest, now_ms)
         await self.look(host)
 
@@ -138,7 +137,9 @@ class Reader:
             after = int(page[-1]["sequence"])
         ids = [str(event["id"]) for event in told]
         kept = [name for name, sequence in self.order if not self._is_void(sequence)]
-        self.lab.ledger.check("I6", ids == kept, f"read again: {len(ids)} events, kept of the first reading {len(kept)}")
+        self.lab.ledger.check(
+            "I6", ids == kept, f"read again: {len(ids)} events, kept of the first reading {len(kept)}"
+        )
         self.lab.ledger.check("I6", len(set(ids)) == len(ids), "an event id stands twice in the feed")
         for event in told:
             same = self.seen.get(str(event["id"])) == _digest(event)
@@ -161,7 +162,9 @@ class Reader:
             ledger.check("I6", sequence == self.after + 1, f"sequence {sequence} follows {self.after}")
         digest = _digest(event)
         known = self.seen.get(name)
-        ledger.check("I6", known is None, f"event {name} told twice" + ("" if known == digest else ", with other content"))
+        ledger.check(
+            "I6", known is None, f"event {name} told twice" + ("" if known == digest else ", with other content")
+        )
         self.seen[name] = digest
         self.order.append((name, sequence))
         self.events.append((sequence, event))

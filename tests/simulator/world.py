@@ -79,7 +79,8 @@ class World:
         first = self.profile.span.start
         self._dates = [first + timedelta(days=n) for n in range(self.size.days)]
         self._midnights = [
-            int(datetime.combine(day, time(), zone).timestamp() * 1000) for day in [*self._dates, self._dates[-1] + timedelta(days=1)]
+            int(datetime.combine(day, time(), zone).timestamp() * 1000)
+            for day in [*self._dates, self._dates[-1] + timedelta(days=1)]
         ]
         self.clock = WorldClock(self.lab.loop, self._midnights[0])
         self.host = ServerHost(self.lab, clock=WorldClock(self.lab.loop, self._midnights[0]), folder=self.folder)
@@ -87,7 +88,8 @@ class World:
         self.watch.attach()
         self.reader = Reader(self.lab, self.host)
         self.schools = [
-            make_school(n, teachers=self.size.teachers, pupils=self.size.pupils) for n in range(1, self.size.schools + 1)
+            make_school(n, teachers=self.size.teachers, pupils=self.size.pupils)
+            for n in range(1, self.size.schools + 1)
         ]
         self.upstream = Upstream(self.schools)
         self.mallory = Mallory(lab=self.lab, host=self.host, school=self.schools[0])
@@ -204,7 +206,7 @@ class World:
         source = self.lab.swarm.stream(f"wishes|{phone.name}")
         school = next(one for one in self.schools if one.id == phone.school)
         wishes: dict[str, Wish] = {}
-        for pupil in school.pupils[register.split("/")[0]]:
+        for pupil in school.pupils[register.split("/", maxsplit=1)[0]]:
             draw = source.random()
             if draw < 0.12:
                 wishes[pupil] = (source.choice((Code.ABSENT, Code.ABSENT_EXCUSED, Code.ABSENT_UNEXCUSED)), None)
@@ -215,7 +217,7 @@ class World:
     async def _tap(self, phone: PhoneHost, register: str) -> None:
         source = self.lab.swarm.stream(f"taps|{phone.name}")
         school = next(one for one in self.schools if one.id == phone.school)
-        pupils = school.pupils[register.split("/")[0]]
+        pupils = school.pupils[register.split("/", maxsplit=1)[0]]
         await phone.tap_by_hand(register, source.sample(pupils, min(4, len(pupils))), source)
 
     def _plan_everyday(self, day: int) -> None:
@@ -239,7 +241,7 @@ class World:
         for link in phone.timeline.profile.links:
             for window in link.open or ():
                 if window.days.hold(day, weekday):
-                    looks.append(window.from_min + source.uniform(0.2, min(5.0, window.to_min - window.from_min)))
+                    looks += [window.from_min + source.uniform(0.2, min(5.0, window.to_min - window.from_min))]
         return looks
 
     async def _look(self, phone: PhoneHost) -> None:
@@ -407,8 +409,8 @@ class World:
         source = self.lab.swarm.stream("people.calendar|which")
         day = date - timedelta(days=source.randrange(3))
         await self.host.order(
-            "calendar", school=source.choice([*(one.id for one in self.schools), "*"]), date=day.isoformat(), open=source.random() < 0.5,
-            reason="sim",
+            "calendar", school=source.choice([*(one.id for one in self.schools), "*"]), date=day.isoformat(),
+            open=source.random() < 0.5, reason="sim",
         )  # fmt: skip
 
     async def _upstream(self, date: Date) -> None:
@@ -457,8 +459,14 @@ class World:
             phone.open()
         await self.lab.sleep_ms(CALM_MS)
         await self.host.up()
+        hostile = frozenset(self.mallory.made)
         final = Final(
-            lab=self.lab, db=self.host.database, zone=self.host.config.zone, hostile=frozenset(self.mallory.made), told={}
+            lab=self.lab,
+            db=self.host.database,
+            zone=self.host.config.zone,
+            start_ms=self._midnights[0],
+            hostile=hostile,
+            told={},
         )
         for phone in self.phones:
             final.talked(phone)
@@ -487,4 +495,3 @@ class World:
             if entry.own
         }
         return {name for name in self.lab.ledger.promised if name not in held} if self.host.restores else set()
-
