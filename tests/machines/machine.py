@@ -23,7 +23,6 @@ from tests.machines.troubles import (
     maybe,
     troubles,
 )
-from tests.simulator.disk import Disk
 from tests.weaknet.profile import Profile, load
 
 HOUR_MS = 3_600_000
@@ -41,10 +40,10 @@ _phone = st.sampled_from(TEACHERS)
 _class = st.sampled_from(CLASSES)
 _day = st.integers(0, 1)
 _pupil = st.integers(0, PUPILS - 1)
-_phone_blow = maybe(blows("phone"), blanks=3)
-_server_blow = maybe(blows("server"), blanks=2)
+_phone_blow = maybe(blows("phone", reach=24))
+_server_blow = maybe(blows("server", reach=24))
 _trouble = _of_profile(troubles)
-_carry_trouble = maybe(st.one_of(blows("server"), blows("phone")), blanks=3)
+_carry_trouble = maybe(st.one_of(blows("server"), blows("phone")), blanks=2)
 _talker = _of_profile(lambda profile: st.sampled_from(TEACHERS if profile.links else (CHAMPION,)))
 
 
@@ -62,7 +61,6 @@ class SchoolMachine(RuleBasedStateMachine):
 
     profile: ClassVar[Profile] = load("cairo-4g-good")
     files: ClassVar[Bundle[list[bytes]]] = Bundle("files")
-    backups: ClassVar[Bundle[Disk]] = Bundle("backups")
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,53 +81,67 @@ class SchoolMachine(RuleBasedStateMachine):
             self.is_broken = True
             raise
 
-    def phone_of(self, name: str) -> Any:
-        assert self.term is not None
-        return self.term.phones[name]
-
     # ---- people ----
 
     @rule(phone=_phone, class_id=_class, day=_day, pupil=_pupil, code=st.sampled_from(CODES), blow=_phone_blow)
     def tap(self, phone: str, class_id: str, day: int, pupil: int, code: str, blow: Trouble) -> None:
-        self.do("tap", self.phone_of(phone), class_id, day, pupil, code, _blow(blow))
+        self.do("tap", phone, class_id, day, pupil, code, _blow(blow))
 
     @rule(phone=_phone, class_id=_class, day=_day, absent=st.sampled_from(([], [0], [1])), blow=_phone_blow)
     def take(self, phone: str, class_id: str, day: int, absent: list[int], blow: Trouble) -> None:
-        self.do("take", self.phone_of(phone), class_id, day, absent, _blow(blow))
+        self.do("take", phone, class_id, day, absent, _blow(blow))
 
     @rule(phone=_phone, act=st.sampled_from(("seal", "undo")), blow=_phone_blow)
     def act(self, phone: str, act: str, blow: Trouble) -> None:
-        self.do("act", self.phone_of(phone), act, _blow(blow))
+        self.do("act", phone, act, _blow(blow))
 
     @rule(wait_ms=st.sampled_from(WAITS_MS))
     def wait(self, wait_ms: int) -> None:
-        assert self.term is not None
         self.do("wait", wait_ms)
 
     # ---- talking ----
 
-    @rule(phone=_talker, trouble=_trouble, number=st.integers(0, 2), settles=st.booleans())
-    def sync(self, phone: str, trouble: Trouble, number: int, settles: bool) -> None:
-        self.do("sync", [self.phone_of(phone)], trouble, number, settles=settles)
+    @rule(
+        phone=_phone,
+        class_id=_class,
+        day=_day,
+        pupil=_pupil,
+        code=st.sampled_from(CODES),
+        trouble=_trouble,
+        settles=st.booleans(),
+    )
+    def tap_and_send(
+        self, phone: str, class_id: str, day: int, pupil: int, code: str, trouble: Trouble, settles: bool
+    ) -> None:
+        """What happens most: a tap, and at once the road it takes, if there is only the courier's."""
+        self.do("tap", phone, class_id, day, pupil, code, None)
+        if self.profile.links:
+            self.do("sync", [phone], trouble, 0, settles=settles)
+        else:
+            self.do("carry", phone, trouble if isinstance(trouble, Blow) else Nothing())
 
     @rule(phone=_talker, trouble=_trouble, settles=st.booleans())
-    def sync_again(self, phone: str, trouble: Trouble, settles: bool) -> None:
-        self.do("sync", [self.phone_of(phone)], trouble, 0, settles=settles)
+    def sync(self, phone: str, trouble: Trouble, settles: bool) -> None:
+        self.do("sync", [phone], trouble, 0, settles=settles)
+
+    @rule(phone=_talker, trouble=_trouble, number=st.integers(1, 2), settles=st.booleans())
+    def sync_and_meet_it_later(self, phone: str, trouble: Trouble, number: int, settles: bool) -> None:
+        self.do("sync", [phone], trouble, number, settles=settles)
 
     @precondition(lambda self: self.profile.links)
-    @rule(trouble=_trouble, number=st.integers(0, 2))
-    def sync_together(self, trouble: Trouble, number: int) -> None:
-        self.do("sync", [self.phone_of(name) for name in (*TEACHERS, CHAMPION)], trouble, number, settles=False)
+    @rule(trouble=_trouble, settles=st.booleans())
+    def sync_together(self, trouble: Trouble, settles: bool) -> None:
+        self.do("sync", [*TEACHERS, CHAMPION], trouble, 0, settles=settles)
 
     @rule(phone=_talker, back=st.integers(0, 4))
     def deliver_again(self, phone: str, back: int) -> None:
-        self.do("deliver_again", self.phone_of(phone), back)
+        self.do("deliver_again", phone, back)
 
     # ---- machines ----
 
     @rule(phone=_phone, blow=_phone_blow)
     def restart_phone(self, phone: str, blow: Trouble) -> None:
-        self.do("restart_phone", self.phone_of(phone), _blow(blow))
+        self.do("restart_phone", phone, _blow(blow))
 
     @rule(blow=_server_blow)
     def restart_server(self, blow: Trouble) -> None:
@@ -138,18 +150,22 @@ class SchoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: jumps(self.profile))
     @rule(phone=_phone, jump=_of_profile(lambda profile: st.sampled_from(jumps(profile) or (Jump(),))))
     def jump_clock(self, phone: str, jump: Jump) -> None:
-        self.do("jump", self.phone_of(phone), jump)
+        self.do("jump", phone, jump)
 
     # ---- the courier ----
 
     @rule(target=files, phone=_phone, everything=st.booleans(), blow=_phone_blow)
     def export(self, phone: str, everything: bool, blow: Trouble) -> MultipleResults[list[bytes]]:
-        frames = self.do("export", self.phone_of(phone), everything=everything, blow=_blow(blow))
+        frames = self.do("export", phone, everything=everything, blow=_blow(blow))
         return multiple(frames) if frames else multiple()
 
     @rule(file=files, cut=st.one_of(st.none(), st.integers(_MAGIC_BYTES, FILE_BYTES_MAX)), trouble=_carry_trouble)
     def hand_in(self, file: list[bytes], cut: int | None, trouble: Trouble) -> None:
         self.do("hand_in", write_bundle(file)[:cut], trouble)
+
+    @rule(phone=_phone, trouble=_carry_trouble)
+    def carry(self, phone: str, trouble: Trouble) -> None:
+        self.do("carry", phone, trouble)
 
     # ---- the server ----
 
@@ -157,18 +173,14 @@ class SchoolMachine(RuleBasedStateMachine):
     def settle(self, blow: Trouble) -> None:
         self.do("settle", _blow(blow))
 
-    @rule()
-    def read_feed(self) -> None:
-        self.do("read")
+    @rule(act=st.sampled_from(("read", "backup")))
+    def office(self, act: str) -> None:
+        """A consumer reads the feed; or the store is backed up."""
+        self.do(act)
 
-    @rule(target=backups)
-    def backup(self) -> Disk:
-        disk: Disk = self.do("backup")
-        return disk
-
-    @rule(backup=backups, whole_offer=st.booleans())
-    def restore(self, backup: Disk, whole_offer: bool) -> None:
-        self.do("restore", backup, whole_offer=whole_offer)
+    @rule(back=st.integers(0, 2), whole_offer=st.booleans())
+    def restore(self, back: int, whole_offer: bool) -> None:
+        self.do("restore", back, whole_offer=whole_offer)
 
     # ---- the end ----
 

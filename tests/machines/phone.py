@@ -87,8 +87,8 @@ class Line:
             case what.CutRequest(at=at, silent=silent):
                 await self._ask(path, body, arrives=min(at, len(body) - 1))
                 raise await self._dies(silent, deadline_s)
-            case what.Earlier(back=back) if self.heard:
-                await self._again(*self.heard[-1 - back % len(self.heard)])
+            case what.Earlier(back=back):
+                await self.again(back)
         self.heard.append((path, body))
         first = await self._ask(path, body)
         answered = await self._ask(path, body) if isinstance(trouble, what.Twice) else first
@@ -112,11 +112,13 @@ class Line:
         except Unreachable as none:
             raise TransportError("broken", str(none)) from None
 
-    async def _again(self, path: str, body: bytes) -> None:
-        try:
+    async def again(self, back: int) -> None:
+        """The `back`-th last request that arrived arrives once more, if there was any."""
+        if not self.heard:
+            return
+        path, body = self.heard[-1 - back % len(self.heard)]
+        with suppress(Unreachable):  # the server died of it: nobody waits for this answer
             await self.host.request("POST", path, body)
-        except Unreachable:
-            pass  # the server died of it, or is down: nobody waits for this answer
 
     @staticmethod
     async def _dies(silent: bool, deadline_s: float) -> TransportError:

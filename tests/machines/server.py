@@ -50,6 +50,7 @@ class Host(Victim):
         self._machine = Machine("server")
         self._halting: asyncio.Task[None] | None = None
         self._starts = 0
+        self._settling = asyncio.Lock()
 
     # ---- life ----
 
@@ -61,6 +62,8 @@ class Host(Victim):
             await self._halting
             self._halting = None
         self.is_struck = False
+        # SQLite syncs the directory of a write-ahead log that it finds there, too; the simulated disk forgets to.
+        self.disk.folder.sync("")
         self.aim(blow)
         opening = self._machine.spawn(self._open())
         await asyncio.wait({opening})
@@ -68,8 +71,7 @@ class Host(Victim):
         if error is None:
             await self.check_log()
         elif isinstance(error, (MachineDead, StoreFailed)):
-            self.strike()
-            self._die()
+            self.die()
         else:
             raise error
         self.aim(None)
@@ -90,11 +92,11 @@ class Host(Victim):
         self.server = None
         await server.intake.drain()
         await db.close()
-        self.strike()
-        self._die()
+        self.die()
 
-    def _die(self) -> None:
+    def die(self) -> None:
         """The process is gone: nobody is served any more, nothing it began goes on."""
+        self.strike()
         self.server, self._db = None, None
         if self._halting is None:
             self._halting = asyncio.get_running_loop().create_task(self._machine.halt())
@@ -121,8 +123,7 @@ class Host(Victim):
             return
         error = task.exception()
         self.lab.ledger.check("I7", isinstance(error, MachineDead), f"the writer ended by {error!r}")
-        self.strike()
-        self._die()
+        self.die()
 
     async def _run(self, work: Coroutine[Any, Any, Any], what: str) -> Any:
         """Do something on this machine.
@@ -137,8 +138,7 @@ class Host(Victim):
             raise Unreachable("died")
         error = task.exception()
         if isinstance(error, MachineDead):
-            self.strike()
-            self._die()
+            self.die()
             raise Unreachable("died")
         if isinstance(error, StoreFailed):
             raise error
@@ -210,11 +210,11 @@ class Host(Victim):
 
     async def settle(self) -> None:
         """Settle what is in the log, as the background stage does; a failing disk or a death leaves it for later."""
-        if self.server is None:
-            return
         try:
-            await self._run(self._settle(self.server), "settling")
-            await self.look()
+            async with self._settling:  # there is one settle stage, however many conversations wait for it
+                if self.server is not None:
+                    await self._run(self._settle(self.server), "settling")
+                    await self.look()
         except (Unreachable, StoreFailed):
             return
 
@@ -224,8 +224,8 @@ class Host(Victim):
             pass
         await server.settler.bury_pending()
 
-    async def restore(self, backup: Disk, disk: Disk, *, whole_offer: bool) -> None:
-        """A copy of `backup` is in place of the store, under a new log epoch."""
+    async def restore(self, disk: Disk, *, whole_offer: bool) -> None:
+        """`disk`, a copy of a backup, is in place of the store's, under a new log epoch."""
         await self.stop()
         if self._halting is not None:
             await self._halting

@@ -15,6 +15,7 @@ from datetime import datetime, time, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+from clientcore.frame import write_bundle
 from clientcore.register import Code
 from syncserver.store.port import Transaction
 from syncserver.store.sqlite import SqliteDatabase
@@ -81,7 +82,8 @@ class Term:
     host: Host = field(init=False)
     phones: dict[str, Handset] = field(default_factory=dict)
     reader: Reader = field(init=False)
-    _backups: int = 0
+    backups: list[Disk] = field(default_factory=list)
+    _restores: int = 0
 
     def __post_init__(self) -> None:
         logging.getLogger("hudur").setLevel(logging.CRITICAL + 1)  # failing disks are what this is about
@@ -115,6 +117,7 @@ class Term:
         term.loop.now_s = MORNING_MS / 1000
         term._people(start.server.clone("server", random.Random("server")), start.phones)
         term.run(term.host.up())
+        term.run(term.backup())
         return term
 
     def _people(self, server: Disk, known: dict[str, tuple[Disk, Any]]) -> None:
@@ -177,31 +180,31 @@ class Term:
         for fault in self.loop.faults:
             raise fault
 
-    async def tap(self, phone: Handset, class_id: str, day: int, pupil: int, code: str, blow: Blow | None) -> None:
+    async def tap(self, name: str, class_id: str, day: int, pupil: int, code: str, blow: Blow | None) -> None:
         """One finger."""
-        name = self.place.school.pupils[class_id][pupil]
-        phone.run(lambda app: phone.tap(app, app.register(class_id, self.place.dates[day], "day"), name, code), blow)
+        phone, pupil_id = self.phones[name], self.place.school.pupils[class_id][pupil]
+        phone.run(lambda app: phone.tap(app, app.register(class_id, self.place.dates[day], "day"), pupil_id, code), blow)
 
-    async def take(self, phone: Handset, class_id: str, day: int, absent: list[int], blow: Blow | None) -> None:
+    async def take(self, name: str, class_id: str, day: int, absent: list[int], blow: Blow | None) -> None:
         """The whole class, and seal."""
-        pupils = self.place.school.pupils[class_id]
+        phone, pupils = self.phones[name], self.place.school.pupils[class_id]
         wishes = {pupils[at]: (Code.ABSENT, None) for at in absent}
         phone.run(lambda app: phone.take(app, app.register(class_id, self.place.dates[day], "day"), wishes), blow)
 
-    async def act(self, phone: Handset, act: str, blow: Blow | None) -> None:
+    async def act(self, name: str, act: str, blow: Blow | None) -> None:
         """Seal; or take back a tap."""
+        phone = self.phones[name]
         phone.run(phone.undo if act == "undo" else lambda app: app.journal.seal() and None, blow)
 
-    async def sync(self, phones: list[Handset], trouble: Trouble, number: int, *, settles: bool) -> None:
+    async def sync(self, names: list[str], trouble: Trouble, number: int, *, settles: bool) -> None:
         """Conversations at one time; the trouble is the first phone's (or the server's)."""
         await self.host.up()
         self.host.aim(trouble if isinstance(trouble, Blow) and trouble.on == "server" else None)
-        await asyncio.gather(
-            *(
-                phone.sync(trouble if phone is phones[0] else what.Nothing(), number, settles=settles)
-                for phone in phones
-            )
-        )
+        talks = [
+            self.phones[name].sync(trouble if name == names[0] else what.Nothing(), number, settles=settles)
+            for name in names
+        ]
+        await asyncio.gather(*talks)
 
     async def settle(self, blow: Blow | None) -> None:
         """A round of the settle stage, perhaps its last."""
@@ -209,33 +212,32 @@ class Term:
         self.host.aim(blow)
         await self.host.settle()
 
-    async def deliver_again(self, phone: Handset, back: int) -> None:
+    async def deliver_again(self, name: str, back: int) -> None:
         """An earlier request comes once more; its answer goes nowhere."""
         await self.host.up()
-        if phone.heard:
-            await phone.line._again(*phone.heard[-1 - back % len(phone.heard)])
+        await self.phones[name].line.again(back)
 
     async def restart_server(self, blow: Blow | None) -> None:
         """Killed without warning, and started again; the blow falls while it opens."""
-        self.host.strike()
-        self.host._die()
+        self.host.die()
         await self.host.start(blow)
 
-    async def restart_phone(self, phone: Handset, blow: Blow | None) -> None:
+    async def restart_phone(self, name: str, blow: Blow | None) -> None:
         """The app is swiped away and opened again."""
+        phone = self.phones[name]
         phone.die()
         phone.open(blow)
 
-    async def jump(self, phone: Handset, jump: Jump) -> None:
+    async def jump(self, name: str, jump: Jump) -> None:
         """Somebody or something sets the phone's clock."""
         self.lab.faults["phone.clock"] += 1
         to_ms = None if jump.to_epoch_s is None else int(jump.to_epoch_s * 1000)
-        phone.clock.jump(by_ms=int((jump.by_s or 0) * 1000), to_ms=to_ms)
+        self.phones[name].clock.jump(by_ms=int((jump.by_s or 0) * 1000), to_ms=to_ms)
 
-    async def export(self, phone: Handset, *, everything: bool, blow: Blow | None) -> list[bytes]:
+    async def export(self, name: str, *, everything: bool, blow: Blow | None) -> list[bytes]:
         """The frames for a file; none when there is nothing, or it came to nothing."""
         frames: list[bytes] = []
-        phone.run(lambda app: frames.extend(app.frames_to_carry(everything=everything)), blow)
+        self.phones[name].run(lambda app: frames.extend(app.frames_to_carry(everything=everything)), blow)
         return frames
 
     async def hand_in(self, file: bytes, trouble: Trouble) -> None:
@@ -244,17 +246,23 @@ class Term:
         self.host.aim(trouble if isinstance(trouble, Blow) and trouble.on == "server" else None)
         await self.phones[CHAMPION].hand_in(file, trouble)
 
-    async def backup(self) -> Disk:
+    async def carry(self, name: str, trouble: Trouble) -> None:
+        """The courier takes a phone's file to the champion at once."""
+        frames = await self.export(name, everything=False, blow=None)
+        if frames:
+            await self.hand_in(write_bundle(frames), trouble)
+
+    async def backup(self) -> None:
         """A copy of the store while nothing is half done."""
         await self.host.up()
-        self._backups += 1
-        return self.host.disk.clone(f"backup{self._backups}", random.Random(self._backups))
+        self.backups.append(self.host.disk.clone("backup", random.Random(len(self.backups))))
 
-    async def restore(self, backup: Disk, *, whole_offer: bool) -> None:
-        """The server's disk is lost; an older backup takes its place."""
-        self._backups += 1
-        disk = backup.clone(f"server{self._backups}", random.Random(self._backups))
-        await self.host.restore(backup, disk, whole_offer=whole_offer)
+    async def restore(self, back: int, *, whole_offer: bool) -> None:
+        """The server's disk is lost; the `back`-th last backup takes its place. The first is from before the first tap."""
+        self._restores += 1
+        backup = self.backups[-1 - back % len(self.backups)]
+        disk = backup.clone(f"server{self._restores}", random.Random(self._restores))
+        await self.host.restore(disk, whole_offer=whole_offer)
         self.lab.faults["server.restore"] += 1
 
     async def wait(self, wait_ms: int) -> None:
@@ -287,6 +295,7 @@ class Term:
             zone=self.host.config.zone,
             hostile=frozenset(),
             told=self.reader.standing(),
+            start_ms=self.start_ms,
         )
         for phone in phones:
             final.talked(cast(PhoneHost, phone))

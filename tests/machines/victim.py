@@ -18,6 +18,7 @@ class Victim:
         self.disk = disk
         self.is_struck = False
         self.points: Counter[str] = Counter()
+        self.blows: Counter[str] = Counter()  # that ended it, by what they did
         self._blow: Blow | None = None
         self._passed = 0
 
@@ -45,6 +46,8 @@ class Victim:
             return
         self.is_struck = True
         blow, self._blow = self._blow, None
+        if blow is not None:
+            self.blows[blow.how] += 1
         if blow is not None and blow.how.startswith("power"):
             self.disk.cut_power(cast(How, blow.how.removeprefix("power ")))
         else:
