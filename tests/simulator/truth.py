@@ -17,9 +17,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from clientcore.change import Change, parse
+from clientcore.exchange import read_signed_part
+from clientcore.wire import unpack
 from syncserver.store.port import Database
 from tests.simulator.lab import Lab
-from tests.simulator.phone import PhoneHost
+from tests.simulator.phone import LOG, PhoneHost
 
 ABSENCES, PRESENCES = frozenset("AEU"), frozenset("PLXD")
 WORDS = {
@@ -64,6 +66,8 @@ _UNBURIED = """
 SELECT c.log_offset FROM settlements s JOIN changes c ON c.log_offset = s.log_offset JOIN frames f ON f.id = c.frame_id
 LEFT JOIN dead_letters x ON x.log_offset = c.log_offset
 WHERE s.slug = 'pending' AND f.received_ms < ? AND x.id IS NULL"""
+
+_NUMBERED = "SELECT kind, body FROM log WHERE kind IN ('frame', 'receipt') ORDER BY seq"
 
 Name = tuple[int, bytes]
 
@@ -348,6 +352,8 @@ class Truth:
     async def _phone(self, phone: PhoneHost) -> None:
         """I8: whoever can talk has it all: colleagues' changes, its own, the words on them, lists and orders."""
         device = phone.device
+        if device is not None:
+            self._numbers(phone)
         if phone.retired or device is None or phone.refused is not None or phone.enrolment is None:
             return
         own_id = phone.enrolment.device
@@ -377,6 +383,24 @@ class Truth:
         )
         self._check("I8", orders, f"{phone.name}: never carried out")
         await self._amnesia(phone, own_id)
+
+    def _numbers(self, phone: PhoneHost) -> None:
+        """S5: no frame bears a number that the phone or the server has used before, as far as its log knows."""
+        connection = phone.disk.connect(LOG)
+        rows = connection.execute(
+            "SELECT kind, body FROM log WHERE kind IN ('frame', 'receipt') ORDER BY seq"
+        ).fetchall()
+        connection.close()
+        known, wrong = 0, []
+        for kind, body in rows:
+            said: list[Any] = unpack(bytes(body), bytes_max=1 << 20)
+            if kind == "frame":
+                if said[0] <= known:
+                    wrong.append(f"{said[0]} after {known}")
+                known = max(known, said[0])
+            else:
+                known = max(known, read_signed_part(said[0])[0].last_number)
+        self._check("S5", wrong, f"{phone.name}: frame numbers used again")
 
     async def _classes(self, phone: PhoneHost, today: Date) -> set[str]:
         rows = await self.db.fetch_all(
