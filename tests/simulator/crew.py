@@ -105,11 +105,13 @@ class Child:
         self._errors.close()
 
 
-def play_all(jobs: Iterable[Job], *, processes: int = 2, cpu_s: int = CPU_S) -> Iterator[Record]:
+def play_all(
+    jobs: Iterable[Job], *, processes: int = 2, cpu_s: int = CPU_S, is_over: Callable[[], bool] = lambda: False
+) -> Iterator[Record]:
     """Play worlds on some processes; records as they come, which is not the order of the jobs.
 
-    Jobs are taken one at a time when a process is free, so `jobs` may be endless: close the iterator to stop. Worlds
-    under way are then given up.
+    Jobs are taken one at a time when a process is free, so `jobs` may be endless. Worlds under way are given up when the
+    iterator is closed, or within a second after `is_over()`.
     """
     if processes < 1:
         raise ValueError("at least one process")
@@ -138,7 +140,7 @@ def play_all(jobs: Iterable[Job], *, processes: int = 2, cpu_s: int = CPU_S) -> 
     for thread in threads:
         thread.start()
     try:
-        yield from _until_all_ended(processes, done)
+        yield from _until_all_ended(processes, done, is_over)
     finally:
         stop.set()
         while any(thread.is_alive() for thread in threads):  # one may be just about to begin another life
@@ -150,9 +152,16 @@ def play_all(jobs: Iterable[Job], *, processes: int = 2, cpu_s: int = CPU_S) -> 
             child.close()
 
 
-def _until_all_ended(count: int, done: queue.Queue[Record | BaseException | None]) -> Iterator[Record]:
+def _until_all_ended(
+    count: int, done: queue.Queue[Record | BaseException | None], is_over: Callable[[], bool]
+) -> Iterator[Record]:
     while count:
-        found = done.get()
+        try:
+            found = done.get(timeout=1.0)
+        except queue.Empty:
+            if is_over():
+                return
+            continue
         if found is None:
             count -= 1
         elif isinstance(found, BaseException):

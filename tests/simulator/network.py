@@ -26,7 +26,7 @@ KEPT_S = 50.0  # how long client and server keep an idle connection
 REFUSED_MS = 300
 DESK_MS = 40
 PORTAL = b"<!doctype html><title>Top up</title><p>Your bundle has ended."
-KNOWS_NO_LINK = 0.6  # how often a phone without a link knows it: one beside a mast without service does not
+KNOWS_NO_LINK = 0.35  # how often a phone without a link knows it: one beside a mast without service does not
 EARLIER_MAX = 20
 DELAYS_MS = (1_000, 60_000, 3_600_000, 86_400_000, 259_200_000)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -23,7 +24,7 @@ from clientcore.errors import HudurError, Problem, StoreError, TransportError
 from clientcore.frame import write_bundle
 from clientcore.keys import SigningKey
 from clientcore.limits import BACKOFF_CAP_S
-from clientcore.log import Log
+from clientcore.log import Log, Row
 from clientcore.ports import SeededRandom
 from clientcore.register import RegisterId
 from clientcore.states import Enrolment, Step
@@ -63,6 +64,21 @@ class Snapshot:
     enrolment: Enrolment | None
 
 
+class _Heard(Log):
+    """The device's log; what it reads from the disk is kept, for I1."""
+
+    def __init__(self, *args: Any, **ports: Any) -> None:
+        """See `Log`."""
+        super().__init__(*args, **ports)
+        self.heard: list[Row] = []
+
+    def read(self) -> list[Row]:
+        """See `Log`."""
+        rows = super().read()
+        self.heard += rows
+        return rows
+
+
 class PhoneHost:
     """One phone, its person, and their memory of what the screen showed."""
 
@@ -100,6 +116,7 @@ class PhoneHost:
         self._open = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
+        self._read_at_start: list[Row] = []
         self._wanted = asyncio.Event()
         self._talking = asyncio.Lock()
 
@@ -187,7 +204,7 @@ class PhoneHost:
     def _start(self) -> Device:
         self._starts += 1
         files = self.disk.files()
-        log = Log.open(LOG, at_ms=self.clock.wall_ms(), files=files, reached=self._reached)
+        log = _Heard.open(LOG, at_ms=self.clock.wall_ms(), files=files, reached=self._reached)
         device = Device(
             log=log,
             cache=Cache.open(CACHE, files=files),
@@ -197,7 +214,12 @@ class PhoneHost:
             network=self.network,
             reached=self._reached,
         )
-        if self.enrolment is not None:
+        assert isinstance(log, _Heard)
+        self._read_at_start = log.heard
+        log.heard = []
+        if self.enrolment is None:
+            self.enrolment = device.journal.state.enrolment  # it died behind the commit of its enrolment
+        else:
             device.journal.adopt(self.enrolment)
         inner = device.journal.tap
 
@@ -266,6 +288,7 @@ class PhoneHost:
     async def enrolled(self) -> None:
         """Wait until the phone has an enrolment."""
         while self.enrolment is None:
+            self.open()
             await self.lab.sleep_ms(1_000)
 
     def poke(self) -> None:
@@ -420,12 +443,27 @@ class PhoneHost:
 
     def check_saved(self) -> None:
         """I1: every mark shown as saved is in the log."""
-        found: dict[TapName, set[str | None]] = {}
-        connection = self.disk.connect(LOG)
-        for register, body in connection.execute("SELECT register, body FROM log WHERE kind = 'tap'").fetchall():
-            key, value, _ = unpack(bytes(body), bytes_max=4_096)
-            found.setdefault((register, key), set()).add(value)
-        connection.close()
+        found: dict[TapName, set[str]] = {}
+        standing: dict[TapName, list[str]] = {}
+        unsealed: dict[str, dict[str, int]] = {}
+        for row in self._read_at_start:
+            if row.register is None or row.kind not in ("tap", "change"):
+                continue
+            waiting = unsealed.setdefault(row.register, {})
+            if row.kind == "change":
+                waiting.clear()
+                continue
+            key, value, _ = unpack(row.body, bytes_max=4_096)
+            name = (row.register, key)
+            if value is not None:
+                found.setdefault(name, set()).add(value)
+                standing.setdefault(name, []).append(value)
+                waiting[key] = waiting.get(key, 0) + 1
+            elif waiting.get(key):
+                standing[name].pop()
+                waiting[key] -= 1
+        self._read_at_start = []
+        self.standing = standing  # what the app died of may have reached the log without having been shown
         missing = [
             (name, value) for name, values in self.shown.items() for value in values if value not in found.get(name, ())
         ]
@@ -466,6 +504,8 @@ class PhoneHost:
                     if entry.own and (full, entry.change.hash) not in ledger.confirmed
                 ]
                 ledger.check("I9", not unproved, f"{self.name}: {name} shown as confirmed without {unproved[:3]}")
+                untold = [one.slug for one in register.entries.values() if one.own and one.settled != 1]
+                ledger.check("I9", not untold, f"{self.name}: {name} shown as confirmed, never told of {untold[:3]}")
 
 
 def hash_number(text: str) -> int:

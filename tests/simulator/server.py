@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from syncserver.errors import StoreFailed
 from syncserver.pages import Pages
 from syncserver.ports import InlineAside, ServerPorts
 from syncserver.restore import raise_epoch
+from syncserver.store.port import T, Transaction
 from syncserver.store.sqlite import SqliteDatabase
 from tests.simulator.clock import WorldClock
 from tests.simulator.disk import Disk, How, MachineDead
@@ -168,6 +169,7 @@ class ServerHost:
         self._starts += 1
         self._db = SqliteDatabase(self.config.store, connector=AsyncConnector(self.disk))
         await self._db.open()
+        self._watch_failures(self._db)
         ports = ServerPorts(
             clock=self.clock,
             random=SeededRandom(self.lab.swarm.seed * 1_000_003 + self._starts),
@@ -184,6 +186,19 @@ class ServerHost:
             task.add_done_callback(lambda done, name=name: self._ended(name, done))  # type: ignore[misc]
         self.server = server
         await self.lab.server_opened(self)
+
+    def _watch_failures(self, db: SqliteDatabase) -> None:
+        """I2: after a commit failed, nothing is committed before the store was opened again and checked."""
+        inner = db.atomically
+
+        async def atomically(work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
+            try:
+                return await inner(work)
+            except StoreFailed:
+                self.lab.ledger.check("I2", db.failed, "a commit failed and the store goes on unverified")
+                raise
+
+        db.atomically = atomically  # type: ignore[method-assign]
 
     def _ended(self, name: str, task: asyncio.Task[Any]) -> None:
         """A stage of the server ended although nobody stopped it."""

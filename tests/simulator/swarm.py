@@ -31,7 +31,7 @@ CLASSES: Mapping[str, tuple[float, float]] = {
     "phone.power": (0.05, 0.8),  # share of deaths that are power cuts
     "phone.eio": (0.05, 0.6),  # per day
     "phone.full": (0.05, 0.4),  # per day: the storage is full for a while
-    "phone.wipe": (0.01, 0.08),  # per day: storage lost; enrolled anew
+    "phone.wipe": (0.02, 0.15),  # per day: storage lost; enrolled anew
     "phone.clone": (0.01, 0.1),  # per day: a copy of the phone comes to life beside it
     "phone.old_copy": (0.02, 0.15),  # per day: an older copy of the phone's storage is put back
     "phone.clock": (0.1, 1.0),  # per day: the wall clock jumps

@@ -214,8 +214,8 @@ class DiskVfs(apsw.VFS):
                     raise apsw.CantOpenError("simulated: cannot create")
                 if fault != "kill":
                     disk.folder.change((path, file))
-            if flags[0] & _SYNCS_DIRECTORY:
-                directory = parent(path)
+        if flags[0] & apsw.SQLITE_OPEN_CREATE and flags[0] & _SYNCS_DIRECTORY:
+            directory = parent(path)  # also of a file that is there: its name may not be on the disk yet
         is_wal = file.data[18:19] == _WAL_VERSION or disk.wants_wal
         if flags[0] & apsw.SQLITE_OPEN_MAIN_DB and is_wal:
             return _WalHandle(disk, path, file, disk.base_for(path))
