@@ -17,8 +17,8 @@ _MARK = Path("tests") / "simulator" / "cli.py"
 
 
 NOT_A_CHECKOUT = (
-    "the laboratory is not part of the installed package: take a checkout of the repository, run `make setup` there, and"
-    " use its .venv/bin/hudur"
+    "the laboratory is not part of the installed package: take a checkout of the repository, run `make setup` there,"
+    " and use its .venv/bin/hudur"
 )
 
 

@@ -51,8 +51,11 @@ def first_after_restore(epoch: int, last_seq: int) -> int:
     return first
 
 
-def restored_event(*, epoch: int, last_seq: int, first_seq: int, at_ms: int) -> dict[str, Any]:
+def restored_event(*, epoch: int, continues: int, last_seq: int, first_seq: int, at_ms: int) -> dict[str, Any]:
     """The mark of a restore in the feed: what lies between `last_seq` and `first_seq`, whoever read it, is void.
+
+    That holds for a consumer in epoch `continues`, the one the backup was made in. One that has seen another mark in
+    between followed a log that is no more, and calls void what has come back with this backup: it reads the feed again.
 
     The phones bring the changes again; what follows from them comes as new events with new ids.
     """
@@ -64,7 +67,12 @@ def restored_event(*, epoch: int, last_seq: int, first_seq: int, at_ms: int) -> 
         "subject": f"restore/{epoch}",
         "time": iso(at_ms),
         "datacontenttype": "application/json",
-        "data": {"epoch": epoch, "void_after": f"{last_seq:020d}", "void_before": f"{first_seq:020d}"},
+        "data": {
+            "epoch": epoch,
+            "continues": continues,
+            "void_after": f"{last_seq:020d}",
+            "void_before": f"{first_seq:020d}",
+        },
     }
 
 

@@ -100,7 +100,9 @@ async def raise_epoch(
         assert row is not None
         void_after = row[0]
         feed_from = feed.first_after_restore(epoch, void_after)
-        event = feed.restored_event(epoch=epoch, last_seq=void_after, first_seq=feed_from, at_ms=now_ms)
+        event = feed.restored_event(
+            epoch=epoch, continues=numbers["epoch"], last_seq=void_after, first_seq=feed_from, at_ms=now_ms
+        )
         await tx.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
             (feed_from, feed_from, feed.EVERY_SCHOOL, event["subject"], pack_json([event])),

@@ -3,7 +3,8 @@
     python -m tests.simulator.campaign --out FILE.jsonl --school-days 100000 --minutes 90 --jobs 2
 
 Seeds go up from `--from-seed`; those in FILE are not played again. It ends when the file holds enough school-days or
-the time is over (worlds under way are then given up), prints the summary of the whole file, and exits with 1 if any world in it broke an invariant.
+the time is over (worlds under way are then given up), prints the summary of the whole file, and exits with 1 if any
+world in it broke an invariant.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import click
 
 from tests.simulator.crew import CPU_S, play_all
 from tests.simulator.record import Job, Record
+from tests.simulator.saboteurs import BY_NAME
 from tests.simulator.screen import show, watched
 from tests.simulator.shrink import TRIES_MAX, shrink
 from tests.simulator.summary import Summary
@@ -64,6 +65,7 @@ def _profiles(_: click.Context, __: click.Parameter, value: str) -> Sequence[str
 )
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="Processes at once.")
 @click.option("--cpu", default=CPU_S, show_default=True, help="Seconds of processor time a world may take.")
+@click.option("--saboteur", type=click.Choice(sorted(BY_NAME)), metavar="NAME", help="Plant this bug first.")
 @click.option("--trace", default=0, metavar="N", help="Print the last N lines of what happened, for one world.")
 @click.option("--shrink", "is_shrinking", is_flag=True, help="Look for a smaller world with the same violation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
@@ -80,6 +82,7 @@ def simulate(
     only: tuple[str, ...] | None,
     jobs: int,
     cpu: int,
+    saboteur: str | None,
     trace: int,
     is_shrinking: bool,
     as_json: bool,
@@ -91,7 +94,7 @@ def simulate(
     """
     size = Size(days=days, schools=schools, teachers=devices, pupils=pupils)
     wanted = [
-        Job(seed=number, profile=profile, size=size, only=only, quiet=quiet_faults, keep=trace)
+        Job(seed=number, profile=profile, size=size, only=only, quiet=quiet_faults, keep=trace, saboteur=saboteur)
         for number in range(seed, seed + seeds)
         for profile in profiles
     ]

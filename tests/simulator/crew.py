@@ -1,6 +1,4 @@
-"""Worlds in processes of their own: jobs go in line by line, records come out line by line.
-
-    python -m tests.simulator.crew CPU_S          (the child; reads jobs from its standard input)
+"""Worlds in processes of their own (tests/simulator/child.py), several at once.
 
 Invariants:
   1. A child has `PYTHONHASHSEED=0` and lowers its own priority; what it answers depends on neither.
@@ -14,24 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from tests.simulator.child import READY
 from tests.simulator.record import Job, Record
-from tests.simulator.run import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU_S = 120  # per world; one of the default size takes a second
 WORLDS_PER_LIFE = 40
-MEMORY_BYTES_MAX = 4 << 30
-NICE = 5
 
 
 class ChildBroken(Exception):
@@ -41,10 +35,10 @@ class ChildBroken(Exception):
 class Child:
     """One process that plays worlds."""
 
-    def __init__(self, cpu_s: int) -> None:
+    def __init__(self, cpu_s: int, saboteur: str | None) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in `close`; a pipe would fill up
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.simulator.crew", str(cpu_s)],
+            [sys.executable, "-m", "tests.simulator.child", str(cpu_s), *([saboteur] if saboteur else [])],
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": "0"},
             stdin=subprocess.PIPE,
@@ -52,7 +46,7 @@ class Child:
             stderr=self._errors,
             text=True,
         )
-        self._cpu_s = cpu_s
+        self._cpu_s, self._saboteur = cpu_s, saboteur
         self.played = 0
 
     def play(self, job: Job) -> Record:
@@ -81,13 +75,16 @@ class Child:
             return Record.stuck(
                 job, float(self._cpu_s), f"the world does not end within {self._cpu_s} s of processor time"
             )
-        if self.played == 1 and "tests.simulator.crew ready" not in said:
+        if self.played == 1 and READY not in said:
             raise ChildBroken(said)
         return Record.stuck(job, 0.0, f"the process died, exit {status}: {said}")
 
+    def takes(self, job: Job) -> bool:
+        """Whether the next world may run in it."""
+        return not self._is_spent and job.saboteur == self._saboteur
+
     @property
-    def is_spent(self) -> bool:
-        """Whether the next world wants another process."""
+    def _is_spent(self) -> bool:
         return self.played >= WORLDS_PER_LIFE or self._process.poll() is not None
 
     def kill(self) -> None:
@@ -110,8 +107,8 @@ def play_all(
 ) -> Iterator[Record]:
     """Play worlds on some processes; records as they come, which is not the order of the jobs.
 
-    Jobs are taken one at a time when a process is free, so `jobs` may be endless. Worlds under way are given up when the
-    iterator is closed, or within a second after `is_over()`.
+    Jobs are taken one at a time when a process is free, so `jobs` may be endless. Worlds under way are given up when
+    the iterator is closed, or within a second after `is_over()`.
     """
     if processes < 1:
         raise ValueError("at least one process")
@@ -127,10 +124,10 @@ def play_all(
                 if job is None:
                     break
                 child = children.get(place)
-                if child is None or child.is_spent:
+                if child is None or not child.takes(job):
                     if child is not None:
                         child.close()
-                    child = children[place] = Child(cpu_s)
+                    child = children[place] = Child(cpu_s, job.saboteur)
                 done.put(child.play(job))
         except BaseException as broken:  # told to whoever waits
             done.put(broken)
@@ -168,27 +165,3 @@ def _until_all_ended(
             raise found
         else:
             yield found
-
-
-def play(job: Job, timed: Callable[[], float] = time.process_time) -> Record:
-    """One world in this process."""
-    before_s = timed()
-    report = simulate(job.seed, profile=job.profile, size=job.size, only=job.only, quiet=job.quiet, keep=job.keep)
-    return Record.of(job, report, timed() - before_s)
-
-
-def _serve(cpu_s: int) -> None:
-    os.nice(NICE)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-    sys.stderr.write("tests.simulator.crew ready\n")
-    sys.stderr.flush()
-    for line in sys.stdin:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        limit_s = int(used.ru_utime + used.ru_stime) + cpu_s + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
-        sys.stdout.write(f"{play(Job.from_json(line)).to_json()}\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]))

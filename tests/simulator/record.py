@@ -1,4 +1,4 @@
-"""What is asked of a world and what came of it, as values that fit on one line of JSON. Pure.
+"""What is asked of a world and what came of it, as values that fit on one line of JSON.
 
 A job names everything a world depends on, so a job is also the command that plays it again.
 """
@@ -6,13 +6,14 @@ A job names everything a world depends on, so a job is also the command that pla
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from tests.simulator.ledger import Violation
-from tests.simulator.run import Report
+from tests.simulator.run import Report, simulate
 from tests.simulator.world import Size
 
 STUCK = "I7"  # a world that does not end: something waits for ever
@@ -27,6 +28,7 @@ class Job:
         only: Fault classes that may be on; None: all that the seed draws.
         quiet: No fault classes at all: the profile's own weather.
         keep: Lines of the trace to bring back.
+        saboteur: A bug planted in the product first (tests/simulator/saboteurs).
     """
 
     seed: int
@@ -35,6 +37,7 @@ class Job:
     only: tuple[str, ...] | None = None
     quiet: bool = False
     keep: int = 0
+    saboteur: str | None = None
 
     def command(self) -> str:
         """What a person types to see it again."""
@@ -43,6 +46,7 @@ class Job:
         words += [f"--devices {size.teachers} --pupils {size.pupils}"]
         words += ["--quiet-faults"] if self.quiet else []
         words += [] if self.only is None else [f"--only {','.join(self.only) or 'none'}"]
+        words += [] if self.saboteur is None else [f"--saboteur {self.saboteur}"]
         return " ".join([*words, f"--trace {TRACE_LINES}"])
 
     def to_json(self) -> str:
@@ -65,6 +69,7 @@ class Job:
             only=None if only is None else tuple(only),
             quiet=plain["quiet"],
             keep=plain["keep"],
+            saboteur=plain["saboteur"],
         )
 
 
@@ -146,6 +151,13 @@ class Record:
     def without_machine(self) -> Record:
         """What may not differ between two runs of one job."""
         return replace(self, cpu_s=0.0)
+
+
+def play(job: Job) -> Record:
+    """One world in this process (without its saboteur: see `tests.simulator.child`)."""
+    before_s = time.process_time()
+    report = simulate(job.seed, profile=job.profile, size=job.size, only=job.only, quiet=job.quiet, keep=job.keep)
+    return Record.of(job, report, time.process_time() - before_s)
 
 
 def replays(records: Sequence[Record]) -> list[tuple[Record, Violation]]:

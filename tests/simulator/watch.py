@@ -117,6 +117,9 @@ class Reader:
     after: int = 0
     seen: dict[str, bytes] = field(default_factory=dict)
     order: list[tuple[str, int]] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)  # since the beginning, or since it began again
+    epoch: int = 1
+    again: int = 0
     events: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     void: list[tuple[int, int]] = field(default_factory=list)
 
@@ -128,6 +131,8 @@ class Reader:
                 return
             for event in page:
                 self._take(event)
+                if not self.after:
+                    break  # begun again: the rest of this page comes once more
 
     async def read_again(self) -> None:
         """From the beginning: the same events, in the same order."""
@@ -155,20 +160,30 @@ class Reader:
 
     def _take(self, event: dict[str, Any]) -> None:
         ledger, name, sequence = self.lab.ledger, str(event["id"]), int(event["sequence"])
+        if event["type"] == RESTORED and int(event["data"]["continues"]) != self.epoch:
+            self._begin_again(name)  # it followed a log that was replaced since
+            return
         if event["type"] == RESTORED:  # what lies between was told by a log that is no more
+            self.epoch = int(event["data"]["epoch"])
             self.void.append((int(event["data"]["void_after"]), int(event["data"]["void_before"])))
             ledger.check("I6", sequence == self.void[-1][1] > self.after, f"restored at {sequence} after {self.after}")
         else:
             ledger.check("I6", sequence == self.after + 1, f"sequence {sequence} follows {self.after}")
         digest = _digest(event)
-        known = self.seen.get(name)
-        ledger.check(
-            "I6", known is None, f"event {name} told twice" + ("" if known == digest else ", with other content")
-        )
-        self.seen[name] = digest
+        known = self.seen.setdefault(name, digest)
+        ledger.check("I6", known == digest, f"event {name} told with other content")
+        ledger.check("I6", name not in self.told, f"event {name} told twice")
+        self.told.add(name)
         self.order.append((name, sequence))
         self.events.append((sequence, event))
         self.after = sequence
+
+    def _begin_again(self, mark: str) -> None:
+        """Forget the position; what was seen under an id must still read the same."""
+        self.after, self.epoch = 0, 1
+        self.order, self.events, self.void, self.told = [], [], [], set()
+        self.again += 1
+        self.lab.ledger.check("I6", self.again <= self.host.restores, f"asked to begin again by {mark}")
 
     def _is_void(self, sequence: int) -> bool:
         return any(low < sequence < high for low, high in self.void)

@@ -478,6 +478,7 @@ class World:
         for phone in self.phones:
             final.talked(phone)
         await self.lab.settle_strays()
+        await self._release()
         for _ in range(2):  # news of one phone's changes may be what another one waits for
             for phone in self.phones:
                 phone.poke()
@@ -492,6 +493,22 @@ class World:
         for phone in self.phones:
             await phone.switch_off()
         await self.host.switch_off()
+
+    async def _release(self) -> None:
+        """A revoked phone is told of no restore: what it alone holds comes back once a person releases it."""
+        if not self.host.restores:
+            return
+        await self.host.up()
+        missing = self.lab.ledger.promised.keys() - await self.watch.stored(self.host.database)
+        for phone in self.phones:
+            state = None if phone.device is None else phone.device.state
+            if phone.refused == "revoked" and phone.enrolment is not None and state is not None:
+                own = {(f"{phone.school}/{one.register}", one.change.hash) for one in state.entries.values() if one.own}
+                if own & missing:
+                    self.lab.trace(phone.name, "released")
+                    await self.host.order("revoke", device=phone.enrolment.device.hex(), reason="sim", undo=True)
+                    phone.poke()
+                    await self.lab.sleep_ms(NEWS_MS)
 
     def _gone(self) -> set[tuple[str, bytes]]:
         """Promises that a restore took back and that no phone can keep any more: it was wiped or set back."""
