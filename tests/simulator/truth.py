@@ -35,6 +35,9 @@ WORDS = {
     "S": "suspended",
 }
 HELD = frozenset(("revoked", "out-of-scope", "no-receipt"))
+HIDDEN = frozenset(
+    ("out-of-scope", "revoked", "equivocation", "inconsistent", "register-full", "pending", "no-receipt", "poison")
+)  # words after which nobody but its author sees a change
 UNMERGED = frozenset(("pending", "inconsistent", "equivocation", "poison", "register-full"))
 SLACK_MS = 300_000  # drift of a week, a server's clock half a minute off
 BURIED_MS = 75 * 3_600_000  # 72 hours, and the next round of the settle stage
@@ -42,7 +45,7 @@ RECENT = timedelta(days=21)
 
 _CHANGES = """
 SELECT c.school || '/' || c.class_id || '/' || c.date || '/' || c.session, c.hash,
-  substr(f.body, c.chunk_at, c.chunk_bytes), f.device, f.received_ms, s.state, s.slug, s.merged_seq,
+  substr(f.body, c.chunk_at, c.chunk_bytes), f.device, f.received_ms, s.state, s.slug,
   d.revoked_ms, CASE WHEN u.active = 0 THEN u.ended_at_ms END
 FROM changes c JOIN frames f ON f.id = c.frame_id JOIN devices d ON d.id = f.device
 LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id
@@ -81,8 +84,12 @@ class Stored:
     received_ms: int
     state: int | None
     slug: str | None
-    is_shown: bool
     ended_ms: int | None  # when its device was revoked or its person ended, whichever came first
+
+    @property
+    def is_shown(self) -> bool:
+        """Colleagues may see it."""
+        return self.state is not None and self.slug not in HIDDEN
 
     @property
     def came_too_late(self) -> bool:
@@ -112,16 +119,13 @@ class Truth:
 
     async def look(self) -> None:
         """Everything."""
-        for register, digest, chunk, device, received_ms, state, slug, merged_seq, *ends in await self.db.fetch_all(
-            _CHANGES
-        ):
+        for register, digest, chunk, device, received_ms, state, slug, *ends in await self.db.fetch_all(_CHANGES):
             self._stored.setdefault(register, {})[digest] = Stored(
                 change=parse(chunk),
                 device=device,
                 received_ms=received_ms,
                 state=state,
                 slug=slug,
-                is_shown=merged_seq is not None,
                 ended_ms=min((end for end in ends if end is not None), default=None),
             )
         self._honest()

@@ -237,13 +237,13 @@ DEVICE = (
     # ---- waiting ----
     Saboteur(
         name="queue-cleared-on-503",
-        file="clientcore/device.py",
-        before='            report.outcome = "busy" if problem.retryable else "refused"',
-        after='            report.outcome = "busy" if problem.retryable else "refused"\n'
-        '            [setattr(frame, "open", False) for frame in self.state.open_frames()]',
+        file="clientcore/fold.py",
+        before="        self.last_outcome, self.last_attempt_at_ms = outcome, row.at_ms",
+        after="        self.last_outcome, self.last_attempt_at_ms = outcome, row.at_ms\n"
+        '        outcome in ("busy", "storage") and [setattr(frame, "open", False) for frame in self.open_frames()]',
         breaks=("I8",),
         why="The server has answered, so the queue is done.",
-        seen_by="Overload (503) while work waits, then no restart of the app before the end: pending never empties.",
+        seen_by="The server answers 503 (its disk fails, or it is busy) while work waits: pending never empties.",
     ),
     Saboteur(
         name="back-off-without-cap",
