@@ -301,11 +301,7 @@ class Device:
         return chosen if talk.asking or any(frame.changes for frame in chosen) else []
 
     async def _exchange(self, talk: _Talk, frames: Sequence[FrameState]) -> None:
-        """One request. Raises what ends the conversation; what can be mended here is mended.
-
-        Raises:
-            Problem, TransportError: see `sync`.
-        """
+        """One request. Raises what ends the conversation (see `sync`); what can be mended here is mended."""
         body = write_sync([frame.raw for frame in frames])
         talk.report.requests += 1
         talk.report.bytes_up += len(body)
@@ -389,6 +385,8 @@ class Device:
         elif asked:
             talk.stale += 1
             talk.asking = talk.stale <= STALE_ROUNDS_MAX
+            if not talk.asking and self.state.needs_offer:  # a copy of this device is talking at the same time
+                raise TransportError("broken", "what the server may have lost could not be offered")
         if any(frame.open for frame in frames if frame.changes):
             raise TransportError("broken", "the server's answer carries no receipt for what was sent")
 

@@ -24,7 +24,7 @@ HEADERS_UP_BYTES, HEADERS_DOWN_BYTES = 260, 130  # measured: `python -m bench wi
 OVERHEAD = 1.05  # TCP and IP headers
 KEPT_S = 50.0  # how long client and server keep an idle connection
 REFUSED_MS = 300
-DESK_MS = 40
+DESK_MS = (20.0, 80.0)
 PORTAL = b"<!doctype html><title>Top up</title><p>Your bundle has ended."
 KNOWS_NO_LINK = 0.35  # how often a phone without a link knows it: one beside a mast without service does not
 EARLIER_MAX = 20
@@ -72,8 +72,9 @@ class PhoneNetwork:
     async def _post(self, path: str, body: bytes) -> HttpReply:
         lab, started_s = self._lab, self._lab.loop.now_s
         if self.at_desk:
-            await lab.sleep_ms(DESK_MS)
-            return self._read(await self._ask(path, body), DESK_MS)
+            delay_ms = self._lab.swarm.stream(f"desk|{self._name}").uniform(*DESK_MS)
+            await lab.sleep_ms(delay_ms)
+            return self._read(await self._ask(path, body), int(delay_ms))
         await self._need_link()
         if self._budget_is_gone(len(body)):
             return await self._after_budget()

@@ -1,4 +1,4 @@
-"""The slice of the campaign that runs in `make test`: every profile, in two halves that two workers play side by side."""
+"""The slice of the campaign that runs in `make test`: every profile, in two halves for two workers side by side."""
 
 from __future__ import annotations
 

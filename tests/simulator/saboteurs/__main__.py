@@ -1,6 +1,6 @@
 """Hunt saboteurs from the command line.
 
-    python -m tests.simulator.saboteurs [NAME ...] [--seeds 300] [--jobs 2] [--json] [--write docs/saboteurs.md]
+    python -m tests.simulator.saboteurs [NAME ...] [--seeds 300] [--jobs 2] [--quick] [--json] [--write docs/saboteurs.md]
 
 Exit code 1 when a saboteur was not found, or the control failed.
 """
@@ -15,7 +15,7 @@ import click
 
 from tests.simulator.saboteurs import BY_NAME, SABOTEURS
 from tests.simulator.saboteurs.hunt import CPU_S, ENTRY, Catch, Control, hunt
-from tests.simulator.saboteurs.table import as_json, line, page
+from tests.simulator.saboteurs.table import as_json, line, page, read_found, write_found
 
 
 @click.command()
@@ -27,8 +27,9 @@ from tests.simulator.saboteurs.table import as_json, line, page
 )
 @click.option("--cpu", "cpu_s", default=CPU_S, show_default=True, help="Seconds of processor time a seed may take.")
 @click.option("--entry", default=ENTRY, show_default=True, help="What to run for a seed: MODULE:FUNCTION.")
+@click.option("--quick", is_flag=True, help="Look first where each was found when the page was last written.")
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
-@click.option("--write", type=click.Path(path_type=Path), default=None, help="Write the page.")
+@click.option("--write", type=click.Path(path_type=Path), default=None, help="Write the page, and the seeds.")
 def main(
     names: tuple[str, ...],
     *,
@@ -37,6 +38,7 @@ def main(
     control_seeds: int,
     cpu_s: int,
     entry: str,
+    quick: bool,
     is_json: bool,
     write: Path | None,
 ) -> None:
@@ -46,10 +48,12 @@ def main(
         if not is_json:
             click.echo(line(catch))
 
+    if quick and write is not None:
+        raise click.UsageError("the page tells how many seeds a hunt needs: it is not written from a quick one")
     control = Control(entry, cpu_s)
-    control.run(range(1, control_seeds + 1), jobs=jobs)
+    control.run(range(1, (0 if quick else control_seeds) + 1), jobs=jobs)
     chosen = [BY_NAME[name] for name in names] or list(SABOTEURS)
-    catches = hunt(chosen, control, seeds=seeds, jobs=jobs, tell=tell)
+    catches = hunt(chosen, control, seeds=seeds, jobs=jobs, tell=tell, known=read_found() if quick else {})
     found = [catch for catch in catches if catch.seen is not None]
     if is_json:
         click.echo(json.dumps(as_json(catches, control)))
@@ -61,6 +65,7 @@ def main(
             click.echo(f"  control, seed {failed.seed}: {failed.invariant or failed.kind}: {failed.detail[:200]}")
     if write is not None:
         write.write_text(page(catches, control, seeds=seeds), encoding="utf-8")
+        write_found(catches)
     sys.exit(len(found) < len(catches) or bool(control.failures))
 
 

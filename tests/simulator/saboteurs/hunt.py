@@ -15,10 +15,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 from tests.simulator.saboteurs.model import ROOT, Saboteur
@@ -99,21 +100,36 @@ def hunt(
     seeds: int,
     jobs: int,
     tell: Callable[[Catch], None] = lambda _: None,
+    known: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Catch]:
-    """Hunt each of `saboteurs` in at most `seeds` seeds; results in their order."""
+    """Hunt each of `saboteurs` in at most `seeds` seeds; results in their order.
+
+    Args:
+        saboteurs: Whom.
+        control: The same seeds without them.
+        seeds: How many, from 1.
+        jobs: Processes at once.
+        tell: Told of each as soon as its hunt ends.
+        known: Seeds in which some were found before: those are tried first.
+    """
     with ThreadPoolExecutor(jobs) as pool:
 
         def one(saboteur: Saboteur) -> Catch:
-            catch = _hunt_one(saboteur, control, seeds)
+            catch = _hunt_one(saboteur, control, seeds, known.get(saboteur.name))
             tell(catch)
             return catch
 
         return list(pool.map(one, saboteurs))
 
 
-def _hunt_one(saboteur: Saboteur, control: Control, seeds: int) -> Catch:
+def _hunt_one(saboteur: Saboteur, control: Control, seeds: int, first: int | None) -> Catch:
     tried: list[Seen] = []
-    left = list(range(1, seeds + 1))
+    if first is not None:
+        tried = run_victim(saboteur.name, control.entry, [first], control.cpu_s)
+        control.run([first], jobs=1)
+        if tried[0].kind is not None and not control.fails(first):
+            return _catch(saboteur, control, tried, tried[0])
+    left = [seed for seed in range(1, seeds + 1) if seed != first]
     while left := [seed for seed in left if not control.fails(seed)]:
         found = run_victim(saboteur.name, control.entry, left, control.cpu_s)
         last = found[-1]

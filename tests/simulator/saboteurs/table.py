@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tests.simulator.saboteurs.hunt import Catch, Control
 from tests.simulator.saboteurs.model import INVARIANTS
+
+
+FOUND = Path(__file__).with_name("found.json")
+
+
+def read_found() -> dict[str, int]:
+    """In which seed each saboteur was found when the page was last written."""
+    found: dict[str, int] = json.loads(FOUND.read_text(encoding="utf-8"))
+    return found
+
+
+def write_found(catches: Sequence[Catch]) -> None:
+    """Keep the seeds of the finds, so that a test can look there first."""
+    found = {catch.saboteur.name: catch.seen.seed for catch in catches if catch.seen is not None}
+    FOUND.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def line(catch: Catch) -> str:
