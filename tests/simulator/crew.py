@@ -26,6 +26,7 @@ from tests.simulator.record import Job, Record
 ROOT = Path(__file__).resolve().parents[2]
 CPU_S = 120  # per world; one of the default size takes a second
 WORLDS_PER_LIFE = 40
+SAID_CHARS_MAX = 2_000  # of what a dying process wrote
 
 
 class ChildBroken(Exception):
@@ -70,14 +71,14 @@ class Child:
     def _ended(self, job: Job) -> Record:
         status = self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode("utf-8", "replace")[-2_000:]
+        said = self._errors.read().decode("utf-8", "replace")
         if status == -signal.SIGXCPU:
             return Record.stuck(
                 job, float(self._cpu_s), f"the world does not end within {self._cpu_s} s of processor time"
             )
         if self.played == 1 and READY not in said:
-            raise ChildBroken(said)
-        return Record.stuck(job, 0.0, f"the process died, exit {status}: {said}")
+            raise ChildBroken(said[-SAID_CHARS_MAX:])
+        return Record.stuck(job, 0.0, f"the process died, exit {status}: {said[-SAID_CHARS_MAX:]}")
 
     def takes(self, job: Job) -> bool:
         """Whether the next world may run in it."""

@@ -59,6 +59,10 @@ def profile_of(seed: int) -> str:
     return every[seed % len(every)]
 
 
+def _told(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
 def simulate(
     seed: int,
     *,
@@ -76,7 +80,7 @@ def simulate(
         size: Days, schools, phones.
         only: Fault classes that may be on (all by default); for shrinking.
         quiet: No fault classes at all: the profile's own weather only.
-        keep: Lines of the trace to keep for the report.
+        keep: Lines of the trace to keep for the report, with where errors came from behind them.
     """
     name, size = profile or profile_of(seed), size or Size()
     swarm = Swarm.of(seed, only=only, quiet=quiet)
@@ -85,17 +89,16 @@ def simulate(
     loop.set_task_factory(tag_tasks)
     lab = Lab(loop=loop, swarm=swarm, ledger=Ledger(), journal=Trace(keep=keep))
     gc.disable()  # a world is small, and walking it again and again costs a tenth of its time
+    raised: list[BaseException] = []
     with tempfile.TemporaryDirectory() as folder:
         world = World(lab, load(name), size, Path(folder))
         try:
             loop.run(world.run())
         except Exception as fault:
             lab.ledger.check("I7", False, f"the world ended by {type(fault).__name__}: {fault}")
-            if keep:
-                raise
+            raised.append(fault)
     for error in loop.faults:
-        if keep:
-            traceback.print_exception(error)
+        raised.append(error)
         lab.ledger.check("I7", False, f"nobody looked at {type(error).__name__}: {error}")
     gc.enable()
     gc.collect()
@@ -119,5 +122,5 @@ def simulate(
         promised=len(lab.ledger.promised),
         restores=world.host.restores,
         digest=lab.journal.digest(),
-        tail=tuple(lab.journal.lines),
+        tail=tuple([*lab.journal.lines, *(_told(error) for error in raised)] if keep else ()),
     )
