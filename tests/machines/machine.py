@@ -15,10 +15,12 @@ from tests.machines.troubles import (
     CLASSES,
     CODES,
     Blow,
+    How,
     Jump,
     Nothing,
     Trouble,
     blows,
+    deaths,
     jumps,
     maybe,
     troubles,
@@ -128,7 +130,7 @@ class SchoolMachine(RuleBasedStateMachine):
     def sync_and_meet_it_later(self, phone: str, trouble: Trouble, number: int, settles: bool) -> None:
         self.do("sync", [phone], trouble, number, settles=settles)
 
-    @precondition(lambda self: self.profile.links)
+    @precondition(lambda self: bool(self.profile.links))
     @rule(trouble=_trouble, settles=st.booleans())
     def sync_together(self, trouble: Trouble, settles: bool) -> None:
         self.do("sync", [*TEACHERS, CHAMPION], trouble, 0, settles=settles)
@@ -139,15 +141,15 @@ class SchoolMachine(RuleBasedStateMachine):
 
     # ---- machines ----
 
-    @rule(phone=_phone, blow=_phone_blow)
-    def restart_phone(self, phone: str, blow: Trouble) -> None:
-        self.do("restart_phone", phone, _blow(blow))
+    @rule(phone=_phone, how=deaths, blow=_phone_blow)
+    def restart_phone(self, phone: str, how: How, blow: Trouble) -> None:
+        self.do("restart_phone", phone, how, _blow(blow))
 
-    @rule(blow=_server_blow)
-    def restart_server(self, blow: Trouble) -> None:
-        self.do("restart_server", _blow(blow))
+    @rule(how=deaths, blow=_server_blow)
+    def restart_server(self, how: How, blow: Trouble) -> None:
+        self.do("restart_server", how, _blow(blow))
 
-    @precondition(lambda self: jumps(self.profile))
+    @precondition(lambda self: bool(jumps(self.profile)))
     @rule(phone=_phone, jump=_of_profile(lambda profile: st.sampled_from(jumps(profile) or (Jump(),))))
     def jump_clock(self, phone: str, jump: Jump) -> None:
         self.do("jump", phone, jump)

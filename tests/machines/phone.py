@@ -12,6 +12,7 @@ from clientcore.bundles import frame_name
 from clientcore.cache import Cache
 from clientcore.device import BUNDLES_PATH, Device, SyncReport
 from clientcore.errors import FrameRefused, Problem, StoreError, TransportError
+from clientcore.exchange import MEDIA_TYPE
 from clientcore.frame import read_bundle
 from clientcore.keys import SigningKey
 from clientcore.log import Log
@@ -55,7 +56,7 @@ class Place:
 
 @dataclass(slots=True)
 class Line:
-    """The `Network` port of one phone. `trouble` falls on the `number`-th exchange of the step, counted from 0."""
+    """What a phone's network does in one step. `trouble` falls on the `number`-th exchange of the step, counted from 0."""
 
     host: Host
     lab: Lab
@@ -67,7 +68,7 @@ class Line:
     answers: list[HttpReply]
     count: int = 0
 
-    async def post(self, path: str, body: bytes, *, content_type: str, deadline_s: float) -> HttpReply:
+    async def post(self, path: str, body: bytes, deadline_s: float) -> HttpReply:
         """See `Network`."""
         trouble = self.trouble if self.count == self.number else what.Nothing()
         self.count += 1
@@ -144,7 +145,8 @@ class Handset(Victim):
 
     Attributes:
         shown: Every value whose tap returned, in order, by register and key.
-        undone: Those the person has taken back.
+        tried: Every value a finger came down for; of the newest it may be unknown whether it is in the log.
+        undone: Those the person has taken back, or tried to.
         device: The running app; None while it is closed.
     """
 
@@ -158,6 +160,7 @@ class Handset(Victim):
         self.enrolment: Enrolment | None = None
         self.device: Device | None = None
         self.shown: dict[TapName, list[str]] = {}
+        self.tried: dict[TapName, list[str]] = {}
         self.undone: set[tuple[TapName, str]] = set()
         self.heard: list[tuple[str, bytes]] = []
         self.answers: list[HttpReply] = []
@@ -172,7 +175,8 @@ class Handset(Victim):
 
     async def post(self, path: str, body: bytes, *, content_type: str, deadline_s: float) -> HttpReply:
         """See `Network`: whatever the step says."""
-        return await self.line.post(path, body, content_type=content_type, deadline_s=deadline_s)
+        assert content_type == MEDIA_TYPE
+        return await self.line.post(path, body, deadline_s)
 
     # ---- life ----
 
@@ -250,6 +254,10 @@ class Handset(Victim):
         with suppress(StoreError):
             self.tap(device, register, self.place.school.pupils[one.class_id][one.pupil], one.code)
 
+    def seal(self, device: Device) -> None:
+        """What was tapped becomes changes."""
+        device.journal.seal()
+
     def undo(self, device: Device) -> None:
         """Take back the last unsealed tap of the first key that has one."""
         for name, register in device.state.registers.items():
@@ -277,12 +285,15 @@ class Handset(Victim):
             journal.tap = inner  # type: ignore[method-assign]
 
     def _set_out(self, device: Device, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
-        """A finger comes down: the mark may be in the log from here on. What the phone held of the register then is kept."""
+        """A finger comes down: the mark may be in the log from here on. Keep what the phone holds of the register now."""
         held = device.state.registers.get(register.within_school)
         seen = frozenset() if held is None else frozenset(one.change.hash for one in held.entries.values())
         for key, value in taps:
             if value is not None:
-                self.lab.ledger.tapped.setdefault((str(register), key, value), (self.user_id, self.name, self.lab.now_ms))
+                self.tried.setdefault((register.within_school, key), []).append(value)
+                self.lab.ledger.tapped.setdefault(
+                    (str(register), key, value), (self.user_id, self.name, self.lab.now_ms)
+                )
                 self.lab.ledger.seen.setdefault((str(register), key, value), seen)
 
     async def sync(self, trouble: Trouble, number: int, *, settles: bool) -> SyncReport | None:
@@ -335,7 +346,9 @@ class Handset(Victim):
             key, value, _ = unpack(bytes(body), bytes_max=4_096)
             found.add(((register, key), value))
         connection.close()
-        missing = [(name, value) for name, values in self.shown.items() for value in values if (name, value) not in found]
+        missing = [
+            (name, value) for name, values in self.shown.items() for value in values if (name, value) not in found
+        ]
         self.lab.ledger.check("I1", not missing, f"{self.name}: shown as saved and gone: {missing[:3]}")
 
     def check_shown(self) -> None:
@@ -349,7 +362,9 @@ class Handset(Victim):
         for name, values in self.shown.items():
             standing = [value for value in values if (name, value) not in self.undone]
             if standing and name[0] not in pending:
-                safe = (f"{self.school}/{name[0]}", name[1], standing[-1]) in ledger.safe_marks
+                tried = self.tried[name]  # of several taps the last one is sealed: perhaps one that a death cut short
+                last = tried[tried.index(standing[-1]) :]
+                safe = any((f"{self.school}/{name[0]}", name[1], value) in ledger.safe_marks for value in last)
                 hidden += [] if safe else [name]
         ledger.check("I9", not hidden, f"{self.name}: not pending, yet no receipt covers {hidden[:3]}")
         for name_, register in state.registers.items():
@@ -362,3 +377,5 @@ class Handset(Victim):
                 if entry.own and (full, entry.change.hash) not in ledger.confirmed
             ]
             ledger.check("I9", not unproved, f"{self.name}: {name_} shown as confirmed without {unproved[:3]}")
+            untold = [entry for entry in register.entries.values() if entry.own and entry.settled != 1]
+            ledger.check("I9", not untold, f"{self.name}: {name_} shown as confirmed, and nobody said so")

@@ -45,6 +45,7 @@ class Host(Victim):
         self.lab, self.clock = lab, clock
         self.config = Config(store=STORE, env="sim")
         self.server: Server | None = None
+        self.restores = 0
         self._db: SqliteDatabase | None = None
         self._app: Any = None
         self._machine = Machine("server")
@@ -62,8 +63,6 @@ class Host(Victim):
             await self._halting
             self._halting = None
         self.is_struck = False
-        # SQLite syncs the directory of a write-ahead log that it finds there, too; the simulated disk forgets to.
-        self.disk.folder.sync("")
         self.aim(blow)
         opening = self._machine.spawn(self._open())
         await asyncio.wait({opening})
@@ -236,6 +235,7 @@ class Host(Victim):
         await raise_epoch(db, now_ms=self.clock.wall_ms(), whole_offer=whole_offer)
         await db.close()
         self.disk.kill()
+        self.restores += 1
         self.lab.ledger.epochs += 1
         self.lab.ledger.owed = set(self.lab.ledger.promised)  # what the backup holds is crossed out at the start
         await self.up()

@@ -22,7 +22,7 @@ from syncserver.store.sqlite import SqliteDatabase
 from tests.machines import troubles as what
 from tests.machines.phone import Handset, Place
 from tests.machines.server import STORE, Host
-from tests.machines.troubles import Blow, Jump, Trouble
+from tests.machines.troubles import Blow, How, Jump, Trouble
 from tests.machines.victim import pause
 from tests.simulator.clock import PhoneClock, WorldClock
 from tests.simulator.disk import Disk
@@ -51,7 +51,7 @@ SCHOOL = School(
 )
 STEP_MS = 2_000
 MORNING_MS = 28_200_000  # 07:50
-CALM_ROUNDS = 5  # push; settle and tell; colleagues; their words; orders
+CALM_ROUNDS_MAX = 8  # push; settle and tell; colleagues; their words; orders; the last one is quiet
 _SCHOOL_DAYS = frozenset((6, 0, 1, 2, 3))  # Sunday to Thursday, as `date.weekday` counts
 
 
@@ -183,7 +183,9 @@ class Term:
     async def tap(self, name: str, class_id: str, day: int, pupil: int, code: str, blow: Blow | None) -> None:
         """One finger."""
         phone, pupil_id = self.phones[name], self.place.school.pupils[class_id][pupil]
-        phone.run(lambda app: phone.tap(app, app.register(class_id, self.place.dates[day], "day"), pupil_id, code), blow)
+        phone.run(
+            lambda app: phone.tap(app, app.register(class_id, self.place.dates[day], "day"), pupil_id, code), blow
+        )
 
     async def take(self, name: str, class_id: str, day: int, absent: list[int], blow: Blow | None) -> None:
         """The whole class, and seal."""
@@ -194,7 +196,7 @@ class Term:
     async def act(self, name: str, act: str, blow: Blow | None) -> None:
         """Seal; or take back a tap."""
         phone = self.phones[name]
-        phone.run(phone.undo if act == "undo" else lambda app: app.journal.seal() and None, blow)
+        phone.run(phone.undo if act == "undo" else phone.seal, blow)
 
     async def sync(self, names: list[str], trouble: Trouble, number: int, *, settles: bool) -> None:
         """Conversations at one time; the trouble is the first phone's (or the server's)."""
@@ -217,14 +219,16 @@ class Term:
         await self.host.up()
         await self.phones[name].line.again(back)
 
-    async def restart_server(self, blow: Blow | None) -> None:
-        """Killed without warning, and started again; the blow falls while it opens."""
+    async def restart_server(self, how: How, blow: Blow | None) -> None:
+        """It dies without warning and is started again; the blow falls while it opens."""
+        self.host.aim(Blow("server", "now", how))
         self.host.die()
         await self.host.start(blow)
 
-    async def restart_phone(self, name: str, blow: Blow | None) -> None:
-        """The app is swiped away and opened again."""
+    async def restart_phone(self, name: str, how: How, blow: Blow | None) -> None:
+        """The app is swiped away or the battery dies, and the person opens it again; the blow falls while it opens."""
         phone = self.phones[name]
+        phone.aim(Blow("phone", "now", how))
         phone.die()
         phone.open(blow)
 
@@ -258,7 +262,7 @@ class Term:
         self.backups.append(self.host.disk.clone("backup", random.Random(len(self.backups))))
 
     async def restore(self, back: int, *, whole_offer: bool) -> None:
-        """The server's disk is lost; the `back`-th last backup takes its place. The first is from before the first tap."""
+        """The server's disk is lost; the `back`-th last backup takes its place; the oldest has no tap."""
         self._restores += 1
         backup = self.backups[-1 - back % len(self.backups)]
         disk = backup.clone(f"server{self._restores}", random.Random(self._restores))
@@ -278,15 +282,12 @@ class Term:
 
     async def calm(self) -> None:
         """Faults stop, everybody has a network and time: I4, I5, I6, I8, I10, I11, and every promise kept."""
-        await self.host.up()
         phones = list(self.phones.values())
-        for _ in range(CALM_ROUNDS):
-            for phone in phones:
-                report = await phone.sync(what.Nothing(), 0, settles=True)
-                told = None if report is None or report.error is None else report.error.code
-                self.lab.ledger.check("I8", report is not None and told is None, f"{phone.name}: faults off, yet {told}")
-                await self.host.settle()
-            await pause(STEP_MS)
+        for _ in range(CALM_ROUNDS_MAX):
+            if await self._everybody_syncs(phones):
+                break
+        else:
+            self.lab.ledger.check("I8", False, f"no end of news after {CALM_ROUNDS_MAX} rounds")
         await self.read()
         await self.reader.read_again()
         final = Final(
@@ -300,6 +301,21 @@ class Term:
         for phone in phones:
             final.talked(cast(PhoneHost, phone))
         await final.look(cast("list[PhoneHost]", phones))
+
+    async def _everybody_syncs(self, phones: list[Handset]) -> bool:
+        """One round; whether nobody had anything to say or to hear any more."""
+        is_quiet = True
+        for phone in phones:
+            await self.host.up()
+            report = await phone.sync(what.Nothing(), 0, settles=True)
+            told = None if report is None or report.error is None else report.error.code
+            self.lab.ledger.check("I8", report is not None and told is None, f"{phone.name}: faults off, yet {told}")
+            await self.host.settle()
+            await pause(STEP_MS)
+            if report is not None:
+                news = sum(report.changes.values()) + report.pulled + report.settled + report.wanted
+                is_quiet = is_quiet and not news and report.requests == 1
+        return is_quiet
 
     def close(self) -> None:
         """Nothing of this world goes on."""

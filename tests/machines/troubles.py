@@ -2,8 +2,8 @@
 
 Invariants:
   1. A trouble of the network comes only under profiles that have it; deaths, failing disks and restores come under all.
-  2. A third of the draws are `Nothing`: a profile's own rates (1 request in 20 is cut) would need thousands of steps. Among
-     the others the profile's proportions hold, with a floor so that every possible trouble is met.
+  2. A third of the draws are `Nothing`: a profile's own rates (1 request in 20 is cut) need thousands of steps.
+     Among the others the profile's proportions hold, with a floor so that every possible trouble is met.
   3. The first element of every choice is the most harmless one: failures shrink towards it.
 """
 
@@ -146,7 +146,7 @@ _back = st.integers(0, 3)
 meanwhiles = st.builds(
     Meanwhile, st.sampled_from(CLASSES), st.integers(0, 1), st.integers(0, 1), st.sampled_from(CODES)
 )
-_hows = st.sampled_from(("kill", "power none", "power some", "power all"))
+deaths: st.SearchStrategy[How] = st.sampled_from(("kill", "power none", "power some", "power all"))
 _disk_fails = st.sampled_from(("eio", "enospc"))
 
 
@@ -154,8 +154,8 @@ def blows(on: Literal["phone", "server"], *, reach: int = 80) -> st.SearchStrate
     """Deaths and disk errors of one machine, within `reach` disk operations: a tap has 15, a sync of a phone 80."""
     points = PHONE_POINTS if on == "phone" else SERVER_POINTS
     return st.one_of(
-        st.builds(Blow, st.just(on), st.sampled_from(points), _hows, st.integers(1, 3)),
-        st.builds(Blow, st.just(on), st.integers(1, reach), _hows),
+        st.builds(Blow, st.just(on), st.sampled_from(points), deaths, st.integers(1, 3)),
+        st.builds(Blow, st.just(on), st.integers(1, reach), deaths),
         st.builds(Blow, st.just(on), st.integers(1, reach), _disk_fails),
     )
 
