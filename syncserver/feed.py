@@ -45,7 +45,9 @@ def first_after_restore(epoch: int, last_seq: int) -> int:
     Raises:
         BadInput: `bad-epoch`, when the epoch leaves no room for sequences below 2^53.
     """
-    first = max(epoch << _STEP_PER_EPOCH, last_seq + _GAP)
+    first = epoch << _STEP_PER_EPOCH  # epochs only rise, so no two restores begin at one place
+    if first <= last_seq:
+        first = last_seq + _GAP
     if first >= AFTER_MAX:
         raise BadInput("bad-epoch", f"epoch {epoch} leaves no room for the feed")
     return first

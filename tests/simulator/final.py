@@ -27,7 +27,8 @@ SELECT c.school || '/' || c.class_id || '/' || c.date || '/' || c.session, hex(c
 LEFT JOIN settlements s ON s.log_offset = c.log_offset LEFT JOIN dead_letters x ON x.log_offset = c.log_offset
 WHERE s.log_offset IS NULL AND x.id IS NULL"""
 _DEAD = """
-SELECT c.school || '/' || c.class_id || '/' || c.date || '/' || c.session, c.hash, x.code, x.detail FROM dead_letters x JOIN changes c ON c.log_offset = x.log_offset
+SELECT c.school || '/' || c.class_id || '/' || c.date || '/' || c.session, c.hash, x.code, x.detail
+FROM dead_letters x JOIN changes c ON c.log_offset = x.log_offset
 WHERE x.requeued = 0"""
 
 

@@ -42,7 +42,7 @@ class Lab:
     Attributes:
         faults: What was injected, by kind.
         points: How often each named point was passed.
-        prepare_store, server_opened, server_reached, server_answered, server_restored: Hooks of the checks; set by the world.
+        prepare_store, server_opened, server_reached, server_answered, server_restored: Hooks; the world sets them.
     """
 
     loop: VirtualLoop

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from clientcore.errors import TransportError
+from clientcore.exchange import MEDIA_TYPE
 from clientcore.ports import HttpReply
 from tests.simulator.lab import Lab
 from tests.simulator.server import Answered, ServerHost, Unreachable
@@ -27,6 +28,7 @@ REFUSED_MS = 300
 DESK_MS = (20.0, 80.0)
 PORTAL = b"<!doctype html><title>Top up</title><p>Your bundle has ended."
 KNOWS_NO_LINK = 0.35  # how often a phone without a link knows it: one beside a mast without service does not
+STRAY_CALM_MS = 1_000
 EARLIER_MAX = 20
 DELAYS_MS = (1_000, 60_000, 3_600_000, 86_400_000, 259_200_000)
 
@@ -58,6 +60,7 @@ class PhoneNetwork:
 
     async def post(self, path: str, body: bytes, *, content_type: str, deadline_s: float) -> HttpReply:
         """See `Network`."""
+        assert content_type == MEDIA_TYPE
         self.usage.requests += 1
         try:
             async with asyncio.timeout(deadline_s):
@@ -144,11 +147,9 @@ class PhoneNetwork:
         return answered
 
     async def _again(self, path: str, body: bytes, delay_ms: int) -> None:
-        await self._lab.sleep_ms(delay_ms)
-        try:
+        await self._lab.sleep_while_faulty(delay_ms, STRAY_CALM_MS)
+        with suppress(Unreachable):  # a stray copy that meets no server is what most stray copies do
             await self._host.device_request(path, body)
-        except Unreachable:
-            pass  # a stray copy that meets no server is what most stray copies do
 
     # ---- the link ----
 

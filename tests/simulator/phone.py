@@ -62,6 +62,7 @@ class Snapshot:
     shown: dict[TapName, list[str]]
     standing: dict[TapName, list[str]]
     enrolment: Enrolment | None
+    key: SigningKey
 
 
 class _Heard(Log):
@@ -275,7 +276,11 @@ class PhoneHost:
         )
 
     async def _enrol(self, device: Device) -> int:
-        made = await self.server.order("code", user=f"{self.school}/{self.user_id}")
+        try:
+            made = await self.server.order("code", user=f"{self.school}/{self.user_id}")
+        except ValueError:  # upstream says that this person is not employed any more
+            self.retired = True
+            return 0
         try:
             enrolled = await device.enrol(school=self.school, code=str(made["code"]), label=self.name)
         except (Problem, TransportError) as failed:
@@ -421,7 +426,7 @@ class PhoneHost:
         """A copy of the storage as a backup tool takes it."""
         disk = self.disk.clone(f"{self.name}~", self.lab.swarm.stream(f"disk.{self.name}~{self._starts}"))
         shown, standing = copy.deepcopy((self.shown, self.standing))
-        return Snapshot(disk=disk, shown=shown, standing=standing, enrolment=self.enrolment)
+        return Snapshot(disk=disk, shown=shown, standing=standing, enrolment=self.enrolment, key=self.key)
 
     def put_back(self, old: Snapshot) -> None:
         """An older copy replaces the storage; the app dies of it."""
@@ -429,7 +434,7 @@ class PhoneHost:
         self._keys += 1
         self.disk = old.disk.clone(f"{self.name}{self._keys}", self.lab.swarm.stream(f"disk.{self.name}.{self._keys}"))
         self.shown, self.standing = copy.deepcopy((old.shown, old.standing))
-        self.enrolment = old.enrolment
+        self.enrolment, self.key = old.enrolment, old.key
 
     def wipe(self) -> None:
         """Storage and key are lost; the person enrols the phone again."""

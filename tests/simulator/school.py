@@ -28,7 +28,7 @@ class School:
 
 
 def make_school(number: int, *, teachers: int, pupils: int) -> School:
-    """A school of `teachers` classes with `pupils` pupils each; every class has a second teacher where there are two."""
+    """A school of `teachers` classes with `pupils` pupils each; every other class has a second teacher."""
     name = f"s{number}"
     people = tuple(f"{name}-t{n}" for n in range(1, teachers + 1))
     return School(
@@ -36,7 +36,8 @@ def make_school(number: int, *, teachers: int, pupils: int) -> School:
         teachers=people,
         champion=f"{name}-ch",
         classes={
-            f"{name}-c{n}": tuple(dict.fromkeys((people[n - 1], people[n % teachers]))) for n in range(1, teachers + 1)
+            f"{name}-c{n}": tuple(dict.fromkeys((people[n - 1], people[n % teachers] if n % 2 else people[n - 1])))
+            for n in range(1, teachers + 1)
         },
         pupils={
             f"{name}-c{n}": tuple(f"{name}-p{n}-{m:02d}" for m in range(1, pupils + 1)) for n in range(1, teachers + 1)

@@ -1,4 +1,4 @@
-"""What the ministry's system says of the schools: a OneRoster export, changed now and then, imported by the operator."""
+"""What the ministry's system says of the schools: a OneRoster export, changed now and then and imported."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ _HEADS = {
     "orgs": "sourcedId,status,dateLastModified,name,type,identifier,parentSourcedId",
     "users": "sourcedId,status,dateLastModified,enabledUser,username,givenName,familyName",
     "roles": "sourcedId,status,dateLastModified,userSourcedId,roleType,role,beginDate,endDate,orgSourcedId",
-    "classes": "sourcedId,status,dateLastModified,title,grades,courseSourcedId,classType,schoolSourcedId,termSourcedIds",
-    "enrollments": "sourcedId,status,dateLastModified,classSourcedId,schoolSourcedId,userSourcedId,role,beginDate,endDate",
+    "classes": (
+        "sourcedId,status,dateLastModified,title,grades,courseSourcedId,classType,schoolSourcedId,termSourcedIds"
+    ),
+    "enrollments": (
+        "sourcedId,status,dateLastModified,classSourcedId,schoolSourcedId,userSourcedId,role,beginDate,endDate"
+    ),
 }
 _STAMP = (2026, 9, 1, 0, 0, 0)
 
@@ -44,10 +48,10 @@ class Upstream:
         """Something changes upstream; returns what."""
         school = source.choice(list(self.schools))
         how = source.randrange(4)
-        if how == 0 and len(school.teachers) > 2 and not self.ended:
+        if how == 0 and len(school.teachers) > 1 and not self.ended:
             self.ended.add((school.id, school.teachers[-1]))
             return "teacher-ended"
-        if how == 1 and len(school.teachers) > 2:
+        if how == 1:
             class_id = source.choice(list(school.classes))
             for teacher in school.teachers:
                 if teacher not in school.classes[class_id]:

@@ -428,7 +428,8 @@ class World:
 
     async def _revoke(self) -> None:
         source = self.lab.swarm.stream("people.revoke|which")
-        phone = source.choice(self.phones)
+        waiting = [one for one in self.phones if one.device is not None and one.device.state.pending]
+        phone = source.choice(waiting if waiting and source.random() < 0.6 else self.phones)
         if phone.enrolment is None:
             return
         device = phone.enrolment.device.hex()
@@ -451,7 +452,9 @@ class World:
         if phone.enrolment is None or not phone.run(export) or not files:
             return
         self.lab.fault("people.courier")
-        await self.lab.sleep_ms(delay_ms)
+        if self.lab.chance("people.courier.twice") < 0.3:
+            files += files[:1]  # the same frame twice in one file
+        await self.lab.sleep_while_faulty(delay_ms, NEWS_MS)
         await self.relays[phone.school].hand_in(files)
 
     # ---- the end ----

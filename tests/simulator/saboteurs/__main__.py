@@ -1,6 +1,6 @@
 """Hunt saboteurs from the command line.
 
-    python -m tests.simulator.saboteurs [NAME ...] [--seeds 300] [--jobs 2] [--quick] [--json] [--write docs/saboteurs.md]
+    python -m tests.simulator.saboteurs [NAME ...] [--seeds 300] [--jobs 2] [--quick] [--json] [--write PAGE]
 
 Exit code 1 when a saboteur was not found, or the control failed.
 """

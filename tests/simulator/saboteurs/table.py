@@ -11,7 +11,6 @@ from typing import Any
 from tests.simulator.saboteurs.hunt import Catch, Control
 from tests.simulator.saboteurs.model import INVARIANTS
 
-
 FOUND = Path(__file__).with_name("found.json")
 
 
