@@ -56,7 +56,7 @@ class Place:
 
 @dataclass(slots=True)
 class Line:
-    """What a phone's network does in one step. `trouble` falls on the `number`-th exchange of the step, counted from 0."""
+    """What a phone's network does in one step. `trouble` falls on the `number`-th exchange of the step, from 0."""
 
     host: Host
     lab: Lab
@@ -285,7 +285,7 @@ class Handset(Victim):
             journal.tap = inner  # type: ignore[method-assign]
 
     def _set_out(self, device: Device, register: RegisterId, taps: Sequence[tuple[str, str | None]]) -> None:
-        """A finger comes down: the mark may be in the log from here on. Keep what the phone holds of the register now."""
+        """A finger comes down: the mark may be in the log from here on. Keep what the phone holds now."""
         held = device.state.registers.get(register.within_school)
         seen = frozenset() if held is None else frozenset(one.change.hash for one in held.entries.values())
         for key, value in taps:
