@@ -144,6 +144,7 @@ class Final:
         from automerge import core
 
         history = merge(changes)
+        self.lab.samples.append(tuple(change.chunk for change in history.merged.values()))
         document: Any = core.Document.load(b"".join(change.chunk for change in history.merged.values()))
         heads = sorted(bytes(head) for head in document.get_heads())
         self.lab.ledger.check("I10", heads == sorted(history.heads), f"{name}: heads differ from the native core's")

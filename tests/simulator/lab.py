@@ -42,6 +42,7 @@ class Lab:
     Attributes:
         faults: What was injected, by kind.
         points: How often each named point was passed.
+        samples: Chunks of registers that were merged by the native core as well; others may look at them again.
         prepare_store, server_opened, server_reached, server_answered, server_restored: Hooks; the world sets them.
     """
 
@@ -56,6 +57,7 @@ class Lab:
     server_reached: Callable[[ServerHost, str], None] = _no_point
     server_answered: Callable[[ServerHost, str, bytes, Answered], Coroutine[Any, Any, None]] = _no_answer
     server_restored: Callable[[], None] = lambda: None
+    samples: list[tuple[bytes, ...]] = field(default_factory=list)
     calm: bool = False
     calmed: asyncio.Event = field(default_factory=asyncio.Event)
     _strays: dict[asyncio.Task[Any], None] = field(default_factory=dict)

@@ -30,6 +30,7 @@ class Report:
         registers: Registers that a teacher set out to take.
         bytes_up, bytes_down: Over the phones' links, with HTTP headers, without TCP's.
         digest: Over everything that happened, in order.
+        samples: Chunks of some registers as they stood at the end, for other implementations of the merge.
     """
 
     seed: int
@@ -50,6 +51,7 @@ class Report:
     promised: int
     restores: int
     digest: str
+    samples: tuple[tuple[bytes, ...], ...] = field(default=(), repr=False)
     tail: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -122,5 +124,6 @@ def simulate(
         promised=len(lab.ledger.promised),
         restores=world.host.restores,
         digest=lab.journal.digest(),
+        samples=tuple(lab.samples),
         tail=tuple([*lab.journal.lines, *(_told(error) for error in raised)] if keep else ()),
     )
