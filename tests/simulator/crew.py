@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.simulator.child import READY
@@ -103,6 +104,40 @@ class Child:
         self._errors.close()
 
 
+class Crew:
+    """Some processes that stay alive from one handful of worlds to the next. Use as a context manager."""
+
+    def __init__(self, processes: int, *, cpu_s: int = CPU_S) -> None:
+        self._children: list[Child | None] = [None] * processes
+        self._cpu_s = cpu_s
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._children:
+            if child is not None:
+                child.close()
+
+    def play(self, jobs: Sequence[Job]) -> Sequence[Record]:
+        """At most as many worlds as there are processes, side by side; records in the order of the jobs."""
+        with ThreadPoolExecutor(len(self._children)) as pool:
+            return list(pool.map(self._play, range(len(self._children)), jobs))
+
+    def _play(self, place: int, job: Job) -> Record:
+        self._children[place] = child = fit(self._children[place], job, self._cpu_s)
+        return child.play(job)
+
+
+def fit(child: Child | None, job: Job, cpu_s: int) -> Child:
+    """The process for a job: the one at hand, or a new one in its place."""
+    if child is not None and child.takes(job):
+        return child
+    if child is not None:
+        child.close()
+    return Child(cpu_s, job.saboteur)
+
+
 def play_all(
     jobs: Iterable[Job], *, processes: int = 2, cpu_s: int = CPU_S, is_over: Callable[[], bool] = lambda: False
 ) -> Iterator[Record]:
@@ -124,11 +159,7 @@ def play_all(
                     job = next(waiting, None)
                 if job is None:
                     break
-                child = children.get(place)
-                if child is None or not child.takes(job):
-                    if child is not None:
-                        child.close()
-                    child = children[place] = Child(cpu_s, job.saboteur)
+                child = children[place] = fit(children.get(place), job, cpu_s)
                 done.put(child.play(job))
         except BaseException as broken:  # told to whoever waits
             done.put(broken)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from tests.simulator.crew import CPU_S, play_all
+from tests.simulator.crew import CPU_S, Crew
 from tests.simulator.record import Job, Record
 from tests.simulator.swarm import Swarm
 from tests.simulator.world import Size
@@ -47,16 +47,24 @@ def halves(classes: Sequence[str]) -> Iterator[tuple[str, ...]]:
         count *= 2
 
 
-def candidates(job: Job) -> Iterator[Job]:
-    """Smaller worlds than a job's; fault classes first, for they say most about the cause."""
+def fewer_classes(job: Job) -> Iterator[Job]:
+    """The same world with some of its fault classes left out."""
     on = classes_of(job)
     seen: set[tuple[str, ...]] = {on}
     for kept in halves(on):
         if kept not in seen:
             seen.add(kept)
             yield replace(job, only=kept)
+
+
+def smaller_sizes(job: Job) -> Iterator[Job]:
+    """The same faults in a smaller world."""
     for size in sizes_below(job.size):
         yield replace(job, size=size)
+
+
+# Classes first, for they say most about the cause; once more at the end, when the smaller world needs fewer of them.
+WAYS: Sequence[Callable[[Job], Iterator[Job]]] = (fewer_classes, smaller_sizes, fewer_classes)
 
 
 def shrink(
@@ -77,38 +85,28 @@ def shrink(
     if not record.violations:
         raise ValueError("nothing broke in this world")
     invariant = record.violations[0].invariant
-    play = play or _player(cpu_s)
     best, tries = record, 0
-    while tries < tries_max:
-        found, tried = _smaller(best.job, invariant, play, min(jobs, tries_max - tries), tries_max - tries)
-        tries += tried
-        if found is None:
-            break
-        best = found
+    with Crew(jobs, cpu_s=cpu_s) as crew:
+        for way in WAYS:
+            found: Record | None = best
+            while found is not None:
+                best = found
+                left = list(way(best.job))[: tries_max - tries]
+                found, tried = _first(left, invariant, play or crew.play, jobs)
+                tries += tried
     return best
 
 
-def _smaller(job: Job, invariant: str, play: Play, side_by_side: int, tries_max: int) -> tuple[Record | None, int]:
-    """The first candidate that breaks the invariant, and how many were played."""
-    tried = 0
-    left = list(candidates(job))[:tries_max]
-    while left:
-        some, left = left[:side_by_side], left[side_by_side:]
-        tried += len(some)
+def _first(left: Sequence[Job], invariant: str, play: Play, side_by_side: int) -> tuple[Record | None, int]:
+    """The first world that breaks the invariant, and how many were played."""
+    for at in range(0, len(left), side_by_side):
+        some = left[at : at + side_by_side]
         for record in play(some):
             if any(seen.invariant == invariant for seen in record.violations):
-                return _named_first(record, invariant), tried
-    return None, tried
+                return _named_first(record, invariant), at + len(some)
+    return None, len(left)
 
 
 def _named_first(record: Record, invariant: str) -> Record:
     """The violation that is looked for stands first."""
     return replace(record, violations=tuple(sorted(record.violations, key=lambda one: one.invariant != invariant)))
-
-
-def _player(cpu_s: int) -> Play:
-    def play(jobs: Sequence[Job]) -> Sequence[Record]:
-        found = {record.job: record for record in play_all(jobs, processes=len(jobs), cpu_s=cpu_s)}
-        return [found[job] for job in jobs]
-
-    return play

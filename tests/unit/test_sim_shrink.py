@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulator.ledger import Violation
 from tests.simulator.record import Job, Record
-from tests.simulator.shrink import Play, candidates, classes_of, halves, shrink, sizes_below
+from tests.simulator.shrink import Play, classes_of, fewer_classes, halves, shrink, smaller_sizes
 from tests.simulator.world import Size
 
 JOB = Job(seed=4, profile="cairo-4g-good", size=Size(days=14, schools=3, teachers=4, pupils=30))
@@ -85,12 +85,12 @@ def test_a_sound_world_is_refused() -> None:
 
 def test_candidates_are_smaller_and_differ() -> None:
     """Each has fewer classes or a smaller size, and none comes twice."""
-    found = list(candidates(JOB))
-    assert len(found) == len(set(found))
-    for job in found:
-        fewer = set(classes_of(job)) < set(ON)
-        assert fewer != (job.size in set(sizes_below(JOB.size)))
-    assert list(candidates(replace(JOB, quiet=True, size=Size(days=1, schools=1, teachers=1, pupils=1)))) == []
+    fewer, smaller = list(fewer_classes(JOB)), list(smaller_sizes(JOB))
+    assert len({*fewer, *smaller}) == len(fewer) + len(smaller)
+    assert all(set(classes_of(job)) < set(ON) and job.size == JOB.size for job in fewer)
+    assert all(classes_of(job) == ON and job.size != JOB.size for job in smaller)
+    smallest = replace(JOB, quiet=True, size=Size(days=1, schools=1, teachers=1, pupils=1))
+    assert [*fewer_classes(smallest), *smaller_sizes(smallest)] == []
 
 
 def test_halves_get_down_to_single_classes() -> None:
