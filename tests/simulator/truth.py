@@ -420,7 +420,8 @@ class Truth:
     async def _amnesia(self, phone: PhoneHost, own_id: bytes) -> None:
         """D9: what this phone was before a wipe is known as wiped, unless a stray request of it came later."""
         rows = await self.db.fetch_all(
-            "SELECT id, flag, enrolled_ms, coalesce(last_contact_ms, 0) FROM devices WHERE label = ?", (phone.name,)
+            "SELECT id, flag, enrolled_ms, coalesce(last_contact_ms, 0) FROM devices WHERE label = ? AND revoked_ms IS NULL",
+            (phone.name,),
         )
         mine = [row[2] for row in rows if row[0] == own_id]
         unnoticed = [

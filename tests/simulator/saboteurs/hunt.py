@@ -25,7 +25,7 @@ from typing import Any
 from tests.simulator.saboteurs.model import ROOT, Saboteur
 from tests.simulator.saboteurs.victim import CONTROL, write_seeds
 
-ENTRY = "tests.simulator.run:simulate"
+ENTRY = "tests.simulator.saboteurs.worlds:simulate"
 CPU_S = 120  # per seed; an ordinary one takes a second or two
 
 
