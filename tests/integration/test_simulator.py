@@ -22,6 +22,7 @@ from tests.simulator.world import Size
 ROOT = Path(__file__).parents[2]
 SIZE = Size(days=3, schools=1, teachers=2, pupils=5)
 BUG, BUG_PROFILE, BUG_SEED = "retry-after-ignored", "upper-egypt-edge-rural", 5
+BUG_SIZE = ("--days", "1", "--pupils", "3")
 
 
 def job(seed: int, profile: str = "minya-school-wifi-herd") -> Job:
@@ -59,8 +60,7 @@ def test_one_seed_is_one_run() -> None:
 
 def test_a_planted_bug_is_reported_with_a_command_that_shows_it_again_and_shrinks() -> None:
     """The command line finds it (exit 1); its replay command finds the same; the smallest world is smaller."""
-    size = ["--days", "5", "--pupils", "6"]
-    found = hudur(BUG_PROFILE, "--seed", str(BUG_SEED), *size, "--saboteur", BUG, "--shrink")
+    found = hudur(BUG_PROFILE, "--seed", str(BUG_SEED), *BUG_SIZE, "--saboteur", BUG, "--shrink")
     assert found.exit_code == 1, found.output
     told = json.loads(found.stdout)
     (seen,) = told["violations"]
@@ -80,7 +80,7 @@ def test_a_planted_bug_is_reported_with_a_command_that_shows_it_again_and_shrink
 
 def test_the_same_world_without_the_bug_is_sound() -> None:
     """The find above is the bug's doing."""
-    sound = hudur(BUG_PROFILE, "--seed", str(BUG_SEED), "--days", "5", "--pupils", "6")
+    sound = hudur(BUG_PROFILE, "--seed", str(BUG_SEED), *BUG_SIZE)
     assert sound.exit_code == 0, sound.output
     assert json.loads(sound.stdout)["violations"] == []
 
