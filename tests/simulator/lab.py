@@ -57,6 +57,7 @@ class Lab:
     server_reached: Callable[[ServerHost, str], None] = _no_point
     server_answered: Callable[[ServerHost, str, bytes, Answered], Coroutine[Any, Any, None]] = _no_answer
     server_restored: Callable[[], None] = lambda: None
+    overloaded: Callable[[], float] = lambda: 1.0
     samples: list[tuple[bytes, ...]] = field(default_factory=list)
     calm: bool = False
     calmed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -124,6 +124,14 @@ class PhoneNetwork:
             lab.fault("net.busy")
             wait = swarm.stream("net.busy|wait").choice(("1", "5", "30", "120"))
             return Answered(status=503, headers={"content-type": "text/plain", "retry-after": wait}, body=b"busy")
+        if lab.chance("peer.shed", self._name) > 1 / lab.overloaded():
+            peer = self._timeline.profile.peer
+            lab.fault("net.overload")
+            waits = None if peer is None else peer.retry_after_s
+            wait_s = 5 if waits is None else max(1, round(waits.at(lab.chance("peer.wait", self._name))))
+            return Answered(
+                status=503, headers={"content-type": "text/plain", "retry-after": str(wait_s)}, body=b"overloaded"
+            )
         earlier = self._earlier.setdefault(path, [])
         if earlier and swarm.hits("net.stale", self._name):
             lab.fault("net.stale")

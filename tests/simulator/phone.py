@@ -109,6 +109,9 @@ class PhoneHost:
         self.reports: list[SyncReport] = []
         self.refused: str | None = None  # the last final refusal of a conversation
         self.retired = False  # nobody uses this phone any more
+        self.partner: PhoneHost | None = None  # the other person's profile on the same phone
+        self.charged = asyncio.Event()
+        self.charged.set()
         self._machine = Machine(name)
         self._keys = 0
         self._starts = 0
@@ -148,6 +151,7 @@ class PhoneHost:
             self.lab.faults["phone.write-lost"] += self.disk.cut_power(how)
             self.lab.fault("phone.power")
             self.clock.boot()
+            power = True
         else:
             self.disk.kill()
         self.lab.fault("phone.death")
@@ -155,6 +159,13 @@ class PhoneHost:
         self.device = None
         self._open.clear()
         self._dead.set()
+        if power and self.partner is not None:
+            self.partner.die(why, power=True)
+
+    def share(self, other: PhoneHost) -> None:
+        """Both persons use one phone: its link, its clock, its battery. Each has a profile of their own."""
+        self.network, self.clock, self.charged = other.network, other.clock, other.charged
+        self.partner, other.partner = other, self
 
     async def _keep(self) -> None:
         while not self._stopping:
@@ -177,6 +188,7 @@ class PhoneHost:
             if not self._stopping:
                 await self.lab.sleep_ms(REOPEN_MS)
                 await self._wanted.wait()  # it stays closed until its person opens it
+                await self.charged.wait()
 
     async def _app(self) -> None:
         """One life of the app: open the log, then talk whenever there is a reason to."""
@@ -252,6 +264,8 @@ class PhoneHost:
         """One conversation; returns how long to wait before the next one (ms), 0 for until there is a reason."""
         if device.journal.state.enrolment is None:
             return await self._enrol(device)
+        if self.lab.chance("phone.kill_in_sync", self.name) < self.timeline.profile.device.kill_in_sync:
+            self.lab.later(self._die_in_sync(self.lab.chance("phone.kill_in_sync.when", self.name)))
         async with self._talking:
             report = await device.sync()
         self.reports.append(report)
@@ -265,6 +279,12 @@ class PhoneHost:
         self.refused = None
         self._check_wait(report)
         return report.wait_ms
+
+    async def _die_in_sync(self, when: float) -> None:
+        """The system ends the app somewhere in a conversation."""
+        await self.lab.sleep_ms(10_000 * when * when)
+        if self._talking.locked():
+            self.die("in a sync", power=False)
 
     def _check_wait(self, report: SyncReport) -> None:
         """The app comes back neither before the server wants it (L2) nor after the longest back-off (I8)."""

@@ -72,11 +72,12 @@ class World:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     school_days: int = 0
     registers: int = 0
+    _files: dict[str, list[bytes]] = field(default_factory=dict)
     _dates: list[Date] = field(default_factory=list)
     _taken: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        zone = ZoneInfo(self.profile.span.tz)
+        zone = self._zone = ZoneInfo(self.profile.span.tz)
         first = self.profile.span.start
         self._dates = [first + timedelta(days=n) for n in range(self.size.days)]
         self._midnights = [
@@ -95,8 +96,10 @@ class World:
         self.upstream = Upstream(self.schools)
         self.mallory = Mallory(lab=self.lab, host=self.host, school=self.schools[0])
         self.lab.prepare_store = self._prepare
+        self.lab.overloaded = self._overloaded
 
     _midnights: list[int] = field(default_factory=list)
+    _zone: ZoneInfo = field(init=False)
 
     # ---- before the first day ----
 
@@ -128,10 +131,11 @@ class World:
                 )
                 phone.network.at_desk = True
                 phone.network.heard = self.mallory.hear
+                if self.profile.device.people > 1 and at % 2 and not is_relay:
+                    phone.share(self.phones[-1])
                 self.phones.append(phone)
                 if is_relay:
                     self.relays[school.id] = phone
-                del at
 
     async def _enrol_all(self) -> None:
         """Phones are enrolled at the champion's desk, where there is a network."""
@@ -251,14 +255,32 @@ class World:
                     looks += [window.from_min + source.uniform(0.2, min(5.0, window.to_min - window.from_min))]
         return looks
 
+    def _overloaded(self) -> float:
+        """How many times more arrives at the server now than it can answer, by the profile; 1.0 is no overload."""
+        peer = self.profile.peer
+        if peer is None or self.lab.calm:
+            return 1.0
+        now = datetime.fromtimestamp(self.clock.true_ms() / 1000, self._zone)
+        minute, day = now.hour * 60 + now.minute, (now.date() - self._dates[0]).days
+        during = (one for one in peer.during if one.days.hold(day, now.weekday()))
+        return peer.overload if any(one.from_min <= minute < one.to_min for one in during) else 1.0
+
     async def _look(self, phone: PhoneHost) -> None:
         phone.poke()
 
     async def _device_event(self, phone: PhoneHost, kind: str, detail: Any) -> None:
         if self.lab.calm:
             return
-        if kind in ("kill", "battery-off"):
-            phone.die(kind, power=kind == "battery-off")
+        if kind == "kill":
+            phone.die(kind, power=False)
+        elif kind == "battery-off":
+            phone.charged.clear()
+            phone.die(kind, power=True)
+        elif kind == "battery-on":
+            phone.charged.set()
+        elif kind == "handover" and phone.partner is not None:
+            phone.die(kind, power=False)
+            phone.partner.poke()
         elif kind == "clock-jump":
             self.lab.fault("phone.clock")
             to_s = detail.get("to_epoch_s")
@@ -267,7 +289,7 @@ class World:
             await self._wipe(phone)
         elif kind == "carry" and not detail.get("lost"):
             for _ in range(2 if detail.get("twice") else 1):
-                await self._carry(phone, 0)
+                await self._carry(phone, 0, old_copy=bool(detail.get("old_copy")))
 
     # ---- what happens to phones ----
 
@@ -442,8 +464,8 @@ class World:
         except ValueError:
             return  # a restore has made the server forget this device
 
-    async def _carry(self, phone: PhoneHost, delay_ms: float) -> None:
-        """A phone's frames travel as a file to the champion, who hands them in."""
+    async def _carry(self, phone: PhoneHost, delay_ms: float, *, old_copy: bool = False) -> None:
+        """A phone's frames travel as a file to the champion, who hands them in; now and then it is last week's file."""
         files: list[bytes] = []
 
         def export(device: Device) -> None:
@@ -452,6 +474,9 @@ class World:
         if phone.enrolment is None or not phone.run(export) or not files:
             return
         self.lab.fault("people.courier")
+        earlier, self._files[phone.name] = self._files.get(phone.name), list(files)
+        if old_copy and earlier is not None:
+            files = earlier
         if self.lab.chance("people.courier.twice") < 0.3:
             files += files[:1]  # the same frame twice in one file
         await self.lab.sleep_while_faulty(delay_ms, NEWS_MS)
@@ -466,6 +491,7 @@ class World:
         self.host.clock.skew_ms = 0
         for phone in self.phones:
             phone.network.at_desk = True
+            phone.charged.set()
             phone.open()
         await self.lab.sleep_ms(CALM_MS)
         await self.host.up()
