@@ -70,6 +70,8 @@ SELECT c.log_offset FROM settlements s JOIN changes c ON c.log_offset = s.log_of
 LEFT JOIN dead_letters x ON x.log_offset = c.log_offset
 WHERE s.slug = 'pending' AND f.received_ms < ? AND x.id IS NULL"""
 
+_LABELLED = """
+SELECT id, flag, enrolled_ms, coalesce(last_contact_ms, 0) FROM devices WHERE label = ? AND revoked_ms IS NULL"""
 _NUMBERED = "SELECT kind, body FROM log WHERE kind IN ('frame', 'receipt') ORDER BY seq"
 
 Name = tuple[int, bytes]
@@ -419,10 +421,7 @@ class Truth:
 
     async def _amnesia(self, phone: PhoneHost, own_id: bytes) -> None:
         """D9: what this phone was before a wipe is known as wiped, unless a stray request of it came later."""
-        rows = await self.db.fetch_all(
-            "SELECT id, flag, enrolled_ms, coalesce(last_contact_ms, 0) FROM devices WHERE label = ? AND revoked_ms IS NULL",
-            (phone.name,),
-        )
+        rows = await self.db.fetch_all(_LABELLED, (phone.name,))
         mine = [row[2] for row in rows if row[0] == own_id]
         unnoticed = [
             row[0].hex() for row in rows if mine and row[2] < mine[0] and row[1] != "wiped-phone" and row[3] < mine[0]
