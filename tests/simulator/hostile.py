@@ -132,7 +132,7 @@ class Mallory:
         class_id = source.choice(list(self.school.classes))
         actor = actor_of(self._device, source.randbytes(8))
         framed = []
-        for pupil in source.sample(self.school.pupils[class_id], 2):
+        for pupil in source.choices(self.school.pupils[class_id], k=2):
             change = encode(
                 actor=actor, seq=1, start_op=1, time_s=1_790_000_000, deps=(),
                 ops=[Op(key=pupil, value=f"A{source.randrange(30_000_000)}", preds=())],

@@ -420,8 +420,12 @@ class Truth:
         return {row[0] for row in found}
 
     async def _amnesia(self, phone: PhoneHost, own_id: bytes) -> None:
-        """D9: what this phone was before a wipe is known as wiped, unless a stray request of it came later."""
-        rows = await self.db.fetch_all(_LABELLED, (phone.name,))
+        """D9: what this phone was before a wipe is known as wiped, unless it was revoked or talked later."""
+        rows = await self.db.fetch_all(
+            """SELECT id, flag, enrolled_ms, coalesce(last_contact_ms, 0) FROM devices WHERE label = ? AND NOT EXISTS
+            (SELECT 1 FROM audit WHERE action = 'revoke' AND subject = lower(hex(devices.id)))""",
+            (phone.name,),
+        )
         mine = [row[2] for row in rows if row[0] == own_id]
         unnoticed = [
             row[0].hex() for row in rows if mine and row[2] < mine[0] and row[1] != "wiped-phone" and row[3] < mine[0]
