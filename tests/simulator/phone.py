@@ -108,6 +108,7 @@ class PhoneHost:
         self.device: Device | None = None
         self.reports: list[SyncReport] = []
         self.refused: str | None = None  # the last final refusal of a conversation
+        self.copied = False  # two phones with one key are, or were, in use
         self.retired = False  # nobody uses this phone any more
         self.partner: PhoneHost | None = None  # the other person's profile on the same phone
         self.charged = asyncio.Event()

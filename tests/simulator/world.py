@@ -351,6 +351,7 @@ class World:
             timeline=phone.timeline,
         )
         twin.key = phone.key
+        twin.copied = phone.copied = True
         twin.put_back(phone.snapshot())
         twin.network.heard = self.mallory.hear
         twin.network.at_desk = phone.network.at_desk
