@@ -525,20 +525,18 @@ class World:
         await self.host.switch_off()
 
     async def _release(self) -> None:
-        """A revoked phone is told of no restore: what it alone holds comes back once a person releases it."""
+        """A revoked phone is told of no restore: what it alone holds comes back as a file that the champion hands in."""
         if not self.host.restores:
             return
         await self.host.up()
         missing = self.lab.ledger.promised.keys() - await self.watch.stored(self.host.database)
         for phone in self.phones:
-            state = None if phone.device is None else phone.device.state
-            if phone.refused == "revoked" and phone.enrolment is not None and state is not None:
-                own = {(f"{phone.school}/{one.register}", one.change.hash) for one in state.entries.values() if one.own}
-                if own & missing:
-                    self.lab.trace(phone.name, "released")
-                    await self.host.order("revoke", device=phone.enrolment.device.hex(), reason="sim", undo=True)
-                    phone.poke()
-                    await self.lab.sleep_ms(NEWS_MS)
+            device = phone.device
+            if phone.refused == "revoked" and device is not None:
+                entries = device.state.entries.values()
+                if missing & {(f"{phone.school}/{one.register}", one.change.hash) for one in entries if one.own}:
+                    self.lab.trace(phone.name, "hands its file over")
+                    await self.relays[phone.school].hand_in(device.frames_to_carry(everything=True))
 
     def _gone(self) -> set[tuple[str, bytes]]:
         """Promises that a restore took back and that no phone can keep any more: it was wiped or set back."""
