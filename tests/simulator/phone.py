@@ -27,16 +27,16 @@ from clientcore.limits import BACKOFF_CAP_S
 from clientcore.log import Log, Row
 from clientcore.ports import SeededRandom
 from clientcore.register import RegisterId
-from clientcore.states import Enrolment, Step
+from clientcore.states import Enrolment
 from clientcore.take import Wish
 from clientcore.taking import take_register
-from clientcore.wire import unpack
 from tests.simulator.clock import PhoneClock, WorldClock
 from tests.simulator.disk import Disk, MachineDead
 from tests.simulator.lab import Lab
 from tests.simulator.machine import Machine
 from tests.simulator.network import PhoneNetwork
 from tests.simulator.server import HOW, ServerHost
+from tests.simulator.shown import TapName, check_pending, check_saved
 from tests.weaknet.timeline import Timeline
 
 LOG, CACHE = Path("log.db"), Path("cache.db")
@@ -44,8 +44,6 @@ REOPEN_MS = 3_000
 STORE_AGAIN_MS = 60_000
 ENROL_AGAIN_MS = 120_000
 ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-
-TapName = tuple[str, str]  # (class/date/session, key)
 
 
 def key_of(name: str) -> SigningKey:
@@ -121,7 +119,7 @@ class PhoneHost:
         self._open = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
-        self._read_at_start: list[Row] = []
+        self.read_at_start: list[Row] = []
         self._wanted = asyncio.Event()
         self._talking = asyncio.Lock()
 
@@ -229,7 +227,7 @@ class PhoneHost:
             reached=self._reached,
         )
         assert isinstance(log, _Heard)
-        self._read_at_start = log.heard
+        self.read_at_start = log.heard
         log.heard = []
         if self.enrolment is None:
             self.enrolment = device.journal.state.enrolment  # it died behind the commit of its enrolment
@@ -469,69 +467,11 @@ class PhoneHost:
 
     def check_saved(self) -> None:
         """I1: every mark shown as saved is in the log."""
-        found: dict[TapName, set[str]] = {}
-        standing: dict[TapName, list[str]] = {}
-        unsealed: dict[str, dict[str, int]] = {}
-        for row in self._read_at_start:
-            if row.register is None or row.kind not in ("tap", "change"):
-                continue
-            waiting = unsealed.setdefault(row.register, {})
-            if row.kind == "change":
-                waiting.clear()
-                continue
-            key, value, _ = unpack(row.body, bytes_max=4_096)
-            name = (row.register, key)
-            if value is not None:
-                found.setdefault(name, set()).add(value)
-                standing.setdefault(name, []).append(value)
-                waiting[key] = waiting.get(key, 0) + 1
-            elif waiting.get(key):
-                standing[name].pop()
-                waiting[key] -= 1
-        self._read_at_start = []
-        self.standing = standing  # what the app died of may have reached the log without having been shown
-        missing = [
-            (name, value) for name, values in self.shown.items() for value in values if value not in found.get(name, ())
-        ]
-        self.lab.ledger.check("I1", not missing, f"{self.name}: shown as saved and gone: {missing[:3]}")
+        check_saved(self)
 
     def check_pending(self) -> None:
-        """I9: pending is never lower than the registers with a mark no receipt covers; "confirmed" is the server's."""
-        device = self.device
-        if device is None or self.enrolment is None:
-            return
-        ledger, state = self.lab.ledger, device.state
-        pending = state.pending_registers
-        hidden = [
-            name
-            for name, values in self.standing.items()
-            if values
-            and name[0] not in pending
-            and (f"{self.school}/{name[0]}", name[1], values[-1]) not in ledger.safe_marks
-        ]
-        ledger.check("I9", not hidden, f"{self.name}: not pending, yet no receipt covers {hidden[:3]}")
-        if ledger.owed and state.epoch >= self.server.epoch and not state.needs_offer:
-            lost = [
-                register
-                for register, digest in sorted(ledger.owed)
-                for own in (state.entries.get(digest[:8]),)
-                if own is not None
-                and own.own
-                and register == f"{self.school}/{own.register}"
-                and own.register not in pending
-            ]
-            ledger.check("I9", not lost, f"{self.name}: offered all, yet not pending and in no log: {lost[:3]}")
-        for name, register in state.registers.items():
-            if register.step is Step.CONFIRMED:
-                full = f"{self.school}/{name}"
-                unproved = [
-                    entry.change.hash.hex()[:12]
-                    for entry in register.entries.values()
-                    if entry.own and (full, entry.change.hash) not in ledger.confirmed
-                ]
-                ledger.check("I9", not unproved, f"{self.name}: {name} shown as confirmed without {unproved[:3]}")
-                untold = [one.slug for one in register.entries.values() if one.own and one.settled != 1]
-                ledger.check("I9", not untold, f"{self.name}: {name} shown as confirmed, never told of {untold[:3]}")
+        """I9: pending is never too low, and "confirmed" is the server's word."""
+        check_pending(self)
 
 
 def hash_number(text: str) -> int:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from clientcore.device import Device
 from clientcore.limits import BACKOFF_CAP_S
 from clientcore.register import Code
 from clientcore.take import Wish
@@ -30,15 +29,14 @@ from tests.simulator.lab import Lab
 from tests.simulator.phone import PhoneHost, Snapshot, key_of
 from tests.simulator.school import School, make_school
 from tests.simulator.server import ServerHost
+from tests.simulator.troubles import NEWS_MS, ROLL_CALL_MIN, Troubles
 from tests.simulator.upstream import Upstream
 from tests.simulator.watch import Reader, Watch
 from tests.weaknet.profile import Profile
 from tests.weaknet.timeline import compile_timeline
 
 SCHOOL_DAYS = frozenset((6, 0, 1, 2, 3))  # Sunday to Thursday, as `date.weekday` counts
-ROLL_CALL_MIN = (7 * 60 + 50, 8 * 60 + 20)  # minutes after midnight
 CALM_MS = int(2 * BACKOFF_CAP_S * 1000) + 240_000  # I8: two maximal back-offs, a restart and a conversation
-NEWS_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +63,7 @@ class World:
     reader: Reader = field(init=False)
     mallory: Mallory = field(init=False)
     upstream: Upstream = field(init=False)
+    troubles: Troubles = field(init=False)
     schools: list[School] = field(default_factory=list)
     phones: list[PhoneHost] = field(default_factory=list)
     relays: dict[str, PhoneHost] = field(default_factory=dict)
@@ -72,7 +71,6 @@ class World:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     school_days: int = 0
     registers: int = 0
-    _files: dict[str, list[bytes]] = field(default_factory=dict)
     _dates: list[Date] = field(default_factory=list)
     _taken: list[tuple[str, str]] = field(default_factory=list)
 
@@ -94,6 +92,7 @@ class World:
             for n in range(1, self.size.schools + 1)
         ]
         self.upstream = Upstream(self.schools)
+        self.troubles = Troubles(self)
         self.mallory = Mallory(lab=self.lab, host=self.host, school=self.schools[0])
         self.lab.prepare_store = self._prepare
         self.lab.overloaded = self._overloaded
@@ -164,9 +163,9 @@ class World:
             if day.weekday() in SCHOOL_DAYS:
                 self.school_days += len(self.schools)
                 self._plan_school_day(number, day)
-            self._plan_storage(number)
-            self._plan_server(number)
-            self._plan_people(number, day)
+            self.troubles.plan_storage(number)
+            self.troubles.plan_server(number)
+            self.troubles.plan_people(number, day)
             await self._until(number, 23 * 60)
         await self._finish()
 
@@ -175,7 +174,7 @@ class World:
         at_ms = self._midnights[day] - self._midnights[0] + int(minute * 60_000)
         await self.lab.sleep_ms(max(0, at_ms - self.lab.now_ms))
 
-    def _at(self, day: int, minute: float, work: Coroutine[Any, Any, Any]) -> None:
+    def at(self, day: int, minute: float, work: Coroutine[Any, Any, Any]) -> None:
         """Plan something for an instant of local time."""
 
         async def wait() -> None:
@@ -184,7 +183,7 @@ class World:
 
         self.lab.later(wait())
 
-    def _minute(self, name: str, low: float = 6 * 60, high: float = 22 * 60) -> float:
+    def minute(self, name: str, low: float = 6 * 60, high: float = 22 * 60) -> float:
         return self.lab.swarm.stream(f"when|{name}").uniform(low, high)
 
     # ---- taking registers ----
@@ -198,18 +197,18 @@ class World:
             if source.random() < 0.96:  # now and then nobody takes it: not taken must stay not taken
                 self.registers += 1
                 self._taken.append((phone.name, register))
-                self._at(day, bell or source.uniform(*ROLL_CALL_MIN), self._take(phone, register))
+                self.at(day, bell or source.uniform(*ROLL_CALL_MIN), self._take(phone, register))
             if self.lab.swarm.hits("people.hand", phone.name):
-                self._at(day, source.uniform(7 * 60 + 45, 12 * 60), self._tap(phone, register))
+                self.at(day, source.uniform(7 * 60 + 45, 12 * 60), self._tap(phone, register))
             if self.lab.swarm.hits("people.correct", phone.name):
-                self._at(day, source.uniform(9 * 60, 14 * 60), self._take(phone, register))
+                self.at(day, source.uniform(9 * 60, 14 * 60), self._take(phone, register))
             if len(phone.classes) > 1 and self.lab.swarm.hits("people.two", phone.name):
                 other = f"{phone.classes[1]}/{date.isoformat()}/day"
-                self._at(day, bell or source.uniform(*ROLL_CALL_MIN), self._take(phone, other))
+                self.at(day, bell or source.uniform(*ROLL_CALL_MIN), self._take(phone, other))
             if self._taken and self.lab.swarm.hits("people.late", phone.name):
                 _, earlier = source.choice(self._taken)
                 if earlier.split("/")[0] in phone.classes:
-                    self._at(day, source.uniform(10 * 60, 15 * 60), self._take(phone, earlier))
+                    self.at(day, source.uniform(10 * 60, 15 * 60), self._take(phone, earlier))
 
     async def _take(self, phone: PhoneHost, register: str) -> None:
         source = self.lab.swarm.stream(f"wishes|{phone.name}")
@@ -238,12 +237,12 @@ class World:
             if phone in self.relays.values() and source.random() < 0.6:
                 continue  # the champion's computer is not looked at every day
             for minute in self._looks(phone, day, source):
-                self._at(day, minute, self._look(phone))
+                self.at(day, minute, self._look(phone))
             begin, end = (self._midnights[n] - self._midnights[0] for n in (day, day + 1))
             for event in phone.timeline.events:
                 if begin <= event.at_ms < end:
-                    self._at(day, (event.at_ms - begin) / 60_000, self._device_event(phone, event.kind, event.detail))
-        self._at(day, self._minute("feed"), self.reader.read())
+                    self.at(day, (event.at_ms - begin) / 60_000, self._device_event(phone, event.kind, event.detail))
+        self.at(day, self.minute("feed"), self.reader.read())
 
     def _looks(self, phone: PhoneHost, day: int, source: random.Random) -> list[float]:
         """When the person looks at the app: now and then, and where a link has hours, when they begin."""
@@ -286,202 +285,10 @@ class World:
             to_s = detail.get("to_epoch_s")
             phone.clock.jump(by_ms=int(detail.get("by_s", 0) * 1000), to_ms=None if to_s is None else int(to_s * 1000))
         elif kind == "wipe":
-            await self._wipe(phone)
+            await self.troubles.wipe(phone)
         elif kind == "carry" and not detail.get("lost"):
             for _ in range(2 if detail.get("twice") else 1):
-                await self._carry(phone, 0, old_copy=bool(detail.get("old_copy")))
-
-    # ---- what happens to phones ----
-
-    def _plan_storage(self, day: int) -> None:
-        swarm = self.lab.swarm
-        for phone in list(self.phones):
-            if phone.retired:
-                continue
-            for kind, act in (
-                ("phone.kill_io", self._kill_at_io),
-                ("phone.eio", self._io_error),
-                ("phone.full", self._full),
-                ("phone.wipe", self._wipe),
-                ("phone.clone", self._clone),
-                ("phone.old_copy", self._old_copy),
-                ("phone.clock", self._clock),
-            ):
-                for _ in range(swarm.times(kind, phone.name)):
-                    low, high = ROLL_CALL_MIN if swarm.stream(f"{kind}|when").random() < 0.6 else (7 * 60, 20 * 60)
-                    self._at(day, self._minute(kind, low, high), act(phone))
-
-    async def _kill_at_io(self, phone: PhoneHost) -> None:
-        phone.disk.arm(1 + self.lab.swarm.stream("phone.kill_io|at").randrange(60), "kill")
-
-    async def _io_error(self, phone: PhoneHost) -> None:
-        self.lab.fault("phone.eio")
-        phone.disk.arm(1 + self.lab.swarm.stream("phone.eio|at").randrange(30), "eio")
-
-    async def _full(self, phone: PhoneHost) -> None:
-        self.lab.fault("phone.full")
-        disk = phone.disk
-        disk.free_bytes = self.lab.swarm.stream("phone.full|room").randrange(20_000)
-        await self.lab.sleep_ms(600_000)
-        disk.free_bytes = None
-
-    async def _wipe(self, phone: PhoneHost) -> None:
-        self.lab.fault("phone.wipe")
-        phone.wipe()
-
-    async def _old_copy(self, phone: PhoneHost) -> None:
-        old = self.snapshots.get(phone.name)
-        if old is not None and phone.enrolment is not None:
-            self.lab.fault("phone.old_copy")
-            phone.put_back(old)
-        self.snapshots[phone.name] = phone.snapshot()
-
-    async def _clone(self, phone: PhoneHost) -> None:
-        if phone.enrolment is None:
-            return
-        self.lab.fault("phone.clone")
-        twin = PhoneHost(
-            self.lab,
-            self.host,
-            self.clock,
-            name=f"{phone.name}+{len(self.phones)}",
-            school=phone.school,
-            user_id=phone.user_id,
-            classes=phone.classes,
-            timeline=phone.timeline,
-        )
-        twin.key = phone.key
-        twin.copied = phone.copied = True
-        twin.put_back(phone.snapshot())
-        twin.network.heard = self.mallory.hear
-        twin.network.at_desk = phone.network.at_desk
-        self.phones.append(twin)
-        twin.switch_on()
-
-    async def _clock(self, phone: PhoneHost) -> None:
-        self.lab.fault("phone.clock")
-        by_s = self.lab.swarm.stream("phone.clock|by").choice((-86_400, -7_200, -3_600, -90, 90, 3_600, 7_200, 400_000))
-        phone.clock.jump(by_ms=by_s * 1000)
-
-    # ---- what happens to the server ----
-
-    def _plan_server(self, day: int) -> None:
-        swarm = self.lab.swarm
-        for kind, act in (
-            ("server.kill_io", self._server_kill_at_io),
-            ("server.eio", self._server_io_error),
-            ("server.full", self._server_full),
-            ("server.restart", self.host.restart),
-            ("server.clock", self._server_clock),
-            ("server.restore", self._restore),
-        ):
-            for _ in range(swarm.times(kind)):
-                low, high = ROLL_CALL_MIN if swarm.stream(f"{kind}|when").random() < 0.6 else (7 * 60, 20 * 60)
-                self._at(day, self._minute(kind, low, high), act())
-
-    async def _server_kill_at_io(self) -> None:
-        self.host.disk.arm(1 + self.lab.swarm.stream("server.kill_io|at").randrange(60), "kill")
-
-    async def _server_io_error(self) -> None:
-        self.lab.fault("server.eio")
-        self.host.disk.arm(1 + self.lab.swarm.stream("server.eio|at").randrange(40), "eio")
-
-    async def _server_full(self) -> None:
-        self.lab.fault("server.full")
-        disk = self.host.disk
-        disk.free_bytes = self.lab.swarm.stream("server.full|room").randrange(100_000)
-        await self.lab.sleep_ms(900_000)
-        disk.free_bytes = None
-
-    async def _server_clock(self) -> None:
-        self.lab.fault("server.clock")
-        self.host.clock.skew_ms = self.lab.swarm.stream("server.clock|by").randrange(-30_000, 30_000)
-
-    async def _restore(self) -> None:
-        """The server's disk is gone; an older backup is put in place under a new epoch."""
-        if not self.backups:
-            self.backups.append(await self.host.backup())
-            return
-        self.lab.fault("server.restore")
-        old = self.lab.swarm.stream("server.restore|which").choice(self.backups)
-        await self.host.restore(old)
-        self.backups.append(await self.host.backup())
-
-    # ---- people ----
-
-    def _plan_people(self, day: int, date: Date) -> None:
-        swarm = self.lab.swarm
-        for kind, act in (
-            ("people.order", self._order),
-            ("people.calendar", lambda: self._calendar(date)),
-            ("people.revoke", self._revoke),
-            ("bad.change", lambda: self.mallory.send_change(date.isoformat())),
-            ("bad.change", lambda: self.mallory.send_mixed(date.isoformat())),
-            ("bad.change", lambda: self.mallory.equivocate(date.isoformat())),
-            ("bad.replay", self.mallory.replay),
-            ("bad.replay", self.mallory.twist),
-            ("people.roster", lambda: self._upstream(date)),
-            ("bad.bytes", self.mallory.spoil),
-        ):
-            for _ in range(swarm.times(kind)):
-                self._at(day, self._minute(kind, 7 * 60, 20 * 60), act())
-        for phone in list(self.phones):
-            for _ in range(swarm.times("people.courier", phone.name)):
-                delay_ms = swarm.stream("people.courier|delay").choice((0, 3_600_000, 86_400_000))
-                self._at(day, self._minute("people.courier"), self._carry(phone, delay_ms))
-
-    async def _order(self) -> None:
-        source = self.lab.swarm.stream("people.order|which")
-        level = source.choice(("nudge", "repull", "rebuild"))
-        await self.host.order("resync", target=source.choice(self.schools).id, level=level, reason="sim")
-
-    async def _calendar(self, date: Date) -> None:
-        source = self.lab.swarm.stream("people.calendar|which")
-        day = date - timedelta(days=source.randrange(3))
-        await self.host.order(
-            "calendar", school=source.choice([*(one.id for one in self.schools), "*"]), date=day.isoformat(),
-            open=source.random() < 0.5, reason="sim",
-        )  # fmt: skip
-
-    async def _upstream(self, date: Date) -> None:
-        """Pupils leave (sometimes since days ago) and come back, teachers get classes and leave the service."""
-        what = self.upstream.change(self.lab.swarm.stream("people.roster|what"), date)
-        self.lab.trace("upstream", what)
-        await self.host.order("roster-import", self.upstream.export(), allow_mass_ending=True)
-
-    async def _revoke(self) -> None:
-        source = self.lab.swarm.stream("people.revoke|which")
-        waiting = [one for one in self.phones if one.device is not None and one.device.state.pending]
-        phone = source.choice(waiting if waiting and source.random() < 0.6 else self.phones)
-        if phone.enrolment is None:
-            return
-        device = phone.enrolment.device.hex()
-        self.lab.fault("people.revoke")
-        try:
-            await self.host.order("revoke", device=device, reason="sim")
-            if source.random() < 0.6:
-                await self.lab.sleep_ms(source.uniform(600_000, 90_000_000))
-                await self.host.order("revoke", device=device, reason="found again", undo=True)
-        except ValueError:
-            return  # a restore has made the server forget this device
-
-    async def _carry(self, phone: PhoneHost, delay_ms: float, *, old_copy: bool = False) -> None:
-        """A phone's frames travel as a file to the champion, who hands them in; now and then it is last week's file."""
-        files: list[bytes] = []
-
-        def export(device: Device) -> None:
-            files.extend(device.frames_to_carry())
-
-        if phone.enrolment is None or not phone.run(export) or not files:
-            return
-        self.lab.fault("people.courier")
-        earlier, self._files[phone.name] = self._files.get(phone.name), list(files)
-        if old_copy and earlier is not None:
-            files = earlier
-        if self.lab.chance("people.courier.twice") < 0.3:
-            files += files[:1]  # the same frame twice in one file
-        await self.lab.sleep_while_faulty(delay_ms, NEWS_MS)
-        await self.relays[phone.school].hand_in(files)
+                await self.troubles.carry(phone, 0, old_copy=bool(detail.get("old_copy")))
 
     # ---- the end ----
 
@@ -525,7 +332,7 @@ class World:
         await self.host.switch_off()
 
     async def _release(self) -> None:
-        """A revoked phone is told of no restore: what it alone holds comes back as a file that the champion hands in."""
+        """A revoked phone is told of no restore: what it alone holds comes back as a file, through the champion."""
         if not self.host.restores:
             return
         await self.host.up()
