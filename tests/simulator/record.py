@@ -28,6 +28,7 @@ class Job:
         only: Fault classes that may be on; None: all that the seed draws.
         quiet: No fault classes at all: the profile's own weather.
         keep: Lines of the trace to bring back.
+        brings_samples: Whether some merged registers come back with the record.
         saboteur: A bug planted in the product first (tests/simulator/saboteurs).
     """
 
@@ -37,6 +38,7 @@ class Job:
     only: tuple[str, ...] | None = None
     quiet: bool = False
     keep: int = 0
+    brings_samples: bool = False
     saboteur: str | None = None
 
     def command(self) -> str:
@@ -69,6 +71,7 @@ class Job:
             only=None if only is None else tuple(only),
             quiet=plain["quiet"],
             keep=plain["keep"],
+            brings_samples=plain.get("brings_samples", False),
             saboteur=plain["saboteur"],
         )
 
@@ -80,6 +83,7 @@ class Record:
     Attributes:
         cpu_s: Processor time it took; the only thing here that depends on the machine.
         lateness_ms: See `tests.simulator.run.Report`.
+        samples: Chunks of some merged registers, if the job asked for them.
         digest: Empty for a world that did not end.
     """
 
@@ -100,6 +104,7 @@ class Record:
     bytes_down: int = 0
     promised: int = 0
     restores: int = 0
+    samples: tuple[tuple[bytes, ...], ...] = ()
     tail: tuple[str, ...] = ()
 
     @classmethod
@@ -123,6 +128,7 @@ class Record:
             bytes_down=report.bytes_down,
             promised=report.promised,
             restores=report.restores,
+            samples=report.samples if job.brings_samples else (),
             tail=report.tail,
         )
 
@@ -136,6 +142,7 @@ class Record:
         plain = {one.name: getattr(self, one.name) for one in fields(self)}  # `asdict` spoils a Counter
         plain["job"] = asdict(self.job)
         plain["violations"] = [asdict(one) for one in self.violations]
+        plain["samples"] = [[chunk.hex() for chunk in chunks] for chunks in self.samples]
         return json.dumps(plain)
 
     @classmethod
@@ -146,6 +153,7 @@ class Record:
         known["violations"] = tuple(Violation(**one) for one in plain["violations"])
         known |= {name: Counter(plain[name]) for name in ("faults", "checks", "points")}
         known |= {name: tuple(plain[name]) for name in ("lateness_ms", "tail")}
+        known["samples"] = tuple(tuple(map(bytes.fromhex, chunks)) for chunks in plain.get("samples", ()))
         return cls(**known)
 
     def without_machine(self) -> Record:
