@@ -141,7 +141,7 @@ def _reply(answered: Answered) -> HttpReply:
 
 
 class Handset(Victim):
-    """One phone, its person, and their memory of what the screen showed.
+    """One phone, its person, and their memory of what the screen showed. Has what the last checks ask of a `PhoneHost`.
 
     Attributes:
         shown: Every value whose tap returned, in order, by register and key.
@@ -165,7 +165,7 @@ class Handset(Victim):
         self.heard: list[tuple[str, bytes]] = []
         self.answers: list[HttpReply] = []
         self.refused: str | None = None
-        self.retired = False
+        self.retired = self.copied = False
         self.timeline = SimpleNamespace(offset_s=0.0)
         self._starts = 0
         self.line = self._line(what.Nothing(), 0, settles=False)
