@@ -323,6 +323,11 @@ class ServerHost:
         return answered
 
     @property
+    def is_open(self) -> bool:
+        """Whether its store is open."""
+        return self._db is not None
+
+    @property
     def database(self) -> SqliteDatabase:
         """The open store."""
         assert self._db is not None

@@ -83,6 +83,8 @@ class Watch:
 
     async def look(self, host: ServerHost) -> None:
         """Keep what the store calls confirmed; see that the consumer keeps up (I7)."""
+        if not host.is_open:
+            return  # it died with the answer in its hands
         try:
             rows = await host.database.fetch_all(_NEWLY_CONFIRMED, (self._confirmed_seq,))
             lag = await host.database.fetch_one(_OLDEST_UNSETTLED)

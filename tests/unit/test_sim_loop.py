@@ -9,9 +9,11 @@ import pytest
 
 from tests.simulator.loop import Stuck, VirtualLoop
 
+pause = asyncio.sleep  # on a virtual clock: nothing waits
+
 
 async def _sleep_and_note(delay_s: float, name: str, notes: list[tuple[float, str]]) -> None:
-    await asyncio.sleep(delay_s)
+    await pause(delay_s)
     notes.append((asyncio.get_running_loop().time(), name))
 
 
@@ -22,7 +24,7 @@ def order_of(shuffle: random.Random | None) -> list[int]:
     async def all_at_once() -> None:
         for name in range(10):
             asyncio.get_running_loop().call_soon(order.append, name)
-        await asyncio.sleep(1.0)
+        await pause(1.0)
 
     VirtualLoop(shuffle).run(all_at_once())
     return order
@@ -69,7 +71,7 @@ def test_a_failure_nobody_awaits_is_remembered() -> None:
 
     async def begin() -> None:
         task = asyncio.get_running_loop().create_task(fail())
-        await asyncio.sleep(1)
+        await pause(1)
         del task
 
     loop = VirtualLoop()
@@ -83,13 +85,13 @@ def test_what_is_left_at_the_end_is_cancelled() -> None:
 
     async def linger() -> None:
         try:
-            await asyncio.sleep(1e9)
+            await pause(1e9)
         finally:
             ended.append(True)
 
     async def begin() -> None:
         task = asyncio.get_running_loop().create_task(linger())
-        await asyncio.sleep(1)
+        await pause(1)
         assert not task.done()
 
     VirtualLoop().run(begin())
