@@ -5,10 +5,12 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PY := .venv/bin/python
+SCHOOL_DAYS ?= 100000
+MINUTES ?= 300
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 PWA_SOURCES := $(shell find pwa/src -type f 2>/dev/null) pwa/build.mjs pwa/tsconfig.json
 
-.PHONY: help run setup test lint types unit pwa-test browser-ready browsers bench vectors lock clean
+.PHONY: help run setup test lint types unit pwa-test browser-ready browsers bench vectors saboteurs campaign lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -59,6 +61,16 @@ browsers: setup ## Smoke of capture, offline restart and sync on Chromium 64, 10
 vectors: .venv/.ready ## Write tests/vectors again
 	$(PY) tests/vectors/produce.py
 
+saboteurs: setup ## Plant each bug of the list and count the seeds until it is found; writes docs/saboteurs.md
+	$(PY) -m tests.simulator.saboteurs --write docs/saboteurs.md
+
+# Each part tells what it found and ends with 1 on any violation; the last goes on where it was stopped.
+campaign: setup ## Long campaigns: kill -9, power cuts, simulated terms (SCHOOL_DAYS=100000 MINUTES=300)
+	$(PY) -m tests.process.campaign --kills 500 --seed 1
+	$(PY) -m tests.power
+	mkdir -p build
+	$(PY) -m tests.simulator.campaign --out build/campaign.jsonl --school-days $(SCHOOL_DAYS) --minutes $(MINUTES)
+
 bench: setup ## Print the figures of bench/
 	$(PY) -m bench
 
@@ -66,4 +78,4 @@ lock: ## Pin what is installed now
 	.venv/bin/pip freeze --exclude-editable > requirements.lock
 
 clean:
-	rm -rf .venv pwa/node_modules pwa/dist .demo
+	rm -rf .venv pwa/node_modules pwa/dist .demo build

@@ -1,6 +1,6 @@
 """`hudur profiles`, `hudur simulate`: the laboratory's commands.
 
-The laboratory stands beside the product, not in it (docs/decisions/0014): these two need a checkout and its development
+The laboratory stands beside the product, not in it (docs/decisions/0015): these two need a checkout and its development
 dependencies, and say so where they are missing. The product imports nothing of it until one of them is typed.
 """
 

@@ -12,7 +12,7 @@ from tests.simulator.loop import Stuck, VirtualLoop
 pause = asyncio.sleep  # on a virtual clock: nothing waits
 
 
-async def _sleep_and_note(delay_s: float, name: str, notes: list[tuple[float, str]]) -> None:
+async def _note(delay_s: float, name: str, notes: list[tuple[float, str]]) -> None:
     await pause(delay_s)
     notes.append((asyncio.get_running_loop().time(), name))
 
@@ -36,9 +36,9 @@ def test_waiting_costs_nothing_and_keeps_its_order() -> None:
 
     async def year() -> None:
         await asyncio.gather(
-            _sleep_and_note(31_536_000.0, "year", notes),
-            _sleep_and_note(86_400.0, "day", notes),
-            _sleep_and_note(0.001, "instant", notes),
+            _note(31_536_000.0, "year", notes),
+            _note(86_400.0, "day", notes),
+            _note(0.001, "instant", notes),
         )
 
     VirtualLoop().run(year())
