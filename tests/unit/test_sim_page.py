@@ -1,4 +1,4 @@
-"""The reliability page's figures: written between their markers, and a picture that is right where it can be checked."""
+"""The reliability page: figures written between their markers, and a picture that is right where it can be checked."""
 
 from __future__ import annotations
 
