@@ -291,9 +291,7 @@ class Handset(Victim):
         for key, value in taps:
             if value is not None:
                 self.tried.setdefault((register.within_school, key), []).append(value)
-                self.lab.ledger.tapped.setdefault(
-                    (str(register), key, value), (self.user_id, self.name, self.lab.now_ms)
-                )
+                self.lab.ledger.finger((str(register), key, value), self.user_id, self.name, self.lab.now_ms)
                 self.lab.ledger.seen.setdefault((str(register), key, value), seen)
 
     async def sync(self, trouble: Trouble, number: int, *, settles: bool) -> SyncReport | None:

@@ -129,15 +129,11 @@ class Final:
             if answer.mark is None:
                 continue
             mark = (name, pupil, answer.mark.value)
-            known = ledger.tapped.get(mark)
-            made = known is not None or answer.mark.change_hash in self.hostile
+            known = ledger.tappers.get(mark, set())
+            made = bool(known) or answer.mark.change_hash in self.hostile
             ledger.check("I5", made, f"{mark}: nobody tapped this")
-            if known is not None:
-                ledger.check(
-                    "I5",
-                    known[0] == answer.mark.user_id,
-                    f"{mark}: tapped by {known[0]}, counted for {answer.mark.user_id}",
-                )
+            rightly = not known or answer.mark.user_id in known
+            ledger.check("I5", rightly, f"{mark}: tapped by {known}, counted for {answer.mark.user_id}")
 
     def _oracle(self, name: str, changes: list[Change]) -> None:
         """I10: the native core sees the same register. Only what the strict parser admitted comes here."""

@@ -63,6 +63,7 @@ class Ledger:
             (ms) of the first such answer.
         safe_marks: Marks inside promised changes, by register.
         tapped: Every mark a finger came down for: who (user id), on which phone, true time (ms).
+        tappers: Everybody whose finger came down for it: in one millisecond two may make marks that read the same.
         owed: Promised changes that a restore took back; empty again once the phones have offered them.
         gone: Promised changes that a restore took back and whose phone was lost: nobody can bring them.
         seen: Of every tap, the changes of the register that its phone held at that moment.
@@ -74,6 +75,7 @@ class Ledger:
     promised: dict[ChangeName, int] = field(default_factory=dict)
     safe_marks: set[MarkName] = field(default_factory=set)
     tapped: dict[MarkName, tuple[str, str, int]] = field(default_factory=dict)
+    tappers: dict[MarkName, set[str]] = field(default_factory=dict)
     owed: set[ChangeName] = field(default_factory=set)
     confirmed: set[ChangeName] = field(default_factory=set)
     violations: list[Violation] = field(default_factory=list)
@@ -87,6 +89,11 @@ class Ledger:
     _parsed: dict[bytes, Change] = field(default_factory=dict)
     _durables: set[tuple[int, str, bytes]] = field(default_factory=set)
     _by_hash: dict[bytes, Change] = field(default_factory=dict)
+
+    def finger(self, mark: MarkName, user_id: str, phone: str, at_ms: int) -> None:
+        """Somebody marks a pupil."""
+        self.tapped.setdefault(mark, (user_id, phone, at_ms))
+        self.tappers.setdefault(mark, set()).add(user_id)
 
     def check(self, invariant: str, holds: bool, detail: str = "") -> None:
         """Count one look at an invariant; keep what was wrong."""

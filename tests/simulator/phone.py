@@ -437,7 +437,7 @@ class PhoneHost:
                 self.lab.ledger.seen.setdefault((str(register), key, value), seen)
         for key, value in taps:
             if value is not None:
-                self.lab.ledger.tapped.setdefault((str(register), key, value), (self.user_id, self.name, now_ms))
+                self.lab.ledger.finger((str(register), key, value), self.user_id, self.name, now_ms)
 
     # ---- what happens to storage ----
 

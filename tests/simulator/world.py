@@ -343,14 +343,27 @@ class World:
                 entries = device.state.entries.values()
                 if missing & {(f"{phone.school}/{one.register}", one.change.hash) for one in entries if one.own}:
                     self.lab.trace(phone.name, "hands its file over")
-                    await self.relays[phone.school].hand_in(device.frames_to_carry(everything=True))
+                    relay = await self._relay(phone.school)
+                    await relay.hand_in(device.frames_to_carry(everything=True))
+
+    async def _relay(self, school: str) -> PhoneHost:
+        """Somebody of the school whom the server still listens to; the champion is released where nobody is left."""
+        for phone in self.phones:
+            if phone.school == school and phone.refused is None and not phone.retired and phone.enrolment is not None:
+                return phone
+        champion = self.relays[school]
+        if champion.enrolment is not None:
+            await self.host.order("revoke", device=champion.enrolment.device.hex(), reason="sim", undo=True)
+        champion.poke()
+        await self.lab.sleep_ms(NEWS_MS)
+        return champion
 
     def _gone(self) -> set[tuple[str, bytes]]:
         """Promises that a restore took back and that no phone can keep any more: it was wiped or set back."""
         held = {
             (f"{phone.school}/{entry.register}", entry.change.hash)
             for phone in self.phones
-            if phone.device is not None
+            if phone.device is not None and not phone.retired  # who is not employed any more may not enrol again
             for entry in phone.device.state.entries.values()
             if entry.own
         }

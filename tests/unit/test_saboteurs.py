@@ -14,7 +14,7 @@ from tests.simulator.saboteurs import BY_NAME, INVARIANTS, SABOTEURS, NotApplica
 from tests.simulator.saboteurs.hook import TooLate, install
 from tests.simulator.saboteurs.hunt import Catch, Control, VictimDied, hunt
 from tests.simulator.saboteurs.model import ROOT
-from tests.simulator.saboteurs.table import as_json, line, page
+from tests.simulator.saboteurs.table import as_json, line, page, read_found
 from tests.simulator.saboteurs.victim import read_seeds, write_seeds
 
 TINY, SHAKY = "tests.simulator.saboteurs.tiny:simulate", "tests.simulator.saboteurs.tiny:shaky"
@@ -89,6 +89,17 @@ def test_what_the_control_finds_too_is_no_find() -> None:
     assert [seen.seed for seen in control.failures] == [9]
 
 
+def test_a_known_seed_is_tried_first() -> None:
+    """Where a saboteur was found before it is found at once; where it is not any more, the hunt begins at seed 1."""
+    control = Control(TINY, 2)
+    at_once = hunt([LATE], control, seeds=12, jobs=1, known={LATE.name: 11})[0]
+    assert at_once.seen is not None
+    assert (at_once.seen.seed, at_once.seeds) == (11, 1)
+    anew = hunt([LATE], control, seeds=12, jobs=1, known={LATE.name: 2})[0]
+    assert anew.seen is not None
+    assert (anew.seen.seed, anew.seeds) == (9, 9)
+
+
 def test_a_crash_and_an_endless_seed_are_finds() -> None:
     """An exception that leaves the simulator counts, and so does a seed that does not end."""
     crashed, _ = _hunt("retry-after-ignored", TINY, 3)
@@ -122,6 +133,15 @@ def test_a_hunt_that_cannot_begin_is_an_error() -> None:
     """A simulator that cannot be imported is no find."""
     with pytest.raises(VictimDied, match="no_such_module"):
         _hunt("absent-by-default", "no_such_module:simulate", 1)
+
+
+def test_the_page_tells_of_every_saboteur() -> None:
+    """At least 40 are found within 300 seeds, and the page names all that are planted, found or not."""
+    found = read_found()
+    assert found.keys() <= BY_NAME.keys()
+    assert sum(seed <= 300 for seed in found.values()) >= 40
+    told = (ROOT / "docs" / "saboteurs.md").read_text(encoding="utf-8")
+    assert [name for name in BY_NAME if f"`{name}`" not in told] == []
 
 
 def test_the_product_knows_nothing_of_it() -> None:
