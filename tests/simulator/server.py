@@ -327,6 +327,12 @@ class ServerHost:
         """Whether its store is open."""
         return self._db is not None
 
+    def rows(self, sql: str, params: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """Rows as the writing connection sees them, at once: for looks that must not let anything else happen."""
+        writer = self.database._writer
+        assert writer is not None
+        return [tuple(row) for row in writer.inner._conn.execute(sql, params).fetchall()]
+
     @property
     def database(self) -> SqliteDatabase:
         """The open store."""

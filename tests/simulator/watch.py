@@ -41,6 +41,7 @@ class Watch:
         """Be told what the server does."""
         self.lab.server_opened = self.opened
         self.lab.server_answered = self.answered
+        self.lab.server_reached = self.reached
         self.lab.server_restored = self.restored
 
     async def opened(self, host: ServerHost) -> None:
@@ -81,18 +82,21 @@ class Watch:
         if tapped:
             self.lateness_ms.append(now_ms - min(tapped))
 
+    def reached(self, host: ServerHost, point: str) -> None:
+        """Keep what the store calls confirmed at the very commit: a moment later the word may be another one."""
+        if point == "settle.after_commit":
+            for seq, register, digest in host.rows(_NEWLY_CONFIRMED, (self._confirmed_seq,)):
+                self._confirmed_seq = seq
+                self.lab.ledger.confirmed.add((register, digest))
+
     async def look(self, host: ServerHost) -> None:
-        """Keep what the store calls confirmed; see that the consumer keeps up (I7)."""
+        """See that the consumer keeps up (I7)."""
         if not host.is_open:
             return  # it died with the answer in its hands
         try:
-            rows = await host.database.fetch_all(_NEWLY_CONFIRMED, (self._confirmed_seq,))
             lag = await host.database.fetch_one(_OLDEST_UNSETTLED)
         except StoreFailed:
             return
-        for seq, register, digest in rows:
-            self._confirmed_seq = seq
-            self.lab.ledger.confirmed.add((register, digest))
         oldest_ms = None if lag is None or lag[0] is None else host.clock.wall_ms() - lag[0]
         quiet = self.lab.now_ms - self._up_since_ms > SETTLED_WITHIN_MS and not host.disk.is_armed
         if quiet:
