@@ -61,6 +61,7 @@ def seeds_left(first: int, known: set[int]) -> Iterator[int]:
 @click.option("--schools", default=Size().schools, show_default=True)
 @click.option("--devices", default=Size().teachers, show_default=True, help="Teachers with a phone, per school.")
 @click.option("--pupils", default=Size().pupils, show_default=True, help="Per class.")
+@click.option("--quiet-faults", "quiet", is_flag=True, help="Only what the profiles hold: no fault classes of ours.")
 @click.option("--cpu", "cpu_s", default=CPU_S, show_default=True, help="Seconds of processor time a world may take.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def main(
@@ -74,6 +75,7 @@ def main(
     schools: int,
     devices: int,
     pupils: int,
+    quiet: bool,
     cpu_s: int,
     as_json: bool,
 ) -> None:
@@ -90,7 +92,7 @@ def main(
     def wanted() -> Iterator[Job]:
         while summary.whole.school_days < school_days and not is_over():
             seed = next(left)
-            yield Job(seed=seed, profile=profile_of(seed), size=size)
+            yield Job(seed=seed, profile=profile_of(seed), size=size, quiet=quiet)
 
     played = play_all(wanted(), processes=jobs, cpu_s=cpu_s, is_over=is_over)
     with out.open("a", encoding="utf-8") as file:
