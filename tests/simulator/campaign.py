@@ -4,7 +4,8 @@
 
 Seeds go up from `--from-seed`; those in FILE are not played again. It ends when the file holds enough school-days or
 the time is over (worlds under way are then given up), prints the summary of the whole file, and exits with 1 if any
-world in it broke an invariant.
+world in it broke an invariant. Its processes live for some dozen worlds and read the code anew: play long runs from a
+copy of the tree (`git worktree add`) while somebody edits this one.
 """
 
 from __future__ import annotations
