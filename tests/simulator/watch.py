@@ -36,6 +36,7 @@ class Watch:
     restores: int = 0
     _confirmed_seq: int = 0
     _up_since_ms: int = 0
+    _disk_faults: int = 0
 
     def attach(self) -> None:
         """Be told what the server does."""
@@ -47,6 +48,7 @@ class Watch:
     async def opened(self, host: ServerHost) -> None:
         """I2: everything promised is in the log, whatever the last process died of."""
         self._up_since_ms = self.lab.now_ms
+        self._note_confirmed(host)  # the last process may have died of the commit itself
         stored = await self.stored(host.database)
         ledger = self.lab.ledger
         missing = [name for name in ledger.promised if name not in stored and name not in ledger.owed]
@@ -85,9 +87,12 @@ class Watch:
     def reached(self, host: ServerHost, point: str) -> None:
         """Keep what the store calls confirmed at the very commit: a moment later the word may be another one."""
         if point == "settle.after_commit":
-            for seq, register, digest in host.rows(_NEWLY_CONFIRMED, (self._confirmed_seq,)):
-                self._confirmed_seq = seq
-                self.lab.ledger.confirmed.add((register, digest))
+            self._note_confirmed(host)
+
+    def _note_confirmed(self, host: ServerHost) -> None:
+        for seq, register, digest in host.rows(_NEWLY_CONFIRMED, (self._confirmed_seq,)):
+            self._confirmed_seq = seq
+            self.lab.ledger.confirmed.add((register, digest))
 
     async def look(self, host: ServerHost) -> None:
         """See that the consumer keeps up (I7)."""
@@ -97,6 +102,8 @@ class Watch:
             lag = await host.database.fetch_one(_OLDEST_UNSETTLED)
         except StoreFailed:
             return
+        if host.disk.faults.total() != self._disk_faults:  # a disk that failed a moment ago has its time to be mended
+            self._disk_faults, self._up_since_ms = host.disk.faults.total(), self.lab.now_ms
         oldest_ms = None if lag is None or lag[0] is None else host.clock.wall_ms() - lag[0]
         quiet = self.lab.now_ms - self._up_since_ms > SETTLED_WITHIN_MS and not host.disk.is_armed
         if quiet:
