@@ -144,6 +144,7 @@ def case(seed: int, number: int) -> tuple[str, tuple[int, int] | None, bytes]:
 def judge(kind: str, data: bytes) -> tuple[str | None, str | None, float]:
     """(code of the refusal or None when admitted, what is wrong or None, seconds of CPU)."""
     code = wrong = None
+    parse.cache_clear()  # what was read a moment ago would cost nothing
     started = time.process_time()
     try:
         READERS[kind](data)
