@@ -292,7 +292,7 @@ class Handset(Victim):
             if value is not None:
                 self.tried.setdefault((register.within_school, key), []).append(value)
                 self.lab.ledger.finger((str(register), key, value), self.user_id, self.name, self.lab.now_ms)
-                self.lab.ledger.seen.setdefault((str(register), key, value), seen)
+                self.lab.ledger.sees((str(register), key, value), seen)
 
     async def sync(self, trouble: Trouble, number: int, *, settles: bool) -> SyncReport | None:
         """One conversation under `trouble`; None when there was none, or the app did not live to its end."""

@@ -42,6 +42,7 @@ class Lab:
     Attributes:
         faults: What was injected, by kind.
         points: How often each named point was passed.
+        last_asked_ms: When everybody was last made to talk; None: just now.
         samples: Chunks of registers that were merged by the native core as well; others may look at them again.
         prepare_store, server_opened, server_reached, server_answered, server_restored: Hooks; the world sets them.
     """
@@ -59,6 +60,7 @@ class Lab:
     server_restored: Callable[[], None] = lambda: None
     overloaded: Callable[[], float] = lambda: 1.0
     samples: list[tuple[bytes, ...]] = field(default_factory=list)
+    last_asked_ms: int | None = None
     calm: bool = False
     calmed: asyncio.Event = field(default_factory=asyncio.Event)
     _strays: dict[asyncio.Task[Any], None] = field(default_factory=dict)

@@ -95,6 +95,10 @@ class Ledger:
         self.tapped.setdefault(mark, (user_id, phone, at_ms))
         self.tappers.setdefault(mark, set()).add(user_id)
 
+    def sees(self, mark: MarkName, changes: frozenset[bytes]) -> None:
+        """What whoever made the mark could see; of two who made the same one, what both saw together."""
+        self.seen[mark] = self.seen.get(mark, frozenset()) | changes
+
     def check(self, invariant: str, holds: bool, detail: str = "") -> None:
         """Count one look at an invariant; keep what was wrong."""
         self.checks[invariant] += 1

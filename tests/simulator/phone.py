@@ -434,7 +434,7 @@ class PhoneHost:
         seen = frozenset(entry.change.hash for entry in known.entries.values()) if known is not None else frozenset()
         for key, value in taps:
             if value is not None:
-                self.lab.ledger.seen.setdefault((str(register), key, value), seen)
+                self.lab.ledger.sees((str(register), key, value), seen)
         for key, value in taps:
             if value is not None:
                 self.lab.ledger.finger((str(register), key, value), self.user_id, self.name, now_ms)

@@ -365,7 +365,8 @@ class Truth:
         own_id = phone.enrolment.device
         if phone.copied:
             return  # two of one name take the nonce out of each other's hands, and share what each alone was told
-        today = datetime.fromtimestamp((self.start_ms + self.lab.now_ms) / 1000, ZoneInfo(self.zone)).date()
+        asked_ms = self.lab.now_ms if self.lab.last_asked_ms is None else self.lab.last_asked_ms
+        today = datetime.fromtimestamp((self.start_ms + asked_ms) / 1000, ZoneInfo(self.zone)).date()
         classes = await self._classes(phone, today)
         held, lacking, words = device.state.entries, [], []
         for register, changes in self._stored.items():

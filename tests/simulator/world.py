@@ -317,6 +317,7 @@ class World:
         await self.lab.settle_strays()
         await self._release()
         for _ in range(2):  # news of one phone's changes may be what another one waits for
+            self.lab.last_asked_ms = self.lab.now_ms
             for phone in self.phones:
                 phone.poke()
             await self.lab.sleep_ms(NEWS_MS)
