@@ -195,6 +195,7 @@ class Device:
         if (enrolled.device, enrolled.short_number, enrolled.school) != expected:
             raise TransportError("not-ours", "the answer enrols another key or school")
         inbox = read_items(self.state, school, payload)
+        self.journal.seal()  # as in `_take`: enrolled again, the phone may hold taps made without sight of what comes
         with self.journal.act() as act:
             self.journal.append_enrolment(
                 act,

@@ -229,3 +229,23 @@ async def test_a_clock_in_1970_costs_nothing(tmp_path: Path) -> None:
         await settle_and_sync(world, phone)
         assert phone.steps() in ({"confirmed": 1}, {"needs_review": 1})
         assert len(phone.device.state.registers[f"c-3a/{TODAY}/day"].values()) == 41
+
+
+async def test_a_tap_made_before_a_second_enrolment_does_not_hide_what_the_enrolment_brings(tmp_path: Path) -> None:
+    """The server asks a phone to enrol again while a tap waits unsealed, and the answer brings a colleague's mark of the
+    same pupil: neither had seen the other, so both stand (found by the simulator).
+    """
+    async with school(tmp_path) as (world, line):
+        mine = await join(world, line, tmp_path / "t1", user="t1", seed=1)
+        theirs = await join(world, line, tmp_path / "t2", user="t2", seed=2)
+        register = mine.register()
+        value = f"P{mine.device.journal.capture_ms(register, mine.device.offsets())}"
+        mine.device.journal.tap(register, [("s001", value)])
+        theirs.take(absent("s001"))
+        await settle_and_sync(world, theirs)
+        await world.settle()
+        code, _ = await make_code(world.db, world.server.ports, school=SCHOOL, user_id="t1", made_by="operator")
+        await mine.device.enrol(school=SCHOOL, code=code, label="t1")
+        await settle_and_sync(world, mine)
+        codes = {found[0] for found in mine.device.state.registers[register.within_school].values()["s001"]}
+        assert codes == {"P", "A"}
