@@ -232,7 +232,7 @@ async def test_a_clock_in_1970_costs_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_tap_before_a_second_enrolment_does_not_hide_what_the_enrolment_brings(tmp_path: Path) -> None:
-    """The server asks a phone to enrol again while a tap waits unsealed, and the answer brings a colleague's mark of the
+    """A phone must enrol again while a tap waits unsealed, and the answer brings a colleague's mark of the
     same pupil: neither had seen the other, so both stand (found by the simulator).
     """
     async with school(tmp_path) as (world, line):
