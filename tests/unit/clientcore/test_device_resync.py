@@ -273,3 +273,27 @@ async def test_a_stale_nonce_costs_one_more_round() -> None:
     assert (report.outcome, report.requests) == ("ok", 2)
     phone.device.cache.put_nonce(b"whatever")
     assert (await phone.sync()).requests == 1
+
+
+async def test_an_offer_that_could_not_be_made_is_tried_again_after_the_back_off() -> None:
+    """A copy of this phone takes every nonce out of its hands, so no pull is served while a restored server waits for
+    the offer: that is no `ok`, and the next conversation makes it (found by the simulator).
+    """
+    server, phone = await pair()
+    phone.take(absent("s001"))
+    await phone.sync()
+    server.restore({})
+
+    def rob(_path: str, _body: bytes) -> None:
+        for known in server.devices.values():
+            known.nonce = b"the copy"
+
+    plain, server.before = server.before, rob
+    report = await phone.sync()
+    assert report.outcome == "no-answer"
+    assert report.wait_ms > 0
+    assert phone.device.state.needs_offer
+    server.before = plain
+    assert (await phone.sync()).outcome == "ok"
+    assert not phone.device.state.needs_offer
+    assert len(server.stored) == 1
