@@ -25,12 +25,13 @@ from tests.machines import troubles as what
 from tests.machines.server import Host
 from tests.machines.troubles import Blow, Trouble
 from tests.machines.victim import Victim, pause
+from tests.simulator.asgi import Answered
 from tests.simulator.clock import PhoneClock
 from tests.simulator.disk import Disk, MachineDead
 from tests.simulator.lab import Lab
 from tests.simulator.phone import hash_number
 from tests.simulator.school import School
-from tests.simulator.server import Answered, Unreachable
+from tests.simulator.server import Unreachable
 
 LOG, CACHE = Path("log.db"), Path("cache.db")
 ROUND_TRIP_MS = 80

@@ -22,13 +22,15 @@ from syncserver.restore import raise_epoch
 from syncserver.store.sqlite import SqliteDatabase
 from tests.machines.troubles import Blow
 from tests.machines.victim import Victim
+from tests.simulator.asgi import Answered, ask
 from tests.simulator.clock import WorldClock
 from tests.simulator.disk import Disk, MachineDead
 from tests.simulator.lab import Lab
 from tests.simulator.ledger import ChangeName
 from tests.simulator.machine import Machine
-from tests.simulator.server import MEDIA, Answered, NoPages, QuickHasher, Unreachable
+from tests.simulator.server import MEDIA, NoPages, Unreachable
 from tests.simulator.sqlite import AsyncConnector
+from tests.support.quick import QuickHasher
 
 STORE = Path("store.db")
 _CHANGES = "SELECT school || '/' || class_id || '/' || date || '/' || session, hash FROM changes"
@@ -159,25 +161,9 @@ class Host(Victim):
         if self.server is None:
             raise Unreachable("down")
         types = {"/v1/sync": MEDIA, "/v1/enrol": MEDIA, "/v1/bundles": MEDIA, "/v1/call": MEDIA}
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [
-                (b"host", b"127.0.0.1"),
-                (b"content-length", b"%d" % len(body)),
-                (b"content-type", types.get(path, b"application/octet-stream")),
-            ],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        answered: Answered = await self._run(_asgi(self._app, scope, body, arrives), f"{method} {path}")
+        headers = ((b"content-type", types.get(path, b"application/octet-stream")),)
+        asking = ask(self._app, method, path, body, query=query, headers=headers, arrives=arrives)
+        answered: Answered = await self._run(asking, f"{method} {path}")
         self.lab.ledger.check("I7", answered.status != 500, f"{path}: 500 {answered.body[:200]!r}")
         if answered.status == 200 and path in ("/v1/sync", "/v1/bundles") and self.server is not None:
             await self._promised(path, body, answered.body)
@@ -274,25 +260,3 @@ class Host(Victim):
             self.lab.ledger.confirmed.update((row[0], row[1]) for row in await self.database.fetch_all(_CONFIRMED))
         except StoreFailed:
             return
-
-
-async def _asgi(app: Any, scope: dict[str, Any], body: bytes, arrives: int | None) -> Answered:
-    sent: dict[str, Any] = {"body": bytearray()}
-    if arrives is None:
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
-    else:
-        messages = [{"type": "http.request", "body": body[:arrives], "more_body": True}]
-    messages.reverse()
-
-    async def receive() -> dict[str, Any]:
-        return messages.pop() if messages else {"type": "http.disconnect"}
-
-    async def send(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            sent["status"], sent["headers"] = message["status"], message["headers"]
-        else:
-            sent["body"] += message.get("body", b"")
-
-    await app(scope, receive, send)
-    headers = {name.decode().lower(): value.decode() for name, value in sent["headers"]}
-    return Answered(status=sent["status"], headers=headers, body=bytes(sent["body"]))

@@ -31,12 +31,13 @@ from tests.simulator.lab import Lab
 from tests.simulator.ledger import Ledger, Trace
 from tests.simulator.loop import VirtualLoop
 from tests.simulator.machine import tag_tasks
-from tests.simulator.phone import PhoneHost, key_of
+from tests.simulator.phone import PhoneHost
 from tests.simulator.school import School
 from tests.simulator.server import ServerHost
 from tests.simulator.sqlite import AsyncConnector
 from tests.simulator.swarm import Swarm
 from tests.simulator.watch import Reader
+from tests.support.quick import key_of
 from tests.weaknet.profile import Profile
 
 TEACHERS = ("t1", "t2")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import sqlite3
 import zlib
 from collections import Counter
@@ -18,13 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from clientcore.change import Change
 from clientcore.exchange import DUPLICATE, DURABLE, Verdict, read_answer, write_sync
 from clientcore.frame import Frame
 from clientcore.journal import Journal
-from clientcore.keys import SigningKey
 from clientcore.log import Act, Log, LogFiles, Row
 from clientcore.ports import ManualClock, SeededRandom
 from clientcore.register import RegisterId
@@ -32,11 +28,11 @@ from clientcore.states import Enrolment
 from syncserver.store.sqlite import Connector, open_sqlite
 from tests.simulator.disk import Disk
 from tests.simulator.sqlite import AsyncConnector
+from tests.support.quick import key_of
 from tests.support.server.phone import Phone
 from tests.support.server.world import PUPILS, TODAY, open_world
 
 STORE, LOG = "store.db", "log.db"
-_ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _SETTLE_EVERY = 20
 _TOGETHER = (1, 1, 1, 4, 1, 8)  # pushes that share a commit, again and again
 
@@ -67,11 +63,6 @@ class Run(Protocol):
     async def recover(self, disk: Disk) -> None:
         """Start the program again over what a power cut left, and stop it in order. Never suspends."""
         ...
-
-
-def key_of(name: str) -> SigningKey:
-    """A key from a name: the same run has the same bytes."""
-    return SigningKey(ec.derive_private_key(random.Random(name).randrange(1, _ORDER_P256), ec.SECP256R1()))
 
 
 @dataclass(slots=True)

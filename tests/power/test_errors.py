@@ -16,10 +16,11 @@ from clientcore.ports import ManualClock, SeededRandom
 from clientcore.register import RegisterId
 from syncserver.store.sqlite import open_sqlite
 from tests.power.errors import NEVER, FailingRun
-from tests.power.runs import LOG, STORE, enrolment_of, key_of
+from tests.power.runs import LOG, STORE, enrolment_of
 from tests.simulator.disk import Disk
 from tests.simulator.medium import HOWS
 from tests.simulator.sqlite import AsyncConnector
+from tests.support.quick import key_of
 from tests.support.server.world import PUPILS, TODAY, open_world
 
 SHARES = 4  # the failing syncs are dealt to this many tests

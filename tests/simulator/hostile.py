@@ -11,14 +11,14 @@ from clientcore.errors import FrameRefused, RemoteError
 from clientcore.exchange import DURABLE, REFUSED, read_answer, read_enrolled, read_sync, write_enrol, write_sync
 from clientcore.frame import NO_PREV, ClockEvidence, FramedChange, seal_frame
 from clientcore.keys import SIGNATURE_BYTES
+from tests.simulator.asgi import Answered
 from tests.simulator.lab import Lab, garbled
-from tests.simulator.phone import key_of
 from tests.simulator.school import School
-from tests.simulator.server import Answered, ServerHost, Unreachable
+from tests.simulator.server import ServerHost, Unreachable
 from tests.support.loose import body_of, chunk_of
+from tests.support.quick import ORDER_P256, key_of
 
 REMEMBERED_MAX = 400
-ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 # One put of `a` = "P1", its action spelt as a run of one; and 10^6 puts by run length (reliability.md 6.1).
 RUN_OF_ONE = (
     (0x15, b"\x7f\x01a"), (0x34, b"\x01"), (0x42, b"\x01\x01"), (0x56, b"\x7f\x26"), (0x57, b"P1"), (0x70, b"\x7f\x00"),

@@ -16,7 +16,8 @@ from tests.simulator.swarm import Swarm
 
 if TYPE_CHECKING:
     from syncserver.store.port import Database
-    from tests.simulator.server import Answered, ServerHost
+    from tests.simulator.asgi import Answered
+    from tests.simulator.server import ServerHost
 
 
 async def _no_store(_: Database) -> None:

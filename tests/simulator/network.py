@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from clientcore.errors import TransportError
 from clientcore.exchange import MEDIA_TYPE
 from clientcore.ports import HttpReply
+from tests.simulator.asgi import Answered
 from tests.simulator.lab import Lab
-from tests.simulator.server import Answered, ServerHost, Unreachable
+from tests.simulator.server import ServerHost, Unreachable
 from tests.weaknet.timeline import Connection, Timeline
 
 SET_UP_ROUND_TRIPS = 3  # DNS, TCP, TLS 1.3

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from clientcore.bundles import frame_name, split_bundle
 from clientcore.cache import Cache
 from clientcore.device import BUNDLES_PATH, Device, SyncReport
@@ -37,19 +35,13 @@ from tests.simulator.machine import Machine
 from tests.simulator.network import PhoneNetwork
 from tests.simulator.server import HOW, ServerHost
 from tests.simulator.shown import TapName, check_pending, check_saved
+from tests.support.quick import key_of
 from tests.weaknet.timeline import Timeline
 
 LOG, CACHE = Path("log.db"), Path("cache.db")
 REOPEN_MS = 3_000
 STORE_AGAIN_MS = 60_000
 ENROL_AGAIN_MS = 120_000
-ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-
-
-def key_of(name: str) -> SigningKey:
-    """A key from a name, so that the same seed gives the same devices."""
-    number = random.Random(f"key|{name}").randrange(1, ORDER_P256)
-    return SigningKey(ec.derive_private_key(number, ec.SECP256R1()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

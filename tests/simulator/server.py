@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -25,11 +24,13 @@ from syncserver.ports import InlineAside, ServerPorts
 from syncserver.restore import raise_epoch
 from syncserver.store.port import T, Transaction
 from syncserver.store.sqlite import SqliteDatabase
+from tests.simulator.asgi import Answered, ask
 from tests.simulator.clock import WorldClock
 from tests.simulator.disk import Disk, How, MachineDead
 from tests.simulator.lab import Lab
 from tests.simulator.machine import Machine
 from tests.simulator.sqlite import AsyncConnector
+from tests.support.quick import QuickHasher
 
 STORE = "store.db"
 POLL_MS = 1_800_000  # nothing waits for the poll: every commit and every order wakes the settle stage
@@ -40,27 +41,6 @@ MEDIA = b"application/x-hudur"
 
 class Unreachable(Exception):
     """No answer: the server is down, or died with the request in its hands."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What came out of the application."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class QuickHasher:
-    """Keeps the port's promises without argon2's cost."""
-
-    async def digest(self, code: str) -> str:
-        """See `CodeHasher`."""
-        return f"quick:{code[::-1]}"
-
-    async def matches(self, digest: str | None, code: str) -> bool:
-        """See `CodeHasher`."""
-        return digest == f"quick:{code[::-1]}"
 
 
 class NoPages(Pages):
@@ -284,21 +264,8 @@ class ServerHost:
         """
         if self.server is None:
             raise Unreachable("down")
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(b"host", b"127.0.0.1"), (b"content-length", b"%d" % len(body)), *headers],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        handling = self._machine.spawn(_run_asgi(self._app, scope, body))
+        asking = ask(self._app, method, path, body, query=query, headers=headers)
+        handling = self._machine.spawn(asking)
         await asyncio.wait({handling})  # `wait` and not `await`: when the phone dies, the server goes on
         if handling.cancelled():
             raise Unreachable("died")
@@ -384,21 +351,3 @@ class ServerHost:
                 raise ValueError(f"{name}: {reply.status} {reply.body[:200]!r}")
             result: dict[str, Any] = json.loads(reply.body)
             return result
-
-
-async def _run_asgi(app: Any, scope: dict[str, Any], body: bytes) -> Answered:
-    sent: dict[str, Any] = {"body": bytearray()}
-    messages = iter(({"type": "http.request", "body": body, "more_body": False},))
-
-    async def receive() -> dict[str, Any]:
-        return next(messages, {"type": "http.disconnect"})
-
-    async def send(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            sent["status"], sent["headers"] = message["status"], message["headers"]
-        else:
-            sent["body"] += message.get("body", b"")
-
-    await app(scope, receive, send)
-    headers = {name.decode().lower(): value.decode() for name, value in sent["headers"]}
-    return Answered(status=sent["status"], headers=headers, body=bytes(sent["body"]))

@@ -11,9 +11,10 @@ from reconciliation.events import WITHDRAWN
 from syncserver.errors import StoreFailed
 from syncserver.feed import RESTORED
 from syncserver.store.port import Database
+from tests.simulator.asgi import Answered
 from tests.simulator.lab import Lab
 from tests.simulator.ledger import ChangeName
-from tests.simulator.server import Answered, ServerHost, Unreachable
+from tests.simulator.server import ServerHost, Unreachable
 
 SMALL_PAGE, LARGE_PAGE = 7, 500  # events of one register come in batches of one row: pages end within them
 SETTLED_WITHIN_MS = 60_000  # a failed round waits a second and is tried again; a restart takes at most five minutes

@@ -26,12 +26,13 @@ from tests.simulator.disk import Disk
 from tests.simulator.final import Final
 from tests.simulator.hostile import Mallory
 from tests.simulator.lab import Lab
-from tests.simulator.phone import PhoneHost, Snapshot, key_of
+from tests.simulator.phone import PhoneHost, Snapshot
 from tests.simulator.school import School, make_school
 from tests.simulator.server import ServerHost
 from tests.simulator.troubles import NEWS_MS, ROLL_CALL_MIN, Troubles
 from tests.simulator.upstream import Upstream
 from tests.simulator.watch import Reader, Watch
+from tests.support.quick import key_of
 from tests.weaknet.profile import Profile
 from tests.weaknet.timeline import compile_timeline
 

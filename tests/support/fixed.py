@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import hashlib
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from clientcore.change import actor_of
 from clientcore.keys import SigningKey, device_id
 
-_DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-
 
 class FixedKey(SigningKey):
-    """A key known by its label, whose signatures repeat (RFC 6979), so that vectors can be compared byte by byte."""
+    """A key known by its label; signatures repeat (RFC 6979), so that vectors can be compared byte by byte."""
 
     def __init__(self, label: str) -> None:
         number = int.from_bytes(hashlib.sha256(b"fixed key " + label.encode()).digest(), "big") >> 8
         super().__init__(ec.derive_private_key(number, ec.SECP256R1()))
-
-    def sign(self, message: bytes) -> bytes:
-        r, s = decode_dss_signature(self._private.sign(message, _DETERMINISTIC))
-        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 PHONE = FixedKey("phone")

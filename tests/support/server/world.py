@@ -19,22 +19,13 @@ from syncserver.enrol import make_code
 from syncserver.ports import InlineAside, ServerPorts
 from syncserver.store.port import Database
 from syncserver.store.sqlite import SqliteDatabase, open_sqlite
+from tests.support.quick import QuickHasher
 from tests.support.server.phone import Phone
 
 SCHOOL = "eg-07-113"
 OTHER_SCHOOL = "eg-07-200"
 PUPILS = tuple(f"s{n:03d}" for n in range(1, 41))
 TODAY = "2026-11-22"  # ManualClock's day: a Sunday
-
-
-class QuickHasher:
-    """Keeps the port's promises without argon2's cost; the real one has its own test."""
-
-    async def digest(self, code: str) -> str:
-        return f"quick:{code[::-1]}"
-
-    async def matches(self, digest: str | None, code: str) -> bool:
-        return digest == f"quick:{code[::-1]}"
 
 
 @dataclass(slots=True)

@@ -8,8 +8,7 @@ from typing import Any
 from clientcore.change import actor_of
 from clientcore.keys import device_id, short_number, verify
 from tests.support.fixed import PHONE, FixedKey
-
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+from tests.support.quick import ORDER_P256
 
 
 def _devices() -> list[dict[str, str]]:
@@ -33,7 +32,7 @@ def _signatures() -> list[dict[str, Any]]:
     message = b"attendance"
     good = PHONE.sign(message)
     s = int.from_bytes(good[32:], "big")
-    twin = good[:32] + (_ORDER - s).to_bytes(32, "big")
+    twin = good[:32] + (ORDER_P256 - s).to_bytes(32, "big")
     other = FixedKey("other").public
     found = [
         ("good", PHONE.public, message, good),
