@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 
-from clientcore.change import OpId
+from clientcore.change import Op, OpId
 from clientcore.history import History, Put
 from reconciliation.model import VisibleMark
 
@@ -42,31 +42,54 @@ class Sight:
         return bool(seen & self._bit[digest])
 
 
-def visible_puts(history: History, counted: Set[bytes]) -> dict[str, list[Put]]:
-    """Visible marks per key of the counted changes, the winner last; with all counted, exactly Automerge's answer."""
-    shown = history.visible(counted)
-    if len(counted) == len(history.merged):
-        return shown
-    replaced = _replaced_through_held(history, counted)
+def visible_puts(history: History, counted: Set[bytes], aside: Set[OpId] = frozenset()) -> dict[str, list[Put]]:
+    """Visible marks per key of what counts, the winner last; with all counted, exactly Automerge's answer.
+
+    Args:
+        history: The merged changes.
+        counted: Changes that count.
+        aside: Single operations of them that do not (adjustments that wait for an approval).
+    """
+    if not aside:
+        shown = history.visible(counted)
+        if len(counted) == len(history.merged):
+            return shown
+        replaced = _replaced_through_held(history, counted, aside)
+    else:
+        replaced = _replaced_through_held(history, counted, aside) | {
+            pred
+            for digest in counted
+            for name, op in _operations(history, digest)
+            if name not in aside
+            for pred in op.preds
+        }
+        shown = {}
+        for put in history.puts():
+            if put.change_hash in counted and put.id not in aside:
+                shown.setdefault(put.key, []).append(put)
     left = {key: [put for put in puts if put.id not in replaced] for key, puts in shown.items()}
     return {key: puts for key, puts in left.items() if puts}
 
 
-def _replaced_through_held(history: History, counted: Set[bytes]) -> set[OpId]:
-    """What held changes had replaced in the sight of authors who then wrote the same key themselves."""
+def _operations(history: History, digest: bytes) -> Iterable[tuple[OpId, Op]]:
+    change = history.merged[digest]
+    return (((change.start_op + at, change.actor), op) for at, op in enumerate(change.ops))
+
+
+def _replaced_through_held(history: History, counted: Set[bytes], aside: Set[OpId]) -> set[OpId]:
+    """What held operations had replaced in the sight of authors who then wrote the same key themselves."""
     marked: dict[str, set[bytes]] = {}  # key -> counted changes that mark it
     for digest in counted:
-        for op in history.merged[digest].ops:
-            if op.value is not None:
+        for name, op in _operations(history, digest):
+            if op.value is not None and name not in aside:
                 marked.setdefault(op.key, set()).add(digest)
     sight = Sight(history)
     seen = {key: sight.of(digests) for key, digests in marked.items()}
     return {
         pred
-        for digest, change in history.merged.items()
-        if digest not in counted
-        for op in change.ops
-        if op.key in seen and sight.has(seen[op.key], digest)
+        for digest in history.merged
+        for name, op in _operations(history, digest)
+        if (digest not in counted or name in aside) and op.key in seen and sight.has(seen[op.key], digest)
         for pred in op.preds
     }
 

@@ -115,22 +115,30 @@ def event_state(told: Iterable[Event]) -> dict[str, Said]:
 
 def _said(answer: Answer | None) -> Said | None:
     """What an event says of this answer; None when there is nothing to say."""
-    if answer is None or answer.mark is None:
+    if answer is None or answer.code is None:
         return None
-    mark = answer.mark
-    minutes = int(mark.reason) if mark.code is Code.LATE and mark.reason and mark.reason.isdecimal() else None
-    return {
-        "code": mark.code.word,
-        "reason": mark.reason if minutes is None else None,
+    mark, ruling, reason = answer.mark, answer.ruling, answer.reason
+    minutes = int(reason) if answer.code is Code.LATE and reason and reason.isdecimal() else None
+    said: Said = {
+        "code": answer.code.word,
+        "reason": reason if minutes is None else None,
         "minutes_late": minutes,
-        "captured_at": iso(mark.captured.at_ms),
-        "captured_between": [iso(at_ms) for at_ms in mark.captured.interval],
-        "clock_confidence": mark.captured.confidence.value,
-        "received_at": iso(mark.received_at_ms),
-        "timeliness": mark.timeliness.value,
         "disputed": answer.disputed,
         "labels": list(answer.labels),
     }
+    if mark is not None:
+        said |= {
+            "captured_at": iso(mark.captured.at_ms),
+            "captured_between": [iso(at_ms) for at_ms in mark.captured.interval],
+            "clock_confidence": mark.captured.confidence.value,
+            "received_at": iso(mark.received_at_ms),
+            "timeliness": mark.timeliness.value,
+        }
+    if ruling is not None:
+        said |= {"ruled_at": iso(ruling.at_ms), "bulk": ruling.bulk}
+    if answer.original is not None:
+        said["original"] = {"code": answer.original.code.word, "received_at": iso(answer.original.received_at_ms)}
+    return said
 
 
 def _event(

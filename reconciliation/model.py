@@ -10,10 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from clientcore.frame import ClockEvidence
 from clientcore.register import Code, RegisterId
+from reconciliation.decisions import NONE, Decisions, Ruling, check_aliases
 from reconciliation.errors import BadContext
+
+if TYPE_CHECKING:
+    from reconciliation.calendar import SchoolCalendar
 
 Interval = tuple[int, int]
 Zone = tuple[tuple[int, int], ...]
@@ -67,6 +72,8 @@ class Receipt:
             for a frame that was carried as for one that waited for a network.
         delegation: Id of the delegation the author acted under, as the frame claims it. For the trail: what counts is
             the right in the context.
+        known_offset_ms: Server time less the phone's clock as its last direct contact before this frame showed it;
+            None when there was none. It was never less than the phone's true offset at that moment.
     """
 
     change_hash: bytes
@@ -77,6 +84,7 @@ class Receipt:
     clock: ClockEvidence
     relayed: bool = False
     delegation: str | None = None
+    known_offset_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +133,12 @@ class Context:
         closed: Reason slug when the calendar says that the school is closed that day.
         entitled: User id to the rights for *this class*.
         revoked_devices: Device to the moment of its revocation.
+        calendar: The school's, for working days; None: Sunday to Thursday without holidays.
+        decisions: What people decided about this register.
+        aliases: Duplicate pupil id to the id it was merged into.
 
     Raises:
-        BadContext: when `zone` is empty or does not ascend.
+        BadContext: when `zone` is empty or does not ascend, or an alias leads to an alias.
     """
 
     roster: frozenset[str]
@@ -137,10 +148,14 @@ class Context:
     roster_version: str | None = None
     closed: str | None = None
     revoked_devices: Mapping[bytes, int] = field(default_factory=dict)
+    calendar: SchoolCalendar | None = None
+    decisions: Decisions = NONE
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.zone or any(a[0] >= b[0] for a, b in pairwise(self.zone)):
             raise BadContext("bad-context", "the zone needs at least one offset, ascending")
+        check_aliases(self.aliases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,22 +214,33 @@ class Answer:
         mark: The visible mark that answers; None: not taken.
         disputed: Authors who had not seen each other's mark chose different codes; the code is provisional.
         values: Every visible mark, Automerge's winner last; kept also where the session did not take place.
-        labels: Ascending slugs: `calendar`, `clock`, `future`, `window-closed`.
+        labels: Ascending slugs: `adjusted`, `calendar`, `clock`, `future`, `merged-record`, `released`, `ruled`,
+            `settled-by-person`.
+        ruling: The bulk operation that says something else than the mark.
+        original: What stood before an approved adjustment or a ruling; None also when nothing did: see `labels`.
+        chosen_by: Who settled a dispute.
     """
 
     mark: VisibleMark | None = None
     disputed: bool = False
     values: tuple[VisibleMark, ...] = ()
     labels: tuple[str, ...] = ()
+    ruling: Ruling | None = None
+    original: VisibleMark | None = None
+    chosen_by: str | None = None
 
     @property
     def code(self) -> Code | None:
         """The official code; None: not taken."""
+        if self.ruling is not None:
+            return self.ruling.code
         return None if self.mark is None else self.mark.code
 
     @property
     def reason(self) -> str | None:
         """Reason slug; for *late* the minutes in decimal."""
+        if self.ruling is not None:
+            return self.ruling.reason
         return None if self.mark is None else self.mark.reason
 
     @property
@@ -258,7 +284,8 @@ class HeldMark:
     Attributes:
         key: Pupil id, or a key about the register itself.
         value: As stored.
-        slug: Why: `unknown-pupil`, `out-of-scope`, `revoked`, `no-receipt`.
+        slug: Why: `unknown-pupil`, `out-of-scope`, `revoked`, `no-receipt`, `window-closed`, `adjustment-locked`,
+            `adjustment-rejected`.
         user_id: Its author; None while no receipt names one.
         change_hash: The change that carries it.
     """
@@ -294,6 +321,7 @@ class Outcome:
         occasion: Whether the session took place; under `no_session` all answers are *not taken*.
         no_session_reason: Reason slug of `no_session`.
         closed: Reason slug when the calendar says closed.
+        bulk_at_ms: When "all present" was pressed, by corrected time; None when it was not.
         labels: Ascending slugs of the register: `calendar`, `disputed`, `future`, `window-closed`.
         answers: One for each pupil of the roster, keys ascending.
         held: Marks kept out, by key, then change.
@@ -309,6 +337,7 @@ class Outcome:
     answers: Mapping[str, Answer]
     held: tuple[HeldMark, ...]
     changes: Mapping[bytes, Settled]
+    bulk_at_ms: int | None = None
 
     def to_wire(self) -> dict[str, object]:
         """Plain data of JSON types, the same for equal outcomes; `wire.canonical` turns it into bytes."""

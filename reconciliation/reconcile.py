@@ -3,7 +3,8 @@
 Invariants (property-tested):
   1. The outcome depends on the *set* of changes, their first receipts and the context. Order, duplicates, batching and
      restarts do not exist here.
-  2. A code other than *not taken* comes only from a visible mark of an author entitled to make it; so does *absent*.
+  2. A code other than *not taken* comes only from a visible mark of an author entitled to make it, or from a ruling of
+     a named person; *absent* only from a mark.
   3. Nothing is dropped: every change the history knows has its state, every mark kept out is listed as held.
   4. One bad change holds back no other.
 """
@@ -11,14 +12,17 @@ Invariants (property-tested):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from clientcore.change import Change
+from clientcore.change import Change, OpId
 from clientcore.history import History, Put
 from clientcore.register import RegisterId
-from reconciliation.calendar import day_window, lies_ahead
+from reconciliation.adjustments import Request, Stage, request
+from reconciliation.calendar import SchoolCalendar, day_window, lies_ahead
 from reconciliation.clocks import capture_reader
 from reconciliation.conflicts import Sight, provisional, visible_puts
+from reconciliation.decisions import may_rule
+from reconciliation.identity import gather
 from reconciliation.model import (
     NOT_TAKEN,
     Answer,
@@ -37,22 +41,35 @@ from reconciliation.model import (
 from reconciliation.scope import held_because
 from reconciliation.timeliness import timeliness
 
+ADJUSTED = "adjusted"
+ADJUSTMENT_LOCKED = "adjustment-locked"
+ADJUSTMENT_REJECTED = "adjustment-rejected"
 CALENDAR = "calendar"
 CLOCK = "clock"
 DISPUTED = "disputed"
 EQUIVOCATION = "equivocation"
 FUTURE = "future"
 INCONSISTENT = "inconsistent"
+MERGED_RECORD = "merged-record"
 NO_RECEIPT = "no-receipt"
 NO_SESSION = "no-session"
 PENDING = "pending"
+RELEASED = "released"
+RULED = "ruled"
+SETTLED_BY_PERSON = "settled-by-person"
 UNKNOWN_PUPIL = "unknown-pupil"
 WINDOW_CLOSED = "window-closed"
 
 # When several reasons ask for a person, the one told is the one that concerns the whole register first.
-_REVIEW_ORDER = (FUTURE, CALENDAR, NO_SESSION, WINDOW_CLOSED, UNKNOWN_PUPIL, DISPUTED)
-_LABELS = frozenset((CALENDAR, CLOCK, FUTURE, WINDOW_CLOSED))
+_REVIEW_ORDER = (
+    FUTURE, CALENDAR, NO_SESSION, WINDOW_CLOSED, ADJUSTMENT_LOCKED, ADJUSTMENT_REJECTED, UNKNOWN_PUPIL, DISPUTED,
+)  # fmt: skip
 _REGISTER_LABELS = frozenset((CALENDAR, DISPUTED, FUTURE, WINDOW_CLOSED))
+_STAGES = {
+    Stage.WAITING: WINDOW_CLOSED,
+    Stage.LOCKED: ADJUSTMENT_LOCKED,
+    Stage.REJECTED: ADJUSTMENT_REJECTED,
+}
 
 
 def reconcile(register: RegisterId, history: History, receipts: Mapping[bytes, Receipt], context: Context) -> Outcome:
@@ -65,63 +82,90 @@ def reconcile(register: RegisterId, history: History, receipts: Mapping[bytes, R
         context: Roster, calendar, rights of that day and class.
     """
     day = day_window(register, context.zone)
-    judged = {digest: _judge(change, receipts.get(digest), day, context) for digest, change in history.merged.items()}
+    judged = {
+        digest: _judge(register, change, receipts.get(digest), day, context)
+        for digest, change in history.merged.items()
+    }
     counted = {digest for digest, judgement in judged.items() if judgement.held is None}
-    visible = visible_puts(history, counted)
+    aside = {name for judgement in judged.values() for name in judgement.aside}
+    visible = visible_puts(history, counted, aside)
     occasion, no_session_reason = _occasion(visible.get("~session", ()))
-    marks = {
-        key: tuple(_mark(put, judged[put.change_hash]) for put in puts)
-        for key, puts in visible.items()
-        if not key.startswith("~")
-    }
-    reasons = _reasons(history, judged, visible, marks, context, occasion)
-    answers = {
-        pupil: _answer(marks[pupil], reasons, occasion) if pupil in marks else NOT_TAKEN
-        for pupil in sorted(context.roster)
-    }
+    marks = _marks(visible, judged)
+    roster = {context.aliases.get(pupil, pupil) for pupil in context.roster}
+    reasons = _reasons(history, judged, visible, marks, roster, context, occasion)
+    originals = _originals(history, counted, judged) if any(j.adjusting for j in judged.values()) else None
+    answers = {pupil: _answer(pupil, marks, judged, reasons, originals, occasion, context) for pupil in sorted(roster)}
+    if occasion is not Occasion.NO_SESSION:
+        for pupil, answer in answers.items():
+            if answer.disputed:
+                for mark in answer.values:
+                    reasons[mark.change_hash].add(DISPUTED)
+    bulk = visible.get("~bulk")
     return Outcome(
         register=register,
         roster_version=context.roster_version,
         occasion=occasion,
         no_session_reason=no_session_reason,
         closed=context.closed,
-        labels=_register_labels(visible, reasons, context),
+        labels=_register_labels(history, visible, aside, reasons, context),
         answers=answers,
-        held=_held_marks(history, judged, marks, context),
+        held=_held_marks(history, judged, aside, marks, roster, context),
         changes=_settled(history, judged, reasons),
+        bulk_at_ms=None if bulk is None else judged[bulk[-1].change_hash].captured[bulk[-1].id[0]].at_ms,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judgement:
-    """One merged change on its own: why it is held, and when each of its marks was made (by operation counter)."""
+    """One merged change on its own: why it is held, and when each of its marks was made (by operation counter).
+
+    `adjusting` are its operations that were certainly made after the window, `request` is where they stand.
+    """
 
     receipt: Receipt | None
     held: str | None
     captured: Mapping[int, Capture]
     timeliness: Mapping[int, Timeliness]
     ahead: bool
+    adjusting: frozenset[OpId] = frozenset()
+    request: Request | None = None
+    released: bool = False
+
+    @property
+    def aside(self) -> frozenset[OpId]:
+        """Operations that do not count (yet)."""
+        approved = self.request is None or self.request.stage is Stage.APPROVED
+        return frozenset() if approved or self.held is not None else self.adjusting
 
 
-def _judge(change: Change, receipt: Receipt | None, day: Window, context: Context) -> _Judgement:
+def _judge(register: RegisterId, change: Change, receipt: Receipt | None, day: Window, context: Context) -> _Judgement:
     if receipt is None:
         return _Judgement(receipt=None, held=NO_RECEIPT, captured={}, timeliness={}, ahead=False)
     read = capture_reader(receipt, actor=change.actor, midnight=day.opens_ms, window=context.window)
+    # What only drops the losers of a disagreement has no tap; the moment of its sealing stands for it.
     captured = {
-        counter: read(_capture_ms(op.value))
+        counter: read(change.time_s * 1000 - day.opens_ms if op.value is None else _capture_ms(op.value))
         for counter, op in enumerate(change.ops, change.start_op)
-        if op.value is not None
     }
-    # A change that only drops the losers of a disagreement has no tap; the moment of its sealing stands for it.
-    moments = list(captured.values()) or [read(change.time_s * 1000 - day.opens_ms)]
     received = receipt.received_at_ms
+    times = {at: timeliness(capture, received, context.window) for at, capture in captured.items()}
+    late = [at for at, time in times.items() if time is Timeliness.ADJUSTMENT]
     return _Judgement(
         receipt=receipt,
-        held=held_because(receipt, moments, day, context),
+        held=held_because(receipt, list(captured.values()), day, context),
         captured=captured,
-        timeliness={at: timeliness(capture, received, context.window) for at, capture in captured.items()},
+        timeliness=times,
         ahead=lies_ahead(day, received),
-    )
+        adjusting=frozenset((at, change.actor) for at in late),
+        request=None if not late else request(
+            register,
+            [captured[at] for at in late],
+            receipt,
+            context.calendar or SchoolCalendar(zone=context.zone),
+            context.decisions.approvals.get(change.hash, ()),
+        ),
+        released=change.hash in context.decisions.releases,
+    )  # fmt: skip
 
 
 def _capture_ms(value: str) -> int:
@@ -151,15 +195,32 @@ def _mark(put: Put, judgement: _Judgement) -> VisibleMark:
     )
 
 
+def _marks(visible: Mapping[str, list[Put]], judged: Mapping[bytes, _Judgement]) -> dict[str, tuple[VisibleMark, ...]]:
+    return {
+        key: tuple(_mark(put, judged[put.change_hash]) for put in puts)
+        for key, puts in visible.items()
+        if not key.startswith("~")
+    }
+
+
+def _originals(
+    history: History, counted: set[bytes], judged: Mapping[bytes, _Judgement]
+) -> dict[str, tuple[VisibleMark, ...]]:
+    """What would stand without any adjustment."""
+    adjusting = {name for judgement in judged.values() for name in judgement.adjusting}
+    return _marks(visible_puts(history, counted, adjusting), judged)
+
+
 def _reasons(
     history: History,
     judged: Mapping[bytes, _Judgement],
     visible: Mapping[str, list[Put]],
     marks: Mapping[str, tuple[VisibleMark, ...]],
+    roster: set[str],
     context: Context,
     occasion: Occasion,
 ) -> dict[bytes, set[str]]:
-    """Per counted change, every reason for which a person should look at it."""
+    """Per counted change, every reason for which a person should look at it; disputes of pupils are added later."""
     reasons: dict[bytes, set[str]] = {}
     for digest, judgement in judged.items():
         if judgement.held is not None:
@@ -170,17 +231,21 @@ def _reasons(
             found.add(FUTURE)
         if pupils and context.closed is not None:
             found.add(CALENDAR)
-        if Timeliness.ADJUSTMENT in judgement.timeliness.values():
-            found.add(WINDOW_CLOSED)
-        if not context.roster.issuperset(pupils):
+        if judgement.request is not None and judgement.request.stage in _STAGES:
+            found.add(_STAGES[judgement.request.stage])
+        if not roster.issuperset(context.aliases.get(pupil, pupil) for pupil in pupils):
             found.add(UNKNOWN_PUPIL)
-    for values in marks.values():
-        if provisional(values)[1]:
+    for key, values in marks.items():  # strangers' marks can be in dispute as well
+        if context.aliases.get(key, key) not in roster and provisional(values)[1]:
             for mark in values:
                 reasons[mark.change_hash].add(DISPUTED)
     if occasion is Occasion.NO_SESSION:
         for put in _marks_beside_no_session(history, visible):
             reasons[put.change_hash].add(NO_SESSION)
+        for values in marks.values():
+            if provisional(values)[1]:
+                for mark in values:
+                    reasons[mark.change_hash].add(DISPUTED)
     return reasons
 
 
@@ -197,23 +262,79 @@ def _marks_beside_no_session(history: History, visible: Mapping[str, list[Put]])
     ]
 
 
-def _answer(values: tuple[VisibleMark, ...], reasons: Mapping[bytes, set[str]], occasion: Occasion) -> Answer:
+def _answer(
+    pupil: str,
+    marks: Mapping[str, tuple[VisibleMark, ...]],
+    judged: Mapping[bytes, _Judgement],
+    reasons: Mapping[bytes, set[str]],
+    originals: Mapping[str, tuple[VisibleMark, ...]] | None,
+    occasion: Occasion,
+    context: Context,
+) -> Answer:
+    found = gather(pupil, marks, context.aliases)
     if occasion is Occasion.NO_SESSION:
-        return Answer(values=values)
-    mark, disputed = provisional(values)
+        return NOT_TAKEN if not found.values else Answer(values=found.values)
+    if not found.values:
+        return _ruled(pupil, NOT_TAKEN, context)
+    mark, disputed, chosen_by = found.mark, found.disputed, None
+    choice = context.decisions.choices.get(pupil)
+    if disputed and choice is not None and choice.among == {one.change_hash for one in found.values}:
+        for one in found.values:
+            if (one.change_hash, one.value) == (choice.chosen, choice.value):
+                mark, disputed, chosen_by = one, False, choice.by
+    assert mark is not None
+    judgement = judged[mark.change_hash]
     labels = reasons[mark.change_hash] & {CALENDAR, FUTURE}
-    if mark.captured.clock_flag:
-        labels.add(CLOCK)
-    if mark.timeliness is Timeliness.ADJUSTMENT:
-        labels.add(WINDOW_CLOSED)
-    return Answer(mark=mark, disputed=disputed, values=values, labels=tuple(sorted(labels)))
+    for label, holds in (
+        (CLOCK, mark.captured.clock_flag),
+        (ADJUSTED, mark.timeliness is Timeliness.ADJUSTMENT),
+        (RELEASED, judgement.released),
+        (MERGED_RECORD, found.merged),
+        (SETTLED_BY_PERSON, chosen_by is not None),
+    ):
+        if holds:
+            labels.add(label)
+    original = None
+    if originals is not None and ADJUSTED in labels:
+        original = gather(pupil, originals, context.aliases).mark
+    answer = Answer(
+        mark=mark,
+        disputed=disputed,
+        values=found.values,
+        labels=tuple(sorted(labels)),
+        original=original,
+        chosen_by=chosen_by,
+    )
+    return _ruled(pupil, answer, context)
+
+
+def _ruled(pupil: str, answer: Answer, context: Context) -> Answer:
+    """The answer under the last ruling that was made in sight of exactly these marks."""
+    seen = {mark.change_hash for mark in answer.values}
+    for ruling in reversed(context.decisions.rulings.get(pupil, ())):
+        if ruling.among == seen and may_rule(ruling.code, None if answer.mark is None else answer.mark.code):
+            return replace(
+                answer,
+                ruling=ruling,
+                disputed=False,
+                original=answer.original or answer.mark,
+                labels=tuple(sorted({*answer.labels, RULED})),
+            )
+    return answer
 
 
 def _register_labels(
-    visible: Mapping[str, list[Put]], reasons: Mapping[bytes, set[str]], context: Context
+    history: History,
+    visible: Mapping[str, list[Put]],
+    aside: set[OpId],
+    reasons: Mapping[bytes, set[str]],
+    context: Context,
 ) -> tuple[str, ...]:
     """What is to be said of the register as a whole, from the changes that still show in it."""
-    labels = {slug for puts in visible.values() for put in puts for slug in reasons[put.change_hash]}
+    shown = {put.change_hash for puts in visible.values() for put in puts}
+    if aside:
+        shown |= {put.change_hash for puts in history.visible().values() for put in puts if put.id in aside}
+    labels = {slug for digest in shown for slug in reasons[digest]}
     if len({put.value[0] for put in visible.get("~session", ())}) > 1 or NO_SESSION in labels:
         labels.add(DISPUTED)
     if context.closed is not None:
@@ -224,30 +345,29 @@ def _register_labels(
 def _held_marks(
     history: History,
     judged: Mapping[bytes, _Judgement],
+    aside: set[OpId],
     marks: Mapping[str, tuple[VisibleMark, ...]],
+    roster: set[str],
     context: Context,
 ) -> tuple[HeldMark, ...]:
-    """Marks kept out: of held changes, unless somebody wrote over them since; and of pupils not on the roster."""
+    """Marks kept out: of held changes and requests, unless somebody wrote over them; and of pupils not on the roster."""
     held = [
         HeldMark(key=key, value=m.value, slug=UNKNOWN_PUPIL, user_id=m.user_id, change_hash=m.change_hash)
         for key, values in marks.items()
-        if key not in context.roster
+        if context.aliases.get(key, key) not in roster
         for m in values
     ]
-    if any(judgement.held is not None for judgement in judged.values()):
+    if aside or any(judgement.held is not None for judgement in judged.values()):
         for key, puts in history.visible().items():
             for put in puts:
                 judgement = judged[put.change_hash]
-                if judgement.held is not None:
+                slug = judgement.held
+                if put.id in aside and judgement.request is not None:
+                    slug = _STAGES[judgement.request.stage]
+                if slug is not None:
                     user_id = None if judgement.receipt is None else judgement.receipt.user_id
                     held.append(
-                        HeldMark(
-                            key=key,
-                            value=put.value,
-                            slug=judgement.held,
-                            user_id=user_id,
-                            change_hash=put.change_hash,
-                        )
+                        HeldMark(key=key, value=put.value, slug=slug, user_id=user_id, change_hash=put.change_hash)
                     )
     return tuple(sorted(held, key=lambda mark: (mark.key, mark.change_hash, mark.value)))
 

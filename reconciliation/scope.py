@@ -18,14 +18,18 @@ def held_because(receipt: Receipt, captures: Sequence[Capture], day: Window, con
     """Why a change is held: `out-of-scope`, `revoked`, or None when its author may make all its marks.
 
     A revocation holds all that arrives after it, whatever the phone says about when it was made: nothing signed by a
-    revoked subject alters an outcome without a named person's release. What had arrived before it stays.
+    revoked subject alters an outcome without a named person's release. What had arrived before it stays. Nobody
+    releases a change of their own.
 
     Args:
         receipt: The change's first receipt.
         captures: When its marks were made; at least one.
         day: The civil day of the register.
-        context: Rights and revoked devices.
+        context: Rights, revoked devices and releases.
     """
+    release = context.decisions.releases.get(receipt.change_hash)
+    if release is not None and release.by != receipt.user_id:
+        return None
     revoked_at_ms = context.revoked_devices.get(receipt.device)
     if revoked_at_ms is not None and receipt.received_at_ms >= revoked_at_ms:
         return REVOKED

@@ -6,10 +6,13 @@ and marks point to it.
     {"v": 1, "register": text, "roster_version": text|null, "occasion": text, "no_session_reason": text|null,
      "closed": text|null, "labels": [slug],
      "sources": [[change hex, user id, received_at_ms]],
-     "answers": {pupil: null | [[mark], chosen index|null, disputed, [label]]},      null: not taken
+     "bulk": at_ms|null,
+     "answers": {pupil: null | [[mark], chosen index|null, disputed, [label], [original mark|null, ruling|null, chosen by|null]?]},
+                null: not taken; the fifth part only where it says something
      "held":    [[key, value, slug, user id|null, change hex]],
      "changes": [[change hex, state, slug|null, detail|null]]}
     mark = [value, source index, at_ms, from_ms, to_ms, confidence, clock flag, timeliness]
+    ruling = [code letter, reason|null, [change hex], bulk, by, at_ms]
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from functools import lru_cache
 from typing import Any
 
 from clientcore.errors import HudurError
-from clientcore.register import RegisterId
+from clientcore.register import Code, RegisterId
+from reconciliation.decisions import Ruling
 from reconciliation.errors import BadOutcome
 from reconciliation.model import (
     NOT_TAKEN,
@@ -36,7 +40,7 @@ from reconciliation.model import (
     VisibleMark,
 )
 
-VERSION = 1
+VERSION = 2
 NOT_TAKEN_WORD = "not_taken"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +60,7 @@ def canonical(data: object) -> bytes:
 def outcome_to_wire(outcome: Outcome) -> dict[str, object]:
     """See `Outcome.to_wire`."""
     seen = {m.change_hash: m for answer in outcome.answers.values() for m in answer.values}
+    seen |= {a.original.change_hash: a.original for a in outcome.answers.values() if a.original is not None}
     sources = sorted(seen)
     index = {digest: i for i, digest in enumerate(sources)}
     return {
@@ -66,6 +71,7 @@ def outcome_to_wire(outcome: Outcome) -> dict[str, object]:
         "no_session_reason": outcome.no_session_reason,
         "closed": outcome.closed,
         "labels": list(outcome.labels),
+        "bulk": outcome.bulk_at_ms,
         "sources": [[digest.hex(), seen[digest].user_id, seen[digest].received_at_ms] for digest in sources],
         "answers": {pupil: _answer_to_wire(answer, index) for pupil, answer in outcome.answers.items()},
         "held": [[h.key, h.value, h.slug, h.user_id, h.change_hash.hex()] for h in outcome.held],
@@ -96,8 +102,11 @@ def readable(outcome: Outcome) -> dict[str, object]:
 
 def _readable_answer(answer: Answer) -> dict[str, object]:
     said = {"code": NOT_TAKEN_WORD} if answer.mark is None else _readable_mark(answer.mark)
+    if answer.ruling is not None:
+        said = {**said, "code": answer.ruling.code.word, "reason": answer.ruling.reason, "bulk": answer.ruling.bulk}
     values = [_readable_mark(mark) for mark in answer.values]
-    return {**said, "disputed": answer.disputed, "labels": list(answer.labels), "values": values}
+    more = {} if answer.original is None else {"original": _readable_mark(answer.original)}
+    return {**said, "disputed": answer.disputed, "labels": list(answer.labels), "values": values, **more}
 
 
 def _readable_mark(mark: VisibleMark) -> dict[str, object]:
@@ -133,7 +142,7 @@ def _outcome(data: Any) -> Outcome:
         no_session_reason=data["no_session_reason"],
         closed=data["closed"],
         labels=tuple(data["labels"]),
-        answers={pupil: _answer(row, sources) for pupil, row in data["answers"].items()},
+        answers={pupil: _answer(pupil, row, sources) for pupil, row in data["answers"].items()},
         held=tuple(
             HeldMark(key=key, value=value, slug=slug, user_id=user, change_hash=bytes.fromhex(digest))
             for key, value, slug, user, digest in data["held"]
@@ -142,36 +151,61 @@ def _outcome(data: Any) -> Outcome:
             bytes.fromhex(digest): Settled(state=State(state), slug=slug, detail=detail)
             for digest, state, slug, detail in data["changes"]
         },
+        bulk_at_ms=data["bulk"],
     )
 
 
 def _answer_to_wire(answer: Answer, index: dict[bytes, int]) -> list[object] | None:
-    if not answer.values:
+    if answer == NOT_TAKEN:
         return None
-    values = [
-        [
-            mark.value,
-            index[mark.change_hash],
-            mark.captured.at_ms,
-            *mark.captured.interval,
-            mark.captured.confidence.value,
-            mark.captured.clock_flag,
-            mark.timeliness.value,
-        ]
-        for mark in answer.values
-    ]
+    values = [_mark_to_wire(mark, index) for mark in answer.values]
     chosen = None if answer.mark is None else answer.values.index(answer.mark)
-    return [values, chosen, answer.disputed, list(answer.labels)]
+    row: list[object] = [values, chosen, answer.disputed, list(answer.labels)]
+    if (answer.original, answer.ruling, answer.chosen_by) != (None, None, None):
+        original = None if answer.original is None else _mark_to_wire(answer.original, index)
+        row.append([original, _ruling_to_wire(answer.ruling), answer.chosen_by])
+    return row
 
 
-def _answer(row: Any, sources: list[tuple[bytes, str, int]]) -> Answer:
+def _mark_to_wire(mark: VisibleMark, index: dict[bytes, int]) -> list[object]:
+    return [
+        mark.value,
+        index[mark.change_hash],
+        mark.captured.at_ms,
+        *mark.captured.interval,
+        mark.captured.confidence.value,
+        mark.captured.clock_flag,
+        mark.timeliness.value,
+    ]
+
+
+def _ruling_to_wire(ruling: Ruling | None) -> list[object] | None:
+    if ruling is None:
+        return None
+    among = [digest.hex() for digest in sorted(ruling.among)]
+    return [ruling.code.value, ruling.reason, among, ruling.bulk, ruling.by, ruling.at_ms]
+
+
+def _answer(pupil: str, row: Any, sources: list[tuple[bytes, str, int]]) -> Answer:
     if row is None:
         return NOT_TAKEN
-    rows, chosen, disputed, labels = row
+    rows, chosen, disputed, labels, *more = row
     values = tuple(_mark(sources, *mark) for mark in rows)
+    original, ruling, chosen_by = more[0] if more else (None, None, None)
     return Answer(
-        mark=None if chosen is None else values[chosen], disputed=disputed, values=values, labels=tuple(labels)
+        mark=None if chosen is None else values[chosen],
+        disputed=disputed,
+        values=values,
+        labels=tuple(labels),
+        ruling=None if ruling is None else _ruling(pupil, *ruling),
+        original=None if original is None else _mark(sources, *original),
+        chosen_by=chosen_by,
     )
+
+
+def _ruling(pupil: str, code: str, reason: str | None, among: list[str], bulk: int, by: str, at_ms: int) -> Ruling:
+    hashes = frozenset(bytes.fromhex(digest) for digest in among)
+    return Ruling(pupil=pupil, among=hashes, code=Code(code), reason=reason, bulk=bulk, by=by, at_ms=at_ms)
 
 
 def _mark(

@@ -30,7 +30,8 @@ from syncserver.metrics import CONTENT_TYPE_LATEST, Metrics
 from syncserver.middleware import Edge
 from syncserver.oneroster_zip import ARCHIVE_BYTES_MAX
 from syncserver.openapi import OPENAPI
-from syncserver.operators import ORDERS, Desk
+from syncserver.access import Desk, give
+from syncserver.orders import ORDERS
 from syncserver.pages import Pages, find_dist, load_pages
 from syncserver.ports import ServerPorts
 from syncserver.problems import write_problem
@@ -230,7 +231,7 @@ async def _order(request: Request) -> Response:
     if not isinstance(args, dict):
         raise RequestProblem("bad-request", "args is a JSON object")
     data = await read_body(request.receive, _ORDER_BODY_MAX)
-    result = await order(Desk(config=server.config, db=server.db, ports=server.ports), args, data)
+    result = await give(order, Desk(config=server.config, db=server.db, ports=server.ports), args, data)
     server.intake.settled_wake.set()
     return Response(json.dumps(result, ensure_ascii=False).encode(), media_type="application/json", headers=_NO_STORE)
 

@@ -246,7 +246,7 @@ def dlq() -> None:
 @json_option
 def dlq_list(store: str, as_json: bool) -> None:
     """List dead letters, newest last."""
-    from syncserver.operators import DEAD_LETTERS, dead_letter
+    from syncserver.orders.operating import DEAD_LETTERS, dead_letter
 
     async def look(reader: Reader) -> list[dict[str, Any]]:
         return [dead_letter(row) for row in await reader.fetch_all(f"{DEAD_LETTERS} WHERE requeued = 0 ORDER BY id")]
@@ -264,7 +264,7 @@ def dlq_list(store: str, as_json: bool) -> None:
 @json_option
 def dlq_show(letter: int, store: str, as_json: bool) -> None:
     """Show one dead letter with its change, as hex: pupils stand in it by id only."""
-    from syncserver.operators import DEAD_LETTERS, dead_letter
+    from syncserver.orders.operating import DEAD_LETTERS, dead_letter
 
     async def look(reader: Reader) -> dict[str, Any] | None:
         row = await reader.fetch_one(f"{DEAD_LETTERS} WHERE id = ?", (letter,))

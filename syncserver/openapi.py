@@ -7,7 +7,7 @@ from typing import Any
 
 from clientcore.exchange import MEDIA_TYPE
 from syncserver import feed, problems
-from syncserver.operators import ORDERS
+from syncserver.orders import ORDERS
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

@@ -18,7 +18,8 @@ import httpx
 from clientcore.errors import Problem, TransportError
 from syncserver.config import Config
 from syncserver.errors import StoreInUse
-from syncserver.operators import ORDERS, Desk
+from syncserver.access import Desk, give
+from syncserver.orders import ORDERS
 from syncserver.ports import ServerPorts
 from syncserver.store.port import Database
 from syncserver.store.sqlite import open_sqlite
@@ -32,7 +33,7 @@ def address_file(store: Path) -> Path:
 
 
 class Operator:
-    """Gives orders (`syncserver.operators.ORDERS`)."""
+    """Gives orders (`syncserver.orders.ORDERS`)."""
 
     def __init__(self, *, db: Database | None, http: httpx.AsyncClient | None, store: Path) -> None:
         self._db, self._http, self._store = db, http, store
@@ -75,7 +76,7 @@ class Operator:
         if self._http is None:
             assert self._db is not None
             desk = Desk(config=Config(store=self._store), db=self._db, ports=ServerPorts())
-            return await ORDERS[order](desk, args, data)
+            return await give(ORDERS[order], desk, args, data)
         try:
             reply = await self._http.post(
                 f"/v1/operator/{order}",

@@ -35,6 +35,9 @@ KINDS: dict[str, ProblemKind] = {
     "revoked": ProblemKind(403, "never", "This device or person may no longer take registers; the work is kept"),
     "relay-scope": ProblemKind(403, "never", "The bundle holds nothing of this school"),
     "forbidden": ProblemKind(403, "never", "This role may not do that"),
+    "rule": ProblemKind(
+        409, "never", "A rule closes this; `rule`, `closed_on` and `who` say which, since when, who can open it"
+    ),
     "stale-nonce": ProblemKind(409, "same", "Sign again with the nonce given"),
     "not-an-export": ProblemKind(400, "never", "This file is not an export of Hudur"),
     "bad-code": ProblemKind(401, "never", "The code is not right"),

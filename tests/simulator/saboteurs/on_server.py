@@ -268,7 +268,7 @@ SETTLE = (
     ),
     Saboteur(
         name="release-not-settled",
-        file="syncserver/operators.py",
+        file="syncserver/orders/operating.py",
         before="JOIN changes c ON c.log_offset = s.log_offset WHERE s.device = ?",
         after="JOIN changes c ON c.log_offset = s.log_offset WHERE s.device = ? AND s.state = 1",
         breaks=("I4",),

@@ -1,54 +1,25 @@
-"""What an operator may order: one table of commands, the same through a running server and on a store of its own."""
+"""Orders that keep a server running: codes, devices, dead letters, roster imports, backups."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
+from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_school, roles, text
 from syncserver.calendar import ALL_SCHOOLS, exceptions_of, local_date, set_exception
-from syncserver.config import Config
 from syncserver.enrol import make_code
 from syncserver.errors import RequestProblem
-from syncserver.ports import ServerPorts
 from syncserver.roster import import_zip
 from syncserver.store import audit, champion
 from syncserver.store.meta import read_numbers, write_numbers
-from syncserver.store.port import Database, Row
-
-ACTOR = "operator"
-Args = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """What a command works with."""
-
-    config: Config
-    db: Database
-    ports: ServerPorts
-
-    @property
-    def now_ms(self) -> int:
-        """Server time."""
-        return self.ports.clock.wall_ms()
-
+from syncserver.store.port import Row
 
 _DIRECTIVE = ("id", "level", "state")
-
-Order = Callable[[Desk, Args, bytes], Awaitable[dict[str, Any]]]
-
-
-def _text(args: Args, name: str) -> str:
-    value = args.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise RequestProblem("bad-request", f"{name} is missing")
-    return value.strip()
 
 
 async def order_code(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`user`: an id, or `SCHOOL/ID` where several schools have it."""
-    name = _text(args, "user")
+    name = text(args, "user")
     school, user_id = name.rpartition("/")[::2]
     rows = await desk.db.fetch_all(
         "SELECT school, id, role FROM users WHERE id = ? AND (school = ? OR ? = '') AND active = 1",
@@ -58,7 +29,7 @@ async def order_code(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     if len(rows) != 1:
         found = "nobody" if not rows else "people in several schools, say SCHOOL/ID"
         raise RequestProblem("not-found", f"{name}: {found}")
-    code, expires_ms = await make_code(desk.db, desk.ports, school=rows[0][0], user_id=user_id, made_by=ACTOR)
+    code, expires_ms = await make_code(desk.db, desk.ports, school=rows[0][0], user_id=user_id, made_by=desk.who.actor)
     shown = f"{code[:3]}-{code[3:7]}-{code[7:]}"
     return {"school": rows[0][0], "user": user_id, "code": code, "shown": shown, "expires_ms": expires_ms,
             "link": f"/#e={rows[0][0]}.{code}"}  # fmt: skip
@@ -66,7 +37,7 @@ async def order_code(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
 
 async def order_resync(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`target`: a school, or the first hex digits of a device id; `level`; `reason`."""
-    target, level, reason = _text(args, "target"), _text(args, "level"), _text(args, "reason")
+    target, level, reason = text(args, "target"), text(args, "level"), text(args, "reason")
     if level not in champion.LEVELS:
         raise RequestProblem("bad-request", f"the level is one of {', '.join(champion.LEVELS)}")
     if await desk.db.fetch_one("SELECT 1 FROM schools WHERE school = ?", (target,)):
@@ -77,14 +48,14 @@ async def order_resync(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         if len(devices) != 1:
             raise RequestProblem("not-found", f"{target}: neither a school nor one living device")
     ids = await champion.order_resync(
-        desk.db, devices=devices, level=level, reason=reason, actor=ACTOR, subject=target, now_ms=desk.now_ms
+        desk.db, devices=devices, level=level, reason=reason, actor=desk.who.actor, subject=target, now_ms=desk.now_ms
     )
     return {"directives": ids, "devices": [device.hex() for device in devices], "level": level}
 
 
 async def order_devices(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`school`."""
-    school = _text(args, "school")
+    school = text(args, "school")
     rows = await champion.devices_of(
         desk.db,
         school,
@@ -116,7 +87,7 @@ async def order_devices(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
 
 async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`device` (hex), `reason`: what comes from it is kept and held from now on. `undo` takes it back."""
-    name, reason, undo = _text(args, "device"), _text(args, "reason"), args.get("undo") is True
+    name, reason, undo = text(args, "device"), text(args, "reason"), args.get("undo") is True
     try:
         device = bytes.fromhex(name)
     except ValueError:
@@ -137,7 +108,7 @@ async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         await audit.record(
             tx,
             at_ms=desk.now_ms,
-            actor=ACTOR,
+            actor=desk.who.actor,
             action="unrevoke" if undo else "revoke",
             subject=name,
             reason=reason,
@@ -165,7 +136,7 @@ async def order_requeue(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
             [(*key, desk.now_ms) for key in sorted({tuple(row[1:]) for row in rows})],
         )
         await audit.record(
-            tx, at_ms=desk.now_ms, actor=ACTOR, action="requeue", subject=",".join(str(row[0]) for row in rows),
+            tx, at_ms=desk.now_ms, actor=desk.who.actor, action="requeue", subject=",".join(str(row[0]) for row in rows),
             reason=str(args.get("reason") or ""),
         )  # fmt: skip
     return {"requeued": [row[0] for row in rows]}
@@ -174,9 +145,15 @@ async def order_requeue(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
 async def order_calendar(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`date`, `open` (bool), `reason`, `school` (`*`: all)."""
     school = args.get("school") or ALL_SCHOOLS
-    day, is_open = _text(args, "date"), args.get("open") is True
+    day, is_open = text(args, "date"), args.get("open") is True
     audit_id = await set_exception(
-        desk.db, str(school), day, is_open=is_open, reason=_text(args, "reason"), actor=ACTOR, now_ms=desk.now_ms
+        desk.db,
+        str(school),
+        day,
+        is_open=is_open,
+        reason=text(args, "reason"),
+        actor=desk.who.actor,
+        now_ms=desk.now_ms,
     )
     return {"school": school, "date": day, "open": is_open, "audit": audit_id}
 
@@ -189,7 +166,7 @@ async def order_roster_import(desk: Desk, args: Args, data: bytes) -> dict[str, 
         dry_run=args.get("dry_run") is True,
         now_ms=desk.now_ms,
         on=local_date(desk.now_ms, desk.config.zone).isoformat(),
-        actor=ACTOR,
+        actor=desk.who.actor,
         allow_mass_ending=args.get("allow_mass_ending") is True,
     )
 
@@ -197,7 +174,7 @@ async def order_roster_import(desk: Desk, args: Args, data: bytes) -> dict[str, 
 async def order_archive(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`epoch`, `log_offset`, `backup` (SHA-256 of the file), `reason`: a restored copy of the backup was verified."""
     epoch, offset = args.get("epoch"), args.get("log_offset")
-    backup, reason = _text(args, "backup"), str(args.get("reason") or "")
+    backup, reason = text(args, "backup"), str(args.get("reason") or "")
     if type(epoch) is not int or type(offset) is not int:
         raise RequestProblem("bad-request", "epoch and log_offset are numbers")
     async with desk.db.transaction() as tx:
@@ -209,21 +186,22 @@ async def order_archive(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         if offset > before:
             await write_numbers(tx, archived=offset)
             await audit.record(
-                tx, at_ms=desk.now_ms, actor=ACTOR, action="archive", subject=f"log/{offset}", reason=reason,
+                tx, at_ms=desk.now_ms, actor=desk.who.actor, action="archive", subject=f"log/{offset}", reason=reason,
                 before={"archived": before}, after={"archived": offset, "backup": backup},
             )  # fmt: skip
     return {"archived": max(before, offset)}
 
 
+_KEEPERS = roles()
 ORDERS: Mapping[str, Order] = {
-    "code": order_code,
-    "resync": order_resync,
-    "devices": order_devices,
-    "revoke": order_revoke,
-    "dlq-requeue": order_requeue,
-    "calendar": order_calendar,
-    "roster-import": order_roster_import,
-    "archive": order_archive,
+    "code": Order(run=order_code, roles=_KEEPERS, about=every_school),
+    "resync": Order(run=order_resync, roles=_KEEPERS, about=every_school),
+    "devices": Order(run=order_devices, roles=roles(ApiRole.DISTRICT, ApiRole.AUDITOR), about=named_school),
+    "revoke": Order(run=order_revoke, roles=_KEEPERS, about=every_school),
+    "dlq-requeue": Order(run=order_requeue, roles=_KEEPERS, about=every_school),
+    "calendar": Order(run=order_calendar, roles=roles(ApiRole.CENTRAL), about=every_school),
+    "roster-import": Order(run=order_roster_import, roles=_KEEPERS, about=every_school),
+    "archive": Order(run=order_archive, roles=_KEEPERS, about=every_school),
 }
 
 

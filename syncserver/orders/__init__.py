@@ -1,0 +1,12 @@
+"""Every order there is, by name; each module of this package holds those of one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from syncserver.access import Order
+from syncserver.orders import operating
+
+ORDERS: Mapping[str, Order] = {
+    **operating.ORDERS,
+}
