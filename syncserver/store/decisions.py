@@ -1,0 +1,84 @@
+"""Decisions about registers, and aliases of pupils, as the rules take them.
+
+`body_json` of a decision by kind: release `{"reason"}` · approve, reject `{"reason"}` · choose `{"among": [hex], "chosen":
+hex, "value"}` · rule `{"among": [hex], "code", "reason": slug or null}`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from clientcore.register import Code
+from reconciliation.decisions import NONE, Approval, Choice, Decisions, Level, Reason, Release, Ruling
+from syncserver.store.port import Reader, Row
+
+Key = tuple[str, str, str, str]
+"""school, class, date, session."""
+
+_OF_REGISTER = """
+SELECT id, kind, pupil, change_hash, body_json, by_id, level, reference, at_ms, bulk_id FROM decisions
+WHERE school = ? AND class_id = ? AND date = ? AND session = ? AND undone_ms IS NULL ORDER BY id"""
+
+
+async def decisions_of(reader: Reader, key: Key) -> Decisions:
+    """Every decision about a register that nobody took back."""
+    rows = await reader.fetch_all(_OF_REGISTER, key)
+    return read_decisions(rows) if rows else NONE
+
+
+def read_decisions(rows: list[Row]) -> Decisions:
+    """Decisions from their rows, in the order of their ids; of several choices about one pupil the last counts."""
+    releases: dict[bytes, Release] = {}
+    approvals: dict[bytes, tuple[Approval, ...]] = {}
+    choices: dict[str, Choice] = {}
+    rulings: dict[str, tuple[Ruling, ...]] = {}
+    for number, kind, pupil, digest, body_json, by, level, reference, at_ms, bulk_id in rows:
+        body: dict[str, Any] = json.loads(body_json)
+        if kind == "release":
+            releases.setdefault(digest, Release(change_hash=digest, by=by, reason=body["reason"], at_ms=at_ms))
+        elif kind in ("approve", "reject"):
+            word = Approval(
+                id=number,
+                change_hash=digest,
+                approved=kind == "approve",
+                reason=Reason(body["reason"]),
+                by=by,
+                level=Level(level),
+                reference=reference,
+                at_ms=at_ms,
+            )
+            approvals[digest] = (*approvals.get(digest, ()), word)
+        elif kind == "choose":
+            choices[pupil] = Choice(
+                pupil=pupil,
+                among=_hashes(body["among"]),
+                chosen=bytes.fromhex(body["chosen"]),
+                value=body["value"],
+                by=by,
+                at_ms=at_ms,
+            )
+        elif kind == "rule":
+            ruling = Ruling(
+                pupil=pupil,
+                among=_hashes(body["among"]),
+                code=Code(body["code"]),
+                reason=body["reason"],
+                bulk=bulk_id,
+                by=by,
+                at_ms=at_ms,
+            )
+            rulings[pupil] = (*rulings.get(pupil, ()), ruling)
+    return Decisions(releases=releases, approvals=approvals, choices=choices, rulings=rulings)
+
+
+def _hashes(names: list[str]) -> frozenset[bytes]:
+    return frozenset(bytes.fromhex(name) for name in names)
+
+
+async def aliases_of(reader: Reader, school: str) -> dict[str, str]:
+    """Duplicate pupil ids of a school and the ids they were merged into."""
+    rows = await reader.fetch_all(
+        "SELECT alias, canonical FROM aliases WHERE school = ? AND undone_ms IS NULL ORDER BY id", (school,)
+    )
+    return dict(rows)
