@@ -8,8 +8,10 @@ server's time as an earlier answer told it, with `mono` at its arrival), and the
     holds whatever the network did, because every delay only makes the bound wider.
   - A beacon proves that signing was no earlier than `server + (mono - came)`, which gives an earliest moment in the
     same way. (Some phones stop `mono` while they sleep; then the bound lies too early, which is safe.)
-  - Without a beacon a slow clock cannot be told from a slow network. Both stories are kept: the tap lies between what
-    the phone said and the latest moment.
+  - Without a beacon, the last earlier frame that had one tells how far the clock was ahead then; as long as this frame
+    does not contradict it (the clock was moved), the same holds now, within the tolerance.
+  - Without either, a fast clock with a slow network cannot be told from a right clock: only a frame whose clock agrees
+    with its own receipt is believed, and nothing else bounds the tap from below.
   - A tap after its own signing, or one before anybody could have made it, breaks the relation between the two. Then
     the mark is flagged `clock` and only the receipt bounds it. It still counts: a wrong clock never costs a mark.
 
@@ -107,6 +109,7 @@ def capture_reader(receipt: Receipt, *, actor: bytes, midnight: int, window: Win
     floor = max(min(midnight, received) - DAY_MS, 0)
     shift = received - clock.wall_ms  # phone time to the latest server time
     since_beacon = _shift_by_beacon(clock, received)
+    believed = _believed_shift(receipt, shift)
     same_session = actor[:8] == clock.session
 
     def read(ms: int) -> Capture:
@@ -118,8 +121,10 @@ def capture_reader(receipt: Receipt, *, actor: bytes, midnight: int, window: Win
         believable = tap >= floor
         if since_beacon is not None:
             earliest = tap + since_beacon
+        elif believable and believed is not None:
+            earliest = tap + believed
         else:
-            earliest = min(tap if believable else window.opens_ms, latest)
+            earliest = window.opens_ms
         earliest = min(max(earliest, floor), latest)
         at = latest if since_beacon is None and not believable else min(max(tap, earliest), latest)
         return Capture(
@@ -141,6 +146,26 @@ def _shift_by_beacon(clock: ClockEvidence, received_ms: int) -> int | None:
     if came_ms > clock.mono_ms or signed_ms > received_ms + TOLERANCE_MS:
         return None
     return min(signed_ms, received_ms) - clock.wall_ms
+
+
+def _believed_shift(receipt: Receipt, shift_ms: int) -> int | None:
+    """Phone time to the earliest server time for a frame without a beacon; None: nothing is known.
+
+    Args:
+        receipt: With what earlier frames proved of the phone's clock.
+        shift_ms: The receipt less the frame's wall clock: never less than what the clock is behind, unless it was moved.
+    """
+    floor_ms = receipt.offset_floor_ms
+    if floor_ms is not None and floor_ms <= shift_ms + TOLERANCE_MS:
+        return min(floor_ms - TOLERANCE_MS, shift_ms)
+    if abs(shift_ms) <= TOLERANCE_MS:
+        return min(shift_ms, 0)  # the clock agrees with the receipt: right, and sent at once
+    return None
+
+
+def offset_floor_ms(clock: ClockEvidence, received_ms: int) -> int | None:
+    """The least by which the server's time is ahead of the phone's clock, as one frame proves it; None: it does not."""
+    return _shift_by_beacon(clock, received_ms)
 
 
 def _by_receipt_alone(received_ms: int, earliest_ms: int) -> Capture:

@@ -72,8 +72,8 @@ class Receipt:
             for a frame that was carried as for one that waited for a network.
         delegation: Id of the delegation the author acted under, as the frame claims it. For the trail: what counts is
             the right in the context.
-        known_offset_ms: Server time less the phone's clock as its last direct contact before this frame showed it;
-            None when there was none. It was never less than the phone's true offset at that moment.
+        offset_floor_ms: The least by which the server's time was ahead of the phone's clock (negative: behind it), as
+            the last frame with a beacon before this one proved; None while none did.
     """
 
     change_hash: bytes
@@ -84,7 +84,7 @@ class Receipt:
     clock: ClockEvidence
     relayed: bool = False
     delegation: str | None = None
-    known_offset_ms: int | None = None
+    offset_floor_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

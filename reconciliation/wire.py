@@ -7,11 +7,11 @@ and marks point to it.
      "closed": text|null, "labels": [slug],
      "sources": [[change hex, user id, received_at_ms]],
      "bulk": at_ms|null,
-     "answers": {pupil: null | [[mark], chosen index|null, disputed, [label], [original mark|null, ruling|null, chosen by|null]?]},
-                null: not taken; the fifth part only where it says something
+     "answers": {pupil: null | [[mark], chosen index|null, disputed, [label], more?]},      null: not taken
      "held":    [[key, value, slug, user id|null, change hex]],
      "changes": [[change hex, state, slug|null, detail|null]]}
     mark = [value, source index, at_ms, from_ms, to_ms, confidence, clock flag, timeliness]
+    more = [original mark|null, ruling|null, chosen by|null]      only where it says something
     ruling = [code letter, reason|null, [change hex], bulk, by, at_ms]
 """
 

@@ -16,7 +16,7 @@ from syncserver.enrol import make_code
 from syncserver.errors import RequestProblem
 from syncserver.ports import ServerPorts
 from syncserver.quota import SAME_BYTES_PER_MINUTE, Quota
-from syncserver.store import champion, roster
+from syncserver.store import audit, champion, roster
 from syncserver.store.devices import DeviceBook, Identity
 from syncserver.store.meta import Meta
 from syncserver.store.port import Database
@@ -128,9 +128,9 @@ class Calls:
 
     async def _renew_nonce(self, call: Call) -> bytes:
         """Use the call's nonce up, so that the same call never counts twice."""
-        fresh = self._ports.random.bytes(8)
         now_ms = self._ports.clock.wall_ms()
         async with self._db.transaction() as tx:
+            fresh = audit.witnessing_nonce(self._ports.random.bytes(8), await audit.read_head(tx))
             used = await tx.execute(
                 "UPDATE devices SET nonce = ?, last_contact_ms = ? WHERE id = ? AND nonce = ?",
                 (fresh, now_ms, call.device, call.nonce),

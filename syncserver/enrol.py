@@ -102,8 +102,9 @@ async def enrol(db: Database, ports: ServerPorts, request: EnrolRequest) -> Enro
         raise RequestProblem("code-used")
     if used_device is None and now_ms >= expires_ms:
         raise RequestProblem("code-expired")
-    nonce = ports.random.bytes(8)
+    fresh = ports.random.bytes(8)
     async with db.transaction() as tx:
+        nonce = audit.witnessing_nonce(fresh, await audit.read_head(tx))
         used = await tx.execute(
             """UPDATE codes SET tries = tries - 1, used_ms = ?, used_device = ?
             WHERE id = ? AND coalesce(used_device, ?) = ?""",

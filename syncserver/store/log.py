@@ -4,7 +4,8 @@ Invariants:
   1. A frame is stored once, known by its hash, and so is a change, known by its hash and its register; what comes again
      is a `duplicate`.
   2. Offsets are dense and rise from 1; a row is never changed.
-  3. Whether a device is revoked, and whether its nonce is the last one issued, is decided inside the transaction that
+  3. What a phone signed of the audit trail is compared with the trail; a difference is a security event, no refusal.
+  4. Whether a device is revoked, and whether its nonce is the last one issued, is decided inside the transaction that
      stores its changes.
 """
 
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 
 from clientcore.exchange import DUPLICATE, DURABLE, HELD, REFUSED, Verdict
 from clientcore.frame import Frame
+from reconciliation.clocks import offset_floor_ms
+from syncserver.store import audit
 from syncserver.store.port import Reader, Row, Transaction, placeholders
 
 _IN_MAX = 512  # names in one IN list; SQLite takes 32,766, PostgreSQL 65,535
@@ -60,7 +63,7 @@ class Push:
     Attributes:
         device: Who talks to us (in a bundle: the carrier, not the authors).
         arrivals: The frames.
-        nonce: The fresh nonce its answer will carry, unless everything in it was known already.
+        nonce: 8 fresh random bytes; half of them go into the nonce of the answer, unless everything was known already.
         asked_nonce: The nonce its ask carries, or None.
         is_relayed: The device only carries the frames: its own nonce and contact stay as they are.
     """
@@ -82,6 +85,7 @@ class Contact:
         calendar_version: Rises with every exception of its school's calendar.
         settled_seq: Greatest settlement sequence of its school.
         archived: Offset up to which the log is inside a backup that was restored and verified.
+        offset_floor_ms: See `reconciliation.model.Receipt`.
     """
 
     school: str
@@ -95,6 +99,7 @@ class Contact:
     calendar_version: int
     settled_seq: int
     archived: int
+    offset_floor_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +144,7 @@ SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active
   (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL),
   coalesce(s.roster_version, 0), coalesce(h.seq, 0),
   coalesce((SELECT max(x.audit_id) FROM calendar_exceptions x WHERE x.school IN (d.school, '*')), 0),
-  (SELECT m.value FROM meta m WHERE m.name = 'archived')
+  (SELECT m.value FROM meta m WHERE m.name = 'archived'), d.offset_floor_ms
 FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEFT JOIN schools s ON s.school = d.school
 LEFT JOIN settled_heads h ON h.school = d.school
 WHERE d.id IN ({})"""
@@ -147,14 +152,13 @@ _KNOWN_FRAMES = "SELECT hash, id FROM frames WHERE hash IN ({})"
 _KNOWN_CHANGES = "SELECT hash, school, class_id, date, session FROM changes WHERE hash IN ({})"
 _HEAD = """SELECT (SELECT max(id) FROM frames), (SELECT max(log_offset) FROM changes),
   (SELECT hash FROM audit ORDER BY id DESC LIMIT 1)"""
-_INSERT_FRAME = "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_FRAME = "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE_CONTACT = """UPDATE devices SET nonce = ?, last_number = ?, last_contact_ms = ?,
   clock_offset_ms = coalesce(?, clock_offset_ms), app = coalesce(?, app), unsent = coalesce(?, unsent),
-  flag = coalesce(?, nullif(flag, 'wiped-phone')), flag_ms = coalesce(?, flag_ms) WHERE id = ?"""
-_UPDATE_AUTHOR = (
-    "UPDATE devices SET last_number = ?, flag = coalesce(?, flag), flag_ms = coalesce(?, flag_ms) WHERE id = ?"
-)
+  flag = coalesce(?, nullif(flag, 'wiped-phone')), flag_ms = coalesce(?, flag_ms), offset_floor_ms = ? WHERE id = ?"""
+_UPDATE_AUTHOR = """UPDATE devices SET last_number = ?, flag = coalesce(?, flag), flag_ms = coalesce(?, flag_ms),
+  offset_floor_ms = ? WHERE id = ?"""
 
 
 @dataclass(slots=True)
@@ -171,6 +175,7 @@ class _Batch:
     known_changes: set[Name]
     reused: set[tuple[bytes, int]]
     nonces: dict[bytes, bytes | None]
+    floors: dict[bytes, int | None]
     numbers: set[tuple[bytes, int]] = field(default_factory=set)
     flagged: dict[bytes, str] = field(default_factory=dict)
     talked: dict[bytes, Push] = field(default_factory=dict)
@@ -195,7 +200,7 @@ class _Batch:
                 held += sum(verdict.kind == DUPLICATE for verdict in verdicts[-1])
         current = self.nonces[push.device]
         if (new_frames or current is None) and not push.is_relayed:
-            self.nonces[push.device] = push.nonce
+            self.nonces[push.device] = audit.witnessing_nonce(push.nonce, self.audit_head)
             self.talked[push.device] = push
         return Appended(
             verdicts=tuple(verdicts),
@@ -235,9 +240,13 @@ class _Batch:
                 clock.mono_ms,
                 clock.session,
                 *(clock.beacon or (None, None)),
+                self.floors[frame.device],
                 frame.raw,
             )
         )
+        floor_ms = offset_floor_ms(clock, self.now_ms)
+        if floor_ms is not None:
+            self.floors[frame.device] = floor_ms
         return self.frame_id
 
     def _take_change(self, arrival: Arrival, entry: Entry | str, frame_id: int, revoked: bool) -> Verdict:
@@ -272,6 +281,7 @@ async def append(tx: Transaction, pushes: Sequence[Push], *, now_ms: int) -> lis
     """
     batch = await _open_batch(tx, pushes, now_ms)
     appended = [batch.take(push) for push in pushes]
+    await _compare_witnesses(tx, pushes, batch)
     if batch.frames:
         await tx.executemany(_INSERT_FRAME, batch.frames)
     if batch.changes:
@@ -282,6 +292,16 @@ async def append(tx: Transaction, pushes: Sequence[Push], *, now_ms: int) -> lis
         )
     await _update_devices(tx, batch)
     return appended
+
+
+async def _compare_witnesses(tx: Transaction, pushes: Sequence[Push], batch: _Batch) -> None:
+    """What phones sign of the audit trail must be in it."""
+    head = audit.witness_of(batch.audit_head)
+    asked = [(p.device, p.asked_nonce) for p in pushes if p.asked_nonce is not None and p.asked_nonce[4:8] != head]
+    unknown = await audit.unknown_witnesses(tx, [nonce for _, nonce in asked]) if asked else set()
+    for device, nonce in asked:
+        if nonce[4:8] in unknown:
+            batch.security.append((batch.now_ms, device, "audit-head-unknown", f"head {nonce[4:8].hex()}"))
 
 
 async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _Batch:
@@ -309,6 +329,7 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
         known_changes=changes,
         reused=await _used_numbers(tx, low),
         nonces={device: contact.nonce for device, contact in contacts.items()},
+        floors={device: contact.offset_floor_ms for device, contact in contacts.items()},
     )
 
 
@@ -327,6 +348,7 @@ def _contact(row: Row) -> Contact:
         settled_seq,
         calendar_version,
         archived,
+        offset_floor,
     ) = row
     return Contact(
         school=school,
@@ -340,6 +362,7 @@ def _contact(row: Row) -> Contact:
         calendar_version=calendar_version,
         settled_seq=settled_seq,
         archived=int(archived or 0),
+        offset_floor_ms=offset_floor,
     )
 
 
@@ -366,7 +389,7 @@ async def _update_devices(tx: Transaction, batch: _Batch) -> None:
         ask = own[-1].ask if own else None
         rows.append(
             (
-                push.nonce,
+                batch.nonces[push.device],
                 batch.last_numbers[push.device],
                 batch.now_ms,
                 own[-1].clock.wall_ms - batch.now_ms if own else None,
@@ -374,13 +397,20 @@ async def _update_devices(tx: Transaction, batch: _Batch) -> None:
                 ask.unsent if ask else None,
                 flag,
                 batch.now_ms if flag else None,
+                batch.floors[push.device],
                 push.device,
             )
         )
     if rows:
         await tx.executemany(_UPDATE_CONTACT, rows)
     authors = [
-        (batch.last_numbers[device], flag := batch.flagged.get(device), batch.now_ms if flag else None, device)
+        (
+            batch.last_numbers[device],
+            flag := batch.flagged.get(device),
+            batch.now_ms if flag else None,
+            batch.floors[device],
+            device,
+        )
         for device in sorted({row[2] for row in batch.frames} - batch.talked.keys())
     ]
     if authors:

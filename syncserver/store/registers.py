@@ -24,7 +24,7 @@ _ALL = 1 << 53
 
 _CHANGES = """
 SELECT c.log_offset, c.hash, substr(f.body, c.chunk_at, c.chunk_bytes), f.device, d.user_id, f.received_ms,
-  f.wall_ms, f.mono_ms, f.app_session, f.beacon_server_ms, f.beacon_mono_ms, f.carrier, c.delegation
+  f.wall_ms, f.mono_ms, f.app_session, f.beacon_server_ms, f.beacon_mono_ms, f.carrier, c.delegation, f.offset_floor_ms
 FROM changes c JOIN frames f ON f.id = c.frame_id JOIN devices d ON d.id = f.device
 LEFT JOIN dead_letters x ON x.log_offset = c.log_offset AND x.code = 'poison' AND x.requeued = 0
 WHERE c.school = ? AND c.class_id = ? AND c.date = ? AND c.session = ? AND c.log_offset <= ? AND x.id IS NULL
@@ -66,9 +66,8 @@ async def changes_of(reader: Reader, key: Key, up_to: int, limit: int = _ALL) ->
 
 
 def _stored_change(row: Row) -> StoredChange:
-    log_offset, digest, chunk, device, user_id, received_ms, wall, mono, session, beacon, came, carrier, delegation = (
-        row
-    )
+    (log_offset, digest, chunk, device, user_id, received_ms, wall, mono, session, beacon, came, *rest) = row
+    carrier, delegation, floor_ms = rest
     clock = ClockEvidence(
         wall_ms=wall, mono_ms=mono, session=session, beacon=None if beacon is None else (beacon, came)
     )
@@ -81,6 +80,7 @@ def _stored_change(row: Row) -> StoredChange:
         clock=clock,
         relayed=carrier is not None,
         delegation=delegation,
+        offset_floor_ms=floor_ms,
     )
     return StoredChange(log_offset=log_offset, hash=digest, chunk=chunk, receipt=receipt)
 

@@ -6,6 +6,7 @@ CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 
 -- Every authentic frame, whole, once. `carrier`: the device that brought it in a bundle, NULL when it came itself.
+-- `offset_floor_ms`: what earlier frames had proved of the phone's clock when this one came (reconciliation/clocks.py).
 CREATE TABLE frames (
   id INTEGER PRIMARY KEY,
   hash BLOB NOT NULL UNIQUE,
@@ -18,6 +19,7 @@ CREATE TABLE frames (
   app_session BLOB NOT NULL,
   beacon_server_ms INTEGER,
   beacon_mono_ms INTEGER,
+  offset_floor_ms INTEGER,
   body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX frames_by_number ON frames (device, number);
@@ -54,6 +56,7 @@ CREATE TABLE devices (
   last_contact_ms INTEGER,
   unsent INTEGER NOT NULL,
   clock_offset_ms INTEGER,
+  offset_floor_ms INTEGER,
   done INTEGER NOT NULL,
   flag TEXT,
   flag_ms INTEGER
@@ -87,7 +90,8 @@ CREATE TABLE directives (
 ) STRICT;
 CREATE INDEX directives_by_device ON directives (device);
 
--- Every decision of a person or of the server about people's work; `hash` chains each row to the one before.
+-- Every decision of a person or of the server about people's work; `hash` chains each row to the one before. `witness`, its first
+-- 4 bytes, travels in every nonce and comes back signed by a phone: what a phone has seen must still be here.
 CREATE TABLE audit (
   id INTEGER PRIMARY KEY,
   at_ms INTEGER NOT NULL,
@@ -98,8 +102,10 @@ CREATE TABLE audit (
   before_json TEXT NOT NULL,
   after_json TEXT NOT NULL,
   prev_hash BLOB NOT NULL,
-  hash BLOB NOT NULL
+  hash BLOB NOT NULL,
+  witness BLOB NOT NULL
 ) STRICT;
+CREATE INDEX audit_by_witness ON audit (witness);
 
 CREATE TABLE security_events (
   id INTEGER PRIMARY KEY,

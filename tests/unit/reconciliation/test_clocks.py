@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from clientcore.frame import ClockEvidence
 from reconciliation.clocks import DAY_MS, capture_reader, midnight_ms, zone_table
 from reconciliation.errors import BadContext
-from reconciliation.model import Capture, Confidence
+from reconciliation.model import Capture, Confidence, Timeliness, Window
+from reconciliation.timeliness import timeliness
 from tests.support.histories import DAY, EIGHT_MS, ZONE, Phone, receipt
 
 MINUTE = 60_000
@@ -34,11 +36,12 @@ def captured(
     mono: int = 10 * MINUTE,
     beacon: tuple[int, int] | None = None,
     session: bytes = PHONE.nonce,
+    floor: int | None = None,
 ) -> Capture:
     change = PHONE.mark({"s1": "P1"})
     clock = ClockEvidence(wall_ms=wall, mono_ms=mono, session=session, beacon=beacon)
     read = capture_reader(
-        receipt(change, PHONE, received_at_ms=received, clock=clock),
+        replace(receipt(change, PHONE, received_at_ms=received, clock=clock), offset_floor_ms=floor),
         actor=PHONE.actor,
         midnight=DAY.opens_ms,
         window=DAY,
@@ -113,15 +116,37 @@ def test_a_right_clock_is_believed() -> None:
 def test_a_fast_clock_is_corrected_by_the_receipt() -> None:
     """Three hours fast: the tap cannot lie after its receipt, and the distance to the signing is kept; flagged."""
     found = captured(EIGHT_MS + 3 * HOUR, wall=EIGHT + MINUTE + 3 * HOUR)
-    assert (found.at_ms, found.interval, found.clock_flag) == (EIGHT, (EIGHT, EIGHT), True)
+    assert (found.at_ms, found.interval, found.clock_flag) == (EIGHT, (DAY.opens_ms, EIGHT), True)
     assert found.confidence is Confidence.LOW
 
 
 def test_a_slow_clock_and_a_slow_network_look_the_same() -> None:
-    """Without a beacon both stories stay possible: the interval spans from the phone's word to the latest moment."""
+    """Without a beacon every story stays possible, a fast clock too; the moment shown is the phone's word."""
     found = captured(received=EIGHT + MINUTE + 20 * HOUR)
-    assert found.interval == (EIGHT, EIGHT + 20 * HOUR)
+    assert found.interval == (DAY.opens_ms, EIGHT + 20 * HOUR)
     assert (found.at_ms, found.confidence, found.clock_flag) == (EIGHT, Confidence.LOW, False)
+
+
+def test_what_an_earlier_frame_proved_of_the_clock_holds_for_one_without_a_beacon() -> None:
+    """Two hours fast by yesterday's beacon, signed at ten by its clock, received the next day: made at eight or later."""
+    found = captured(EIGHT_MS + 2 * HOUR, wall=EIGHT + MINUTE + 2 * HOUR, received=EIGHT + 20 * HOUR, floor=-2 * HOUR)
+    assert found.interval == (EIGHT - 5 * MINUTE, EIGHT + 20 * HOUR - MINUTE)
+    assert not found.clock_flag
+
+
+def test_a_clock_that_was_moved_since_its_last_beacon_is_not_believed() -> None:
+    """The last beacon said right; this frame was received before its own clock's time: the old proof is void."""
+    found = captured(EIGHT_MS + 2 * HOUR, wall=EIGHT + MINUTE + 2 * HOUR, received=EIGHT + MINUTE, floor=0)
+    assert found.interval == (DAY.opens_ms, EIGHT)
+
+
+def test_a_fast_clock_without_a_beacon_makes_no_adjustment_of_a_register_taken_in_time() -> None:
+    """Seven hours fast, taken at eight, sent the next morning: after the window by its clock, yet a late arrival."""
+    window = Window(opens_ms=DAY.opens_ms, closes_ms=DAY.opens_ms + 14 * HOUR)
+    received = EIGHT + 24 * HOUR
+    found = captured(EIGHT_MS + 7 * HOUR, wall=EIGHT + MINUTE + 7 * HOUR, received=received)
+    assert found.at_ms >= window.closes_ms
+    assert timeliness(found, received, window) is Timeliness.LATE_ARRIVAL
 
 
 def test_a_beacon_tells_a_slow_clock_from_a_slow_network() -> None:
