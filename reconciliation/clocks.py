@@ -153,7 +153,7 @@ def _believed_shift(receipt: Receipt, shift_ms: int) -> int | None:
 
     Args:
         receipt: With what earlier frames proved of the phone's clock.
-        shift_ms: The receipt less the frame's wall clock: never less than what the clock is behind, unless it was moved.
+        shift_ms: The receipt less the frame's wall clock: never less than the clock is behind, unless it was moved.
     """
     floor_ms = receipt.offset_floor_ms
     if floor_ms is not None and floor_ms <= shift_ms + TOLERANCE_MS:

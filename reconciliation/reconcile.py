@@ -96,7 +96,7 @@ def reconcile(register: RegisterId, history: History, receipts: Mapping[bytes, R
     originals = _originals(history, counted, judged) if any(j.adjusting for j in judged.values()) else None
     answers = {pupil: _answer(pupil, marks, judged, reasons, originals, occasion, context) for pupil in sorted(roster)}
     if occasion is not Occasion.NO_SESSION:
-        for pupil, answer in answers.items():
+        for answer in answers.values():
             if answer.disputed:
                 for mark in answer.values:
                     reasons[mark.change_hash].add(DISPUTED)
@@ -350,7 +350,7 @@ def _held_marks(
     roster: set[str],
     context: Context,
 ) -> tuple[HeldMark, ...]:
-    """Marks kept out: of held changes and requests, unless somebody wrote over them; and of pupils not on the roster."""
+    """Marks kept out: of held changes and requests, unless somebody wrote over them; of pupils not on the roster."""
     held = [
         HeldMark(key=key, value=m.value, slug=UNKNOWN_PUPIL, user_id=m.user_id, change_hash=m.change_hash)
         for key, values in marks.items()

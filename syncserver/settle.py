@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from clientcore.change import Change, parse
 from clientcore.history import merge
 from clientcore.register import RegisterId
+from reconciliation.decisions import NONE, Decisions
 from reconciliation.events import events
 from reconciliation.model import Context, Outcome, Settled, State
 from reconciliation.reconcile import reconcile
@@ -33,16 +34,18 @@ from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
 from syncserver.store import settled as rows
+from syncserver.store.decisions import decisions_of_all
+from syncserver.store.key import Key
 from syncserver.store.port import Database, Row, Transaction
 from syncserver.store.registers import (
     POISON,
-    Key,
     SchoolFacts,
     StoredChange,
     changes_of,
-    context_of,
+    day_context_of,
     facts_of,
     pack_json,
+    register_context,
     stored_outcome,
 )
 
@@ -92,8 +95,9 @@ class Sight:
 
     previous: dict[Key, Row]
     sizes: dict[Key, int]
+    decisions: Mapping[Key, Decisions] = field(default_factory=dict)
     facts: dict[str, SchoolFacts] = field(default_factory=dict)
-    contexts: dict[tuple[str, str, str], Context] = field(default_factory=dict)
+    days: dict[tuple[str, str, str], Context] = field(default_factory=dict)
 
 
 class Settler:
@@ -171,7 +175,11 @@ class Settler:
 
     async def _settle_all(self, tasks: Sequence[Task], done: Round) -> None:
         keys = [task.key for task in tasks]
-        sight = Sight(previous=await rows.read_outcomes(self._db, keys), sizes=await rows.read_sizes(self._db, keys))
+        sight = Sight(
+            previous=await rows.read_outcomes(self._db, keys),
+            sizes=await rows.read_sizes(self._db, keys),
+            decisions=await decisions_of_all(self._db, keys),
+        )
         waited = any(task.again_ids and _is_large(task, sight) for task in tasks)
         for at, task in enumerate(tasks):
             if sum(result.operations for result in done.results) >= OPERATIONS_PER_ROUND_MAX:
@@ -255,13 +263,13 @@ class Settler:
         return await self._ports.aside.run(work) if is_large else work()
 
     async def _context(self, key: Key, sight: Sight) -> Context:
-        """What surrounds a register, read once a round for all sessions of its class and day."""
+        """What surrounds a register; what all sessions of its class and day share is read once a round."""
         school, day = key[0], key[:3]
         if school not in sight.facts:
             sight.facts[school] = await facts_of(self._db, school)
-        if day not in sight.contexts:
-            sight.contexts[day] = await context_of(self._db, key, self._config.zone, sight.facts[school])
-        return sight.contexts[day]
+        if day not in sight.days:
+            sight.days[day] = await day_context_of(self._db, key, self._config.zone, sight.facts[school])
+        return register_context(key, sight.days[day], sight.decisions.get(key, NONE))
 
     @staticmethod
     async def _settle_without(

@@ -22,9 +22,9 @@ from syncserver.prove import prove
 from syncserver.settle import CHANGES_PER_REGISTER_MAX, PARTITION, settle_anew
 from syncserver.store import settled
 from syncserver.store.digest import LogHead, check_audit, digest_of, digest_registers, read_head
+from syncserver.store.key import Key
 from syncserver.store.port import Reader
 from syncserver.store.registers import (
-    Key,
     SchoolFacts,
     StoredChange,
     changes_of,

@@ -1,20 +1,19 @@
 """Decisions about registers, and aliases of pupils, as the rules take them.
 
-`body_json` of a decision by kind: release `{"reason"}` · approve, reject `{"reason"}` · choose `{"among": [hex], "chosen":
-hex, "value"}` · rule `{"among": [hex], "code", "reason": slug or null}`.
+`body_json` of a decision by kind: release `{"reason"}` · approve, reject `{"reason"}` · choose `{"among": [hex],
+"chosen": hex, "value"}` · rule `{"among": [hex], "code", "reason": slug or null}`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from clientcore.register import Code
 from reconciliation.decisions import NONE, Approval, Choice, Decisions, Level, Reason, Release, Ruling
+from syncserver.store.key import Key
 from syncserver.store.port import Reader, Row
-
-Key = tuple[str, str, str, str]
-"""school, class, date, session."""
 
 _OF_REGISTER = """
 SELECT id, kind, pupil, change_hash, body_json, by_id, level, reference, at_ms, bulk_id FROM decisions
@@ -25,6 +24,16 @@ async def decisions_of(reader: Reader, key: Key) -> Decisions:
     """Every decision about a register that nobody took back."""
     rows = await reader.fetch_all(_OF_REGISTER, key)
     return read_decisions(rows) if rows else NONE
+
+
+async def decisions_of_all(reader: Reader, keys: Sequence[Key]) -> dict[Key, Decisions]:
+    """The decisions of those of the given registers that have any."""
+    held = await reader.fetch_all(
+        f"""SELECT DISTINCT school, class_id, date, session FROM decisions
+        WHERE (school, class_id, date, session) IN (VALUES {", ".join(["(?, ?, ?, ?)"] * len(keys))})""",
+        [name for key in keys for name in key],
+    )
+    return {(a, b, c, d): await decisions_of(reader, (a, b, c, d)) for a, b, c, d in held}
 
 
 def read_decisions(rows: list[Row]) -> Decisions:

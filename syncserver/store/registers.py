@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date as Date
 from typing import Any
 
 from clientcore.frame import ClockEvidence
 from clientcore.register import RegisterId
-from reconciliation.calendar import day_window
+from reconciliation.calendar import SchoolCalendar, day_window
 from reconciliation.clocks import midnight_ms
+from reconciliation.decisions import Decisions
 from reconciliation.model import Context, Outcome, Receipt, Right, Zone
 from reconciliation.wire import canonical
 from syncserver.calendar import Exceptions, closed_reason, exceptions_of, zone_table
 from syncserver.store import roster
+from syncserver.store.decisions import aliases_of, decisions_of
+from syncserver.store.key import Key
 from syncserver.store.port import Reader, Row
 
 POISON = "poison"
@@ -36,8 +39,8 @@ SELECT d.id, d.revoked_ms, CASE WHEN u.active = 0 THEN u.ended_at_ms END FROM de
 LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id
 WHERE d.school = ? AND (d.revoked_ms IS NOT NULL OR u.active = 0)"""
 
-Key = tuple[str, str, str, str]
-"""school, class, date, session."""
+_DELEGATED = """
+SELECT id, to_user, from_ms, until_ms, ended_ms FROM delegations WHERE school = ? AND class_id = ? ORDER BY id"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +124,12 @@ class SchoolFacts:
         exceptions: Days that differ from the week's pattern.
         revoked_devices: Device to the moment (ms) from which what arrives of it is held: when it was revoked, or when
             an import ended its person, whichever came first.
+        aliases: Duplicate pupil ids to the ids they were merged into.
     """
 
     exceptions: Exceptions
     revoked_devices: Mapping[bytes, int]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 async def facts_of(reader: Reader, school: str) -> SchoolFacts:
@@ -134,11 +139,27 @@ async def facts_of(reader: Reader, school: str) -> SchoolFacts:
         known = [moment_ms for moment_ms in moments if moment_ms is not None]
         if known:
             revoked[device] = min(known)
-    return SchoolFacts(exceptions=await exceptions_of(reader, school), revoked_devices=revoked)
+    return SchoolFacts(
+        exceptions=await exceptions_of(reader, school),
+        revoked_devices=revoked,
+        aliases=await aliases_of(reader, school),
+    )
 
 
 async def context_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts) -> Context:
-    """Roster, calendar and rights of a register's day, as the store knows them now; the same for all its sessions."""
+    """What surrounds a register, as the store knows it now."""
+    day = await day_context_of(reader, key, zone, facts)
+    return register_context(key, day, await decisions_of(reader, key))
+
+
+def register_context(key: Key, day: Context, decisions: Decisions) -> Context:
+    """The surroundings of one session from those of its day."""
+    assert day.calendar is not None
+    return replace(day, window=day.calendar.window(RegisterId(*key)), decisions=decisions)
+
+
+async def day_context_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts) -> Context:
+    """Roster, calendar and rights of a register's day, the same for all its sessions; no decisions yet."""
     school, class_id, day, session = key
     table = zone_table(zone, Date.fromisoformat(day).year)
     known = await roster.class_of(reader, school, class_id, day)
@@ -150,6 +171,8 @@ async def context_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts) ->
         closed=closed_reason(Date.fromisoformat(day), facts.exceptions),
         entitled=await _entitled(reader, school, class_id, table),
         revoked_devices=facts.revoked_devices,
+        calendar=SchoolCalendar(zone=table),
+        aliases=facts.aliases,
     )
 
 
@@ -161,6 +184,11 @@ async def _entitled(reader: Reader, school: str, class_id: str, table: Zone) -> 
             until_ms=None if until_date is None else midnight_ms(until_date, table),
         )
         rights[user_id] = (*rights.get(user_id, ()), right)
+    for name, user_id, from_ms, until_ms, ended_ms in await reader.fetch_all(_DELEGATED, (school, class_id)):
+        last_ms = until_ms if ended_ms is None else min(until_ms, ended_ms)
+        if from_ms < last_ms:
+            right = Right(from_ms=from_ms, until_ms=last_ms, delegation=name)
+            rights[user_id] = (*rights.get(user_id, ()), right)
     return rights
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from syncserver.store.key import Key
 from syncserver.store.port import Reader, Row, Transaction, placeholders
-from syncserver.store.registers import Key, pack_json
+from syncserver.store.registers import pack_json
 
 # Words after which other devices may not see a change: it is nobody's answer until a person or a machine frees it.
 HIDDEN = frozenset(

@@ -230,7 +230,7 @@ async def test_a_change_nobody_can_place_is_told_to_its_author_too(
     async def breaks(*_: object) -> Any:
         raise ValueError("no context")
 
-    monkeypatch.setattr(settle_module, "context_of", breaks)
+    monkeypatch.setattr(settle_module, "day_context_of", breaks)
     await phone.sync((REGISTER, change))
     await world.settle()
     await phone.pull()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from clientcore.change import Change, encode
@@ -9,6 +11,7 @@ from clientcore.frame import ClockEvidence
 from clientcore.history import EMPTY, merge
 from clientcore.register import Code, RegisterId
 from reconciliation.clocks import DAY_MS
+from reconciliation.decisions import Approval, Decisions, Level, Reason
 from reconciliation.errors import BadContext
 from reconciliation.model import (
     NOT_TAKEN,
@@ -155,19 +158,66 @@ def test_a_late_arrival_needs_no_approval() -> None:
     assert outcome.changes[change.hash] == CONFIRMED
 
 
-def test_an_adjustment_needs_review_and_is_shown() -> None:
-    """Made two days after: stored, shown, labelled; never dropped."""
+def test_an_adjustment_waits_beside_what_stood_before() -> None:
+    """Marked in time, marked again two days after: stored, shown, labelled; the first mark stands until an approval."""
     amal, _ = pair()
+    first = amal.mark({"s1": at("A")})
     change = amal.mark({"s1": at("P", hours=56)})
-    outcome = settle((change, amal), received_at_ms=EIGHT + 2 * DAY_MS)
-    answer = outcome.answers["s1"]
-    assert (answer.code, answer.timeliness, answer.labels) == (
-        Code.PRESENT,
-        Timeliness.ADJUSTMENT,
-        ("window-closed",),
+    outcome = settle((first, amal), (change, amal), received_at_ms=EIGHT + 2 * DAY_MS)
+    assert codes(outcome)["s1"] == "A"
+    assert outcome.held == (
+        HeldMark(key="s1", value=at("P", hours=56), slug="window-closed", user_id="amal", change_hash=change.hash),
     )
     assert outcome.changes[change.hash] == Settled(state=State.NEEDS_REVIEW, slug="window-closed")
     assert outcome.labels == ("window-closed",)
+
+
+def test_only_the_late_marks_of_a_change_wait() -> None:
+    """One sitting over the end of the window: what was tapped before it counts at once."""
+    amal, _ = pair()
+    change = amal.mark({"s1": at("P"), "s2": at("P", hours=56)})
+    outcome = settle((change, amal), received_at_ms=EIGHT + 2 * DAY_MS)
+    assert (codes(outcome)["s1"], codes(outcome)["s2"]) == ("P", None)
+
+
+def approval(change: Change, by: str = "basma", **more: object) -> Context:
+    word = {
+        "id": 1, "change_hash": change.hash, "approved": True, "reason": Reason.WRONG_CODE, "by": by,
+        "level": Level.SCHOOL, "reference": "", "at_ms": EIGHT + 3 * DAY_MS, **more,
+    }  # fmt: skip
+    return replace(context(), decisions=Decisions(approvals={change.hash: (Approval(**word),)}))  # type: ignore[arg-type]
+
+
+def test_an_approved_adjustment_answers_and_keeps_the_original_beside_it() -> None:
+    """Approved by somebody else in time: it counts, and what it replaced is still told; absent is no exception."""
+    for before, after in (("A", "P"), ("P", "A")):
+        amal, _ = pair()
+        first, change = amal.mark({"s1": at(before)}), amal.mark({"s1": at(after, hours=56)})
+        sent = ((first, amal), (change, amal))
+        outcome = settle(*sent, around=approval(change), received_at_ms=EIGHT + 2 * DAY_MS)
+        answer = outcome.answers["s1"]
+        assert (answer.code, answer.timeliness, answer.labels) == (after, Timeliness.ADJUSTMENT, ("adjusted",))
+        assert answer.original is not None
+        assert answer.original.value == at(before)
+        assert outcome.changes[change.hash] == CONFIRMED
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"by": "amal"},  # the author
+        {"at_ms": EIGHT + 30 * DAY_MS},  # the school's three working days were over
+        {"level": Level.CENTRAL},  # no reference
+        {"approved": False},
+    ],
+)
+def test_an_approval_that_breaks_a_rule_changes_nothing(wrong: dict[str, object]) -> None:
+    """Whatever a store holds: the author's own word, one that came too late, a central one without a reference."""
+    amal, _ = pair()
+    change = amal.mark({"s1": at("P", hours=56)})
+    outcome = settle((change, amal), around=approval(change, **wrong), received_at_ms=EIGHT + 2 * DAY_MS)
+    assert codes(outcome)["s1"] is None
+    assert outcome.changes[change.hash].state is State.NEEDS_REVIEW
 
 
 def test_a_wrong_clock_is_flagged_and_counts() -> None:
