@@ -10,11 +10,11 @@ import pytest
 
 from clientcore.wire import unpack
 from tests.integration.test_device_server import Line, join, school, settle_and_sync
-from tests.support.devices import Phone, absent, open_phone
+from tests.support.devices import TODAY, Phone, absent, open_phone
 from tests.support.server.world import World
 
 LEVELS = ("nudge", "repull", "rebuild")
-FIRST, SECOND, UNSENT = "2026-11-17", "2026-11-18", "2026-11-22"
+FIRST, SECOND, UNSENT = "am1", "am2", "am3"
 STATE, DIRECTIVE = 11, 12
 
 
@@ -59,7 +59,7 @@ async def staff(world: World, line: Line, tmp_path: Path) -> tuple[Phone, Phone]
     """A teacher's device that has sent a register, and a champion's."""
     phone = await join(world, line, tmp_path / "phone")
     champion = await join(world, line, tmp_path / "champion", user="ch1", seed=2)
-    phone.take(date=FIRST)
+    phone.take(session=FIRST)
     await settle_and_sync(world, phone)
     await champion.sync()
     return phone, champion
@@ -70,16 +70,16 @@ async def test_a_device_that_forgot_what_it_was_told_fetches_it_again(tmp_path: 
     """Stale or lost cursor, somebody else's mark not seen, work unsent: all arrives, and the other's mark is there."""
     async with school(tmp_path) as (world, line):
         phone, champion = await staff(world, line, tmp_path)
-        champion.take(absent("s003"), date=SECOND)
+        champion.take(absent("s003"), session=SECOND)
         await settle_and_sync(world, champion)
-        phone.take(absent("s001"), date=UNSENT)
+        phone.take(absent("s001"), session=UNSENT)
         device = phone.device.journal.device
         phone.close()
         (tmp_path / "phone" / "cache.db").unlink()  # cursor and names
         phone = open_phone(tmp_path / "phone", line, world.clock, seed=7)
         await order(champion, device, level)
         await carried_out(world, champion, phone, registers=3)
-        seen = phone.device.state.registers[f"c-3a/{SECOND}/day"].values()
+        seen = phone.device.state.registers[f"c-3a/{TODAY}/{SECOND}"].values()
         assert [value[0] for value in seen["s003"]] == ["A"]
         assert (await champions_list(champion))[device][STATE] == "ok"
 
@@ -95,7 +95,7 @@ async def test_a_device_restored_from_an_old_copy_says_so_and_loses_nothing(
         phone.close()
         shutil.copytree(tmp_path / "phone", tmp_path / "copy")
         phone = open_phone(tmp_path / "phone", line, world.clock, seed=7)
-        phone.take(absent("s002"), date=SECOND)
+        phone.take(absent("s002"), session=SECOND)
         await phone.sync()
         if settled:  # else the consumer comes to the lost register only after the rebuild
             await world.settle()
@@ -104,12 +104,12 @@ async def test_a_device_restored_from_an_old_copy_says_so_and_loses_nothing(
         shutil.rmtree(tmp_path / "phone")
         shutil.copytree(tmp_path / "copy", tmp_path / "phone")
         phone = open_phone(tmp_path / "phone", line, world.clock, seed=8)
-        phone.take(absent("s001"), date=UNSENT)
+        phone.take(absent("s001"), session=UNSENT)
         await order(champion, device, level)
         await carried_out(world, champion, phone, registers=3)
         assert "restored-copy" in phone.slugs()
         assert (await champions_list(champion))[device][STATE] == "restored-copy"
-        back = phone.device.state.registers[f"c-3a/{SECOND}/day"].values()
+        back = phone.device.state.registers[f"c-3a/{TODAY}/{SECOND}"].values()
         assert [value[0] for value in back["s002"]] == ["A"]
 
 
@@ -125,10 +125,10 @@ async def test_a_wiped_device_is_recognised_and_gets_back_what_the_server_has(tm
         device = phone.device.journal.device
         assert device != wiped
         assert "wiped-phone" in phone.slugs()
-        phone.take(absent("s001"), date=UNSENT)
+        phone.take(absent("s001"), session=UNSENT)
         await order(champion, device, level)
         await carried_out(world, champion, phone, registers=2)
         rows = await champions_list(champion)
         assert (rows[wiped][STATE], rows[device][STATE]) == ("wiped-phone", "ok")
-        back = phone.device.state.registers[f"c-3a/{FIRST}/day"].values()
+        back = phone.device.state.registers[f"c-3a/{TODAY}/{FIRST}"].values()
         assert len([values for key, values in back.items() if not key.startswith("~")]) == 40

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from clientcore.change import Change
 from clientcore.history import History, Put, merge
 from clientcore.register import Code, Mark
+from reconciliation.decisions import Approval, Decisions, Level, Reason
 from reconciliation.events import WITHDRAWN, Event, event_state, events
-from reconciliation.model import Occasion, Outcome, Receipt, State, first_receipts
+from reconciliation.model import Context, Occasion, Outcome, Receipt, State, Timeliness, first_receipts
 from reconciliation.reconcile import reconcile
 from reconciliation.wire import canonical
 from tests.support.histories import (
@@ -44,6 +46,32 @@ ABSENT_WORDS = {code.word for code in ABSENT}
 
 def outcome_of(changes: Iterable[Change], receipts: Iterable[Receipt]) -> Outcome:
     return reconcile(REGISTER, merge(changes), first_receipts(receipts), story_context())
+
+
+def all_approved(around: Context, played: Played) -> Context:
+    """Every adjustment of a story is let in by the central office."""
+    words = {
+        r.change_hash: (
+            Approval(
+                id=1,
+                change_hash=r.change_hash,
+                approved=True,
+                reason=Reason.DOCUMENTED,
+                by="central",
+                level=Level.CENTRAL,
+                reference="letter 7",
+                at_ms=r.received_at_ms + 1,
+            ),
+        )
+        for r in played.receipts
+    }
+    return replace(around, decisions=Decisions(approvals=words))
+
+
+def outcome_with_all_approved(played: Played) -> Outcome:
+    return reconcile(
+        REGISTER, merge(played.changes), first_receipts(played.receipts), all_approved(story_context(), played)
+    )
 
 
 def data_of(outcome: Outcome) -> bytes:
@@ -173,7 +201,8 @@ def test_interleaved_registers_do_not_touch_each_other(  # type: ignore[no-untyp
 def test_absent_is_always_a_mark_of_someone_entitled_whom_no_witness_contradicts(story: list[Step]) -> None:
     """Scan of the outcome and of the events against the story itself, by another road than the rules take."""
     played = play(story)
-    outcome, told, _ = settle_in_batches([arrivals(played)], restart=False)
+    outcome = outcome_with_all_approved(played)
+    told, _ = events(None, outcome, {}, time_ms=1)
     history = merge(played.changes)
     shown = shown_by_causality(history, {h for h in history.merged if entitled(played, h)})
     for pupil, answer in outcome.answers.items():
@@ -213,7 +242,7 @@ def shown_by_causality(history: History, counted: set[bytes]) -> dict[str, list[
 def test_every_visible_mark_stays_and_the_answer_is_one_of_them(story: list[Step]) -> None:
     """All values of a dispute are kept; what is not an answer is held; every change has its state."""
     played = play(story)
-    outcome = outcome_of(played.changes, played.receipts)
+    outcome = outcome_with_all_approved(played)
     history = merge(played.changes)
     counted = {h for h in history.merged if entitled(played, h)}
     shown = shown_by_causality(history, counted)
@@ -232,11 +261,27 @@ def test_every_visible_mark_stays_and_the_answer_is_one_of_them(story: list[Step
 
 
 @RUN
+@given(story=st.one_of(steps(), quarrels()))
+def test_without_an_approval_no_adjustment_answers_and_none_hides_a_mark(story: list[Step]) -> None:
+    """What was made after the window is held, whole; what was made in time answers as if it had never come."""
+    played = play(story)
+    outcome, approved = outcome_of(played.changes, played.receipts), outcome_with_all_approved(played)
+    for pupil, answer in outcome.answers.items():
+        assert all(mark.timeliness is not Timeliness.ADJUSTMENT for mark in answer.values)
+        over = approved.answers[pupil]
+        if over.mark is not None and outcome.occasion is approved.occasion:
+            late = any(mark.timeliness is Timeliness.ADJUSTMENT for mark in over.values)
+            assert late or answer.values == over.values
+            if "adjusted" in over.labels and not answer.disputed:
+                assert over.original is None or over.original in answer.values
+
+
+@RUN
 @given(story=steps())
 def test_with_everyone_entitled_the_answer_is_automerges(story: list[Step]) -> None:
     """When every change counts, the visible values are the history's own and an undisputed answer is the winner."""
     played = play(story)
-    everyone = context(users={r.user_id for r in played.receipts})
+    everyone = all_approved(context(users={r.user_id for r in played.receipts}), played)
     history = merge(played.changes)
     outcome = reconcile(REGISTER, history, first_receipts(played.receipts), everyone)
     visible = history.visible()

@@ -32,12 +32,14 @@ class Phone:
     clock: ManualClock
     log: Log
 
-    def register(self, date: str = TODAY) -> RegisterId:
-        return self.device.register(CLASS, date, "day")
+    def register(self, date: str = TODAY, session: str = "day") -> RegisterId:
+        return self.device.register(CLASS, date, session)
 
-    def take(self, wishes: Mapping[str, Wish] | None = None, *, date: str = TODAY) -> Taken:
+    def take(
+        self, wishes: Mapping[str, Wish] | None = None, *, date: str = TODAY, session: str = "day"
+    ) -> Taken:
         self.clock.advance(1_000)
-        return take_register(self.device, self.register(date), wishes or {})
+        return take_register(self.device, self.register(date, session), wishes or {})
 
     async def sync(self) -> SyncReport:
         self.clock.advance(1_000)

@@ -76,7 +76,7 @@ def broken() -> list[tuple[str, Any]]:
         del less[key]
         cases.append((f"without {key}", less))
     for key, value in [
-        ("v", 2),
+        ("v", 1),
         ("register", "eg-07-113"),
         ("occasion", "perhaps"),
         ("answers", {"s1": [[]]}),
