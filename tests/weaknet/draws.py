@@ -53,11 +53,6 @@ class Stream:
         return -math.log1p(-self.u(k)) / per
 
 
-def _log_ratio(last: float, first: float) -> float:
-    ratio = last / first
-    return math.log(ratio) if ratio < math.inf else math.log(last) - math.log(first)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """A distribution as quantiles. A plain number is a table of one value.
@@ -79,7 +74,7 @@ class Table:
         for (low, first), (high, last) in pairwise(self.points):
             share = (high - low) / 100
             bends = first > 0 and last > 0
-            steps.append((bends, first, (_log_ratio(last, first) if bends else last - first) / share))
+            steps.append((bends, first, (math.log(last / first) if bends else last - first) / share))
             edges.append(low / 100)
         object.__setattr__(self, "_edges", tuple(edges))
         object.__setattr__(self, "_steps", tuple(steps))
