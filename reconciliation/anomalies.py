@@ -1,0 +1,325 @@
+"""Registers whose stamps no hand makes: copied, scripted, filled in for many days at once. Pure.
+
+The purpose is one: such registers prove nothing about how well digital and paper agree, so parity leaves them out and
+shows them as excluded. Nobody is accused: a sign describes stamps, names no person, and ranks nothing.
+
+Every check gives a score from 0 to 1 and says in words what it saw. A register is flagged by its highest score; scores
+are never added up. How a wrong clock is kept from flagging anybody:
+
+  - A mark whose moment is known with low confidence, was contradicted by the server (`clock` flag) or was cut off at
+    its receipt has no *stamp*: checks of moments do not see it.
+  - Distances between the taps of one sitting do not depend on the clock being right. The check for copies uses them as
+    the phone gave them, and passes by registers whose distances are too coarse to tell one sitting from another.
+  - "Days later" counts from the earliest moment possible: doubt speaks for the author.
+  - The sign for moved clocks never reaches the threshold.
+
+"All present" (`~bulk`) is one act for many pupils: marks made by it share their moment, and inside this one register
+that needs no other explanation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from clientcore.register import RegisterId
+
+FLAG_FROM = Fraction(4, 5)
+"""A register with a score of this or more is excluded from parity."""
+TAPS_MIN = 8  # with fewer marks of its own kind, chance and habit explain anything
+EQUAL_MIN = 3  # two fingers may meet in one millisecond
+STEADY_MS = 20  # a hand does not keep its pace to this, one tap after another
+HUMAN_GAP_MS = 60  # nobody marks pupil after pupil in less
+BULK_SPAN_MS = 1_000  # marks of one "all present" are written within this behind it
+BATCH_SPAN_MS = 3_600_000  # one sitting
+DAYS_LATE_MS = 86_400_000  # a whole day after the register's day has ended
+_CLOCK_SHARE = Fraction(1, 2)  # what a register gets whose every mark has a wrong clock: less than `FLAG_FROM`
+
+
+class Kind(StrEnum):
+    """What was seen."""
+
+    IDENTICAL_STAMPS = "identical_stamps"
+    NO_VARIANCE = "no_variance"
+    BATCH_AFTER_DAYS = "batch_after_days"
+    COPIED_PATTERN = "copied_pattern"
+    SHARED_STAMPS = "shared_stamps"
+    IMPOSSIBLE_RATE = "impossible_rate"
+    CLOCK_MOVES = "clock_moves"
+
+
+_ENGLISH = {
+    Kind.IDENTICAL_STAMPS: "{count} of {of} marks bear the same moment, and “all present” was not pressed",
+    Kind.NO_VARIANCE: "{count} of {of} distances between taps are the same to {steady} ms",
+    Kind.BATCH_AFTER_DAYS: "registers of {count} days were filled in within one hour, days later",
+    Kind.COPIED_PATTERN: "{count} of {of} distances between taps are those of another register",
+    Kind.SHARED_STAMPS: "{count} of {of} marks bear moments that also stand in another register",
+    Kind.IMPOSSIBLE_RATE: "{count} of {of} marks followed the one before in less than {human} ms",
+    Kind.CLOCK_MOVES: "the clock was wrong or moved for {count} of {of} marks (never a reason to exclude)",
+}
+_ARABIC = {
+    Kind.IDENTICAL_STAMPS: "تطابق لحظة التسجيل في {count} من {of} علامة دون الضغط على «الكل حاضر»",
+    Kind.NO_VARIANCE: "تساوي {count} من {of} فاصل زمني بين اللمسات في حدود {steady} مللي ثانية",
+    Kind.BATCH_AFTER_DAYS: "تسجيل سجلات {count} أيام خلال ساعة واحدة بعد مرور أيام",
+    Kind.COPIED_PATTERN: "تطابق {count} من {of} فاصل زمني بين اللمسات مع سجل آخر",
+    Kind.SHARED_STAMPS: "تكرار لحظة التسجيل في {count} من {of} علامة مع سجل آخر",
+    Kind.IMPOSSIBLE_RATE: "تسجيل {count} من {of} علامة بعد سابقتها بأقل من {human} مللي ثانية",
+    Kind.CLOCK_MOVES: "خطأ أو تغيير في ساعة الهاتف عند {count} من {of} علامة (لا يكفي وحده للاستبعاد)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """One thing seen in one register.
+
+    Attributes:
+        kind: What.
+        score: 0 to 1.
+        count: How many marks, distances or days show it.
+        of: Of how many.
+    """
+
+    kind: Kind
+    score: Fraction
+    count: int
+    of: int
+
+    def in_words(self, language: str = "ar") -> str:
+        """One sentence, Arabic or (`en`) English."""
+        text = (_ENGLISH if language == "en" else _ARABIC)[self.kind]
+        return text.format(count=self.count, of=self.of, steady=STEADY_MS, human=HUMAN_GAP_MS)
+
+
+class Tap(NamedTuple):
+    """One official mark, as evidence of how the register was filled in.
+
+    `phone_ms` is since local midnight by the phone, the other moments are server time; `has_stamp`: see above.
+    """
+
+    pupil: str
+    code: str
+    author: str
+    phone_ms: int
+    at_ms: int
+    from_ms: int
+    received_ms: int
+    has_stamp: bool
+    clock_flag: bool
+    by_bulk: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """How one register was filled in.
+
+    Attributes:
+        register: Which.
+        ended_ms: First moment after its civil day.
+        taps: Its official marks.
+    """
+
+    register: RegisterId
+    ended_ms: int
+    taps: tuple[Tap, ...]
+
+    @property
+    def own(self) -> list[Tap]:
+        """Marks that were made one by one."""
+        return [tap for tap in self.taps if not tap.by_bulk]
+
+    @property
+    def stamped(self) -> list[Tap]:
+        """Marks that were made one by one and have a stamp."""
+        return [tap for tap in self.taps if tap.has_stamp and not tap.by_bulk]
+
+
+Signs = dict[RegisterId, tuple[Sign, ...]]
+
+
+def read_taken(wire: Mapping[str, Any], ended_ms: int) -> Taken:
+    """From an outcome's plain data (`Outcome.to_wire`).
+
+    Args:
+        wire: The outcome.
+        ended_ms: First moment after the register's civil day.
+    """
+    bulk, sources, taps = wire["bulk"], wire["sources"], []
+    for pupil, row in wire["answers"].items():
+        if row is None or row[1] is None:
+            continue
+        value, source, at_ms, from_ms, _, confidence, clock_flag, _ = row[0][row[1]]
+        author, received_ms = sources[source][1:]
+        taps.append(
+            Tap(
+                pupil=pupil,
+                code=value[0],
+                author=author,
+                phone_ms=int(value[1:].partition(":")[0]),
+                at_ms=at_ms,
+                from_ms=from_ms,
+                received_ms=received_ms,
+                has_stamp=confidence != "low" and not clock_flag and at_ms < received_ms,
+                clock_flag=clock_flag,
+                by_bulk=bulk is not None and value[0] == "P" and 0 <= at_ms - bulk <= BULK_SPAN_MS,
+            )
+        )
+    return Taken(register=RegisterId.parse(wire["register"]), ended_ms=ended_ms, taps=tuple(taps))
+
+
+def is_flagged(signs: Iterable[Sign]) -> bool:
+    """Whether a register with these signs is excluded from parity."""
+    return any(sign.score >= FLAG_FROM for sign in signs)
+
+
+def examine(week: Iterable[Taken], before: Iterable[Taken] = ()) -> Signs:
+    """Look at the registers of one school and week; only those with a sign are named.
+
+    Args:
+        week: In any order.
+        before: Those of the week before, which may have been copied from; nothing is said of them.
+    """
+    taken = sorted(week, key=_order)
+    found: defaultdict[RegisterId, list[Sign]] = defaultdict(list)
+    shared, copied, batches = _shared(taken), _copied(taken, sorted(before, key=_order)), _batches(taken)
+    for one in taken:
+        signs = (
+            _identical(one),
+            _steady(one),
+            batches.get(one.register),
+            copied.get(one.register),
+            shared.get(one.register),
+            _fast(one),
+            _clock(one),
+        )
+        found[one.register] = [sign for sign in signs if sign is not None and sign.score]
+    return {register: tuple(signs) for register, signs in found.items() if signs}
+
+
+def _order(taken: Taken) -> tuple[int, RegisterId]:
+    """By arrival at the server, which nobody's clock can move."""
+    return min((tap.received_ms for tap in taken.taps), default=0), taken.register
+
+
+def _sign(kind: Kind, count: int, of: int, score: Fraction | None = None) -> Sign | None:
+    return Sign(kind=kind, score=min(Fraction(1), score or Fraction(count, of)), count=count, of=of) if count else None
+
+
+# ---- one register ------------------------------------------------------------------------------------------------
+
+
+def _identical(taken: Taken) -> Sign | None:
+    """Half of the marks in one millisecond is as good as all."""
+    taps = taken.stamped
+    if len(taps) < TAPS_MIN:
+        return None
+    most = max(Counter(tap.at_ms for tap in taps).values())
+    return _sign(Kind.IDENTICAL_STAMPS, most, len(taps), Fraction(2 * most, len(taps))) if most >= EQUAL_MIN else None
+
+
+def _gaps(taken: Taken) -> list[int]:
+    """Distances between the taps of one person that follow each other; people may take a register together."""
+    sittings: defaultdict[str, set[int]] = defaultdict(set)
+    for tap in taken.stamped:
+        sittings[tap.author].add(tap.at_ms)
+    return [later - earlier for moments in sittings.values() for earlier, later in pairwise(sorted(moments))]
+
+
+def _steady(taken: Taken) -> Sign | None:
+    gaps = sorted(_gaps(taken))
+    if len(gaps) < TAPS_MIN - 1:
+        return None
+    middle = gaps[len(gaps) // 2]
+    near = sum(abs(gap - middle) <= STEADY_MS for gap in gaps)
+    return _sign(Kind.NO_VARIANCE, near, len(gaps))
+
+
+def _fast(taken: Taken) -> Sign | None:
+    gaps = _gaps(taken)
+    if len(gaps) < TAPS_MIN - 1:
+        return None
+    return _sign(Kind.IMPOSSIBLE_RATE, sum(gap < HUMAN_GAP_MS for gap in gaps), len(gaps))
+
+
+def _clock(taken: Taken) -> Sign | None:
+    wrong, of = sum(tap.clock_flag for tap in taken.taps), len(taken.taps)
+    return _sign(Kind.CLOCK_MOVES, wrong, of, _CLOCK_SHARE * Fraction(wrong, of)) if wrong else None
+
+
+# ---- several registers -------------------------------------------------------------------------------------------
+
+
+def _shared(week: Sequence[Taken]) -> dict[RegisterId, Sign]:
+    """The same moments in several registers: nobody is in two rooms at once, "all present" or not."""
+    holders: Counter[int] = Counter()
+    for one in week:
+        holders.update({tap.at_ms for tap in one.taps if tap.has_stamp})
+    found = {}
+    for one in week:
+        stamps = [tap.at_ms for tap in one.taps if tap.has_stamp]
+        sign = _sign(Kind.SHARED_STAMPS, sum(holders[at_ms] > 1 for at_ms in stamps), len(stamps))
+        if sign is not None and len(stamps) >= TAPS_MIN:
+            found[one.register] = sign
+    return found
+
+
+def _copied(week: Sequence[Taken], before: Sequence[Taken]) -> dict[RegisterId, Sign]:
+    """The distances of another register. The one that arrived first may be the original, and stays."""
+    known: defaultdict[object, list[int]] = defaultdict(list)
+    found: dict[RegisterId, Sign] = {}
+    for number, one in enumerate([*before, *week]):
+        marks = _fingerprint(one)
+        alike = Counter(other for mark in marks for other in known[mark])
+        most = max(alike.values(), default=0)
+        sign = _sign(Kind.COPIED_PATTERN, most, len(marks)) if most else None
+        if sign is not None and number >= len(before):
+            found[one.register] = sign
+        for mark in marks:
+            known[mark].append(number)
+    return found
+
+
+def _fingerprint(taken: Taken) -> set[object]:
+    """What no two sittings have in common: pairs of distances that follow each other, in milliseconds.
+
+    A register whose marks share one moment has one feature instead: that time of day, to the millisecond, in its class.
+    """
+    moments = Counter(tap.phone_ms for tap in taken.taps)
+    if len(taken.taps) >= TAPS_MIN:
+        moment, most = moments.most_common(1)[0]
+        if 2 * most >= len(taken.taps):
+            return {(taken.register.class_id, moment)}
+    sittings: defaultdict[str, list[int]] = defaultdict(list)
+    for tap in taken.own:
+        sittings[tap.author].append(tap.phone_ms)
+    pairs: list[object] = []
+    for own in sittings.values():
+        gaps = [later - earlier for earlier, later in pairwise(sorted(own))]
+        pairs += [pair for pair in pairwise(gaps) if pair != (0, 0)]
+    distinct = set(pairs)
+    # A clock that shows whole seconds gives few different pairs: they say nothing.
+    return distinct if len(pairs) >= TAPS_MIN - 2 and 2 * len(distinct) > len(pairs) else set()
+
+
+def _batches(week: Sequence[Taken]) -> dict[RegisterId, Sign]:
+    """Registers of several days that one person filled in within one sitting, certainly days later."""
+    late: defaultdict[str, list[tuple[int, Taken]]] = defaultdict(list)
+    for one in week:
+        if len(one.taps) >= TAPS_MIN:
+            earliest = sorted(tap.from_ms for tap in one.taps)
+            middle_ms = earliest[len(earliest) // 2]
+            if middle_ms >= one.ended_ms + DAYS_LATE_MS:
+                author = min(Counter(tap.author for tap in one.taps).items(), key=lambda item: (-item[1], item[0]))[0]
+                late[author].append((middle_ms, one))
+    found: dict[RegisterId, Sign] = {}
+    for registers in late.values():
+        for at_ms, one in registers:
+            days = {other.register.date for near_ms, other in registers if abs(near_ms - at_ms) <= BATCH_SPAN_MS}
+            if len(days) > 1:
+                score = Fraction(1, 2) if len(days) == 2 else Fraction(1)
+                found[one.register] = Sign(kind=Kind.BATCH_AFTER_DAYS, score=score, count=len(days), of=len(days))
+    return found
