@@ -38,6 +38,7 @@ class LazyGroup(click.Group):
     """A group whose sub-commands are imported when they are asked for: `hudur device` must not load a server."""
 
     lazy: Mapping[str, tuple[str, str]] = {
+        "audit": ("syncserver.cli_audit", "audit"),
         "backup": ("syncserver.cli_store", "backup"),
         "demo": ("syncserver.demo", "demo"),
         "device": ("clientcore.cli", "device"),

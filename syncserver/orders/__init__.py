@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from syncserver.access import Order
-from syncserver.orders import operating
+from syncserver.orders import auditing, operating
 
 ORDERS: Mapping[str, Order] = {
+    **auditing.ORDERS,
     **operating.ORDERS,
 }
