@@ -15,6 +15,7 @@ from clientcore.register import Code
 from reconciliation.errors import BadContext
 
 ABSENCES = frozenset((Code.ABSENT, Code.ABSENT_EXCUSED, Code.ABSENT_UNEXCUSED))
+NOT_THERE = ABSENCES | {Code.SUSPENDED}
 
 
 class Level(StrEnum):
@@ -68,6 +69,8 @@ class Approval:
         level: School, or central.
         reference: What a central decision rests on; without it a central one does not count.
         at_ms: When.
+        asked_by_ms: End of the clock for asking as it stood when this was decided (see `adjustments`).
+        decide_by_ms: End of the clock for deciding, likewise.
     """
 
     id: int
@@ -78,6 +81,8 @@ class Approval:
     level: Level
     reference: str
     at_ms: int
+    asked_by_ms: int = 0
+    decide_by_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +110,7 @@ class Choice:
 class Ruling:
     """One cell of a bulk operation. It counts while the visible marks are those it was made about.
 
-    An absence is never made by a ruling: a ruling may change the kind of an absence somebody marked, or say that the
-    pupil was not absent.
+    A ruling observes nobody: see `may_rule`.
 
     Attributes:
         pupil: Whose answer.
@@ -158,7 +162,11 @@ def check_aliases(aliases: Mapping[str, str]) -> None:
 
 
 def may_rule(code: Code, present: Code | None) -> bool:
-    """Whether a ruling may put `code` over what the marks say (`present`; None: not taken)."""
-    if code in ABSENCES:
-        return present in ABSENCES
-    return True
+    """Whether a ruling may put `code` over what the marks say (`present`; None: not taken).
+
+    Whoever rules has seen no pupil. So a ruling never turns anybody into somebody who was not there, it only changes
+    the kind; and where nobody took the register it says what a document can know, never that somebody was there.
+    """
+    if code in NOT_THERE:
+        return present in NOT_THERE
+    return present is not None or code is Code.OFFICIAL_DUTY
