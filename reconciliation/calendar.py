@@ -1,8 +1,9 @@
 """The school calendar: which days are open, which sessions they have, when a register is taken in time. Pure.
 
-A school's calendar is put together from what a central office decided, with a reference for each part: the week of its
+A school's calendar is put together from what central offices decided, with a reference for each part: the week of its
 governorate, single days that differ (holidays), and timetables with a span of dates (Ramadan is one). No school decides
-any of it. Nothing here is computed from the moon: Ramadan is the span somebody configured.
+any of it. Nothing here is computed from the moon: Ramadan is the span somebody configured. Two layers are laid over the
+planned holidays: what holds for every school, and above it what holds in the school's governorate (`layers.py`).
 
 Weeks begin on Saturday, as Egypt's do (CLDR), so that a governorate that teaches on Saturdays has one week and not two.
 A week is named by its Saturday.
@@ -23,6 +24,7 @@ from reconciliation.model import Window, Zone
 WEEKEND = "weekend"
 SUNDAY_TO_THURSDAY = frozenset((6, 0, 1, 2, 3))
 """Open weekdays as `date.weekday()` numbers them (Monday is 0)."""
+REGULAR, RAMADAN = "regular", "ramadan"
 _SATURDAY = 5
 _DAY_MIN = 1_440
 _SEARCH_DAYS = 400  # a calendar without an open day in a year is a mistake, not a long holiday
@@ -41,6 +43,35 @@ class DayRule:
     is_open: bool
     reason: str
     reference: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Week:
+    """The open days of the week for a span of dates; what was decided later does not change the weeks before it.
+
+    Attributes:
+        from_date: First day.
+        until_date: First day after it; None: until somebody decides otherwise.
+        open_weekdays: As `date.weekday()` numbers them (Monday is 0).
+        reference: The decision it rests on.
+
+    Raises:
+        BadContext: when the span or the week is empty.
+    """
+
+    from_date: str
+    until_date: str | None
+    open_weekdays: frozenset[int]
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        _check_span(self.from_date, self.until_date, "a week")
+        if not self.open_weekdays or not self.open_weekdays <= frozenset(range(7)):
+            raise BadContext("bad-context", "a school week has open days, of 0 (Monday) to 6 (Sunday)")
+
+    def covers(self, date: str) -> bool:
+        """Whether the date lies in its span."""
+        return self.from_date <= date and (self.until_date is None or date < self.until_date)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +104,7 @@ class Timetable:
     """Session times for a span of dates.
 
     Attributes:
-        kind: `regular`, `ramadan`, or another slug.
+        kind: `regular`, `ramadan`, or another slug; every other kind outweighs `regular`.
         from_date: First day.
         until_date: First day after it.
         sessions: In the order of the day.
@@ -92,8 +123,7 @@ class Timetable:
     provisional: bool = False
 
     def __post_init__(self) -> None:
-        if not is_date(self.from_date) or not is_date(self.until_date) or self.until_date <= self.from_date:
-            raise BadContext("bad-context", f"a timetable has a first day and a later end: {self.kind}")
+        _check_span(self.from_date, self.until_date, f"the timetable {self.kind}")
         names = [one.session for one in self.sessions]
         if not names or len(set(names)) != len(names):
             raise BadContext("bad-context", f"a timetable names each session once, and at least one: {self.kind}")
@@ -109,14 +139,16 @@ class SchoolCalendar:
 
     Attributes:
         zone: UTC offsets of the school's zone.
-        open_weekdays: Days of the week with school.
+        open_weekdays: Days of the week with school, where no week says otherwise.
+        weeks: Of those that cover a date the last one holds.
         days: Dates that differ.
-        timetables: Of those that cover a date the last one holds.
+        timetables: Of those that cover a date, and name a session of the school, the last one holds.
         sessions: Sessions the school uses (its shifts), in the order of the day.
     """
 
     zone: Zone
     open_weekdays: frozenset[int] = SUNDAY_TO_THURSDAY
+    weeks: tuple[Week, ...] = ()
     days: Mapping[str, DayRule] = field(default_factory=dict)
     timetables: tuple[Timetable, ...] = ()
     sessions: tuple[str, ...] = ("day",)
@@ -126,11 +158,23 @@ class SchoolCalendar:
         rule = self.days.get(date)
         if rule is not None:
             return None if rule.is_open else rule.reason
-        return None if Date.fromisoformat(date).weekday() in self.open_weekdays else WEEKEND
+        return None if Date.fromisoformat(date).weekday() in self.week_on(date) else WEEKEND
+
+    def week_on(self, date: str) -> frozenset[int]:
+        """The open weekdays in force on `date`."""
+        return next((one.open_weekdays for one in reversed(self.weeks) if one.covers(date)), self.open_weekdays)
 
     def timetable(self, date: str) -> Timetable | None:
-        """The timetable in force; None where nobody has set one."""
-        return next((one for one in reversed(self.timetables) if one.covers(date)), None)
+        """The timetable in force; None where nobody has set one.
+
+        One that names no session of the school (shifts only, for a school that takes one register a day) says nothing
+        about it.
+        """
+        used = set(self.sessions)
+        for one in reversed(self.timetables):
+            if one.covers(date) and any(time.session in used for time in one.sessions):
+                return one
+        return None
 
     def session_time(self, date: str, session: str) -> SessionTime | None:
         """When a session takes place on `date`; None where no timetable says."""
@@ -164,7 +208,8 @@ class SchoolCalendar:
     def add_working_days(self, date: str, count: int) -> str:
         """The `count`-th working day after `date` (never `date` itself).
 
-        Where the calendar has none for 400 days, or time ends (a hostile phone may name any date), the last day looked at.
+        Where the calendar has none for 400 days, or time ends (a hostile phone may name any date), the last day looked
+        at.
         """
         day = Date.fromisoformat(date)
         for _ in range(_SEARCH_DAYS):
@@ -172,6 +217,19 @@ class SchoolCalendar:
                 break
             day += timedelta(days=1)
             count -= self.is_working_day(day.isoformat())
+        return day.isoformat()
+
+    def first_reaching(self, date: str, count: int) -> str:
+        """The earliest date whose `count`-th working day is not before `date`: what a change of `date` may move.
+
+        Where the calendar has too few working days for 400 days, or time began, the last day looked at.
+        """
+        day, between = Date.fromisoformat(date), 0
+        for _ in range(_SEARCH_DAYS):
+            if between >= count or day == Date.min:
+                break
+            day -= timedelta(days=1)
+            between += self.is_working_day(day.isoformat())
         return day.isoformat()
 
     def working_days_between(self, first: str, last: str) -> int:
@@ -221,6 +279,11 @@ def civil_date(at_ms: int, zone: Zone) -> str:
     """The civil date of a moment by a table of offsets."""
     offset_s = next((offset for from_ms, offset in reversed(zone) if from_ms <= at_ms), zone[0][1])
     return (Date(1970, 1, 1) + timedelta(days=(at_ms + offset_s * 1000) // DAY_MS)).isoformat()
+
+
+def _check_span(from_date: str, until_date: str | None, what: str) -> None:
+    if not is_date(from_date) or (until_date is not None and (not is_date(until_date) or until_date <= from_date)):
+        raise BadContext("bad-context", f"{what} has a first day and a later end")
 
 
 def _wall_ms(date: str, minute: int, zone: Zone) -> int:

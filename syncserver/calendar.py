@@ -15,9 +15,12 @@ from zoneinfo import ZoneInfo
 from clientcore.register import is_date, is_id
 from clientcore.wire import pack
 from reconciliation import clocks
+from reconciliation.calendar import SchoolCalendar
+from reconciliation.layers import layered
 from reconciliation.model import Zone
 from syncserver.errors import RequestProblem
 from syncserver.store import audit
+from syncserver.store.calendars import layers_of, lift, place_of
 from syncserver.store.port import Database, Reader
 
 WEEKEND = "weekend"
@@ -77,13 +80,26 @@ def calendar_item(
     return version, ("calendar", version, offsets, closed, sessions)
 
 
-async def exceptions_of(reader: Reader, school: str) -> dict[str, tuple[bool, str]]:
-    """All exceptions that hold for a school; its own outweigh those for every school."""
-    rows = await reader.fetch_all(
-        "SELECT school, date, is_open, reason FROM calendar_exceptions WHERE school IN (?, ?)", (school, ALL_SCHOOLS)
+async def calendar_of(reader: Reader, school: str, zone_name: str, year: int) -> SchoolCalendar:
+    """The calendar of a school: the plan, what holds for every school, what holds in its governorate.
+
+    Args:
+        reader: The store.
+        school: Its id; one the store does not know has the calendar of every school.
+        zone_name: Of the time zone.
+        year: The table of offsets covers it, the year before and the year after.
+    """
+    place = await place_of(reader, school)
+    national, governorate = await layers_of(reader, place.governorate)
+    return layered(
+        zone=zone_table(zone_name, year), sessions=place.sessions, national=national, governorate=governorate
     )
-    rows.sort(key=lambda row: row[0] != ALL_SCHOOLS)
-    return {day: (bool(is_open), reason) for _, day, is_open, reason in rows}
+
+
+async def exceptions_of(reader: Reader, school: str) -> dict[str, tuple[bool, str]]:
+    """All dates that differ from the week's pattern in a school."""
+    calendar = await calendar_of(reader, school, "UTC", 2026)
+    return {day: (rule.is_open, rule.reason) for day, rule in calendar.days.items()}
 
 
 async def set_exception(
@@ -98,7 +114,7 @@ async def set_exception(
         raise RequestProblem("bad-request", "a date YYYY-MM-DD, a school and a reason are needed")
     async with db.transaction() as tx:
         before = await tx.fetch_one(
-            "SELECT is_open, reason FROM calendar_exceptions WHERE school = ? AND date = ?", (school, day)
+            "SELECT is_open, reason FROM calendar_exceptions WHERE scope = ? AND date = ?", (school, day)
         )
         after = {"is_open": is_open, "reason": reason}
         audit_id = await audit.record(
@@ -112,11 +128,12 @@ async def set_exception(
             after=after,
         )
         await tx.execute(
-            """INSERT INTO calendar_exceptions (school, date, is_open, reason, audit_id) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT (school, date) DO UPDATE SET is_open = excluded.is_open, reason = excluded.reason,
-            audit_id = excluded.audit_id""",
+            """INSERT INTO calendar_exceptions (scope, date, is_open, reason, reference, audit_id)
+            VALUES (?, ?, ?, ?, '', ?) ON CONFLICT (scope, date) DO UPDATE SET is_open = excluded.is_open,
+            reason = excluded.reason, audit_id = excluded.audit_id""",
             (school, day, int(is_open), reason, audit_id),
         )
+        await lift(tx, school, audit_id)
         await tx.execute(
             "INSERT INTO settle_again (school, date, cause, at_ms) VALUES (?, ?, ?, ?)",
             (school, day, "calendar", now_ms),

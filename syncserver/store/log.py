@@ -82,7 +82,7 @@ class Contact:
     Attributes:
         waiting_directives: Directives it has not carried out.
         roster_version: Rises with every import that changes its school.
-        calendar_version: Rises with every exception of its school's calendar.
+        calendar_version: Rises with every decision about its school's calendar, and when the school is placed.
         settled_seq: Greatest settlement sequence of its school.
         archived: Offset up to which the log is inside a backup that was restored and verified.
         offset_floor_ms: See `reconciliation.model.Receipt`.
@@ -143,10 +143,10 @@ _CONTACTS = """
 SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active, d.flag,
   (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL),
   coalesce(s.roster_version, 0), coalesce(h.seq, 0),
-  coalesce((SELECT max(x.audit_id) FROM calendar_exceptions x WHERE x.school IN (d.school, '*')), 0),
+  coalesce((SELECT max(x.audit_id) FROM calendar_heads x WHERE x.name IN ('*', d.school, p.governorate)), 0),
   (SELECT m.value FROM meta m WHERE m.name = 'archived'), d.offset_floor_ms
 FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEFT JOIN schools s ON s.school = d.school
-LEFT JOIN settled_heads h ON h.school = d.school
+LEFT JOIN settled_heads h ON h.school = d.school LEFT JOIN places p ON p.school = d.school
 WHERE d.id IN ({})"""
 _KNOWN_FRAMES = "SELECT hash, id FROM frames WHERE hash IN ({})"
 _KNOWN_CHANGES = "SELECT hash, school, class_id, date, session FROM changes WHERE hash IN ({})"

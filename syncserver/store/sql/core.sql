@@ -181,13 +181,3 @@ CREATE TABLE dead_letters (
   at_ms INTEGER NOT NULL,
   requeued INTEGER NOT NULL
 ) STRICT;
-
--- Dates that differ from the week's pattern. `school` '*': every school.
-CREATE TABLE calendar_exceptions (
-  school TEXT NOT NULL,
-  date TEXT NOT NULL,
-  is_open INTEGER NOT NULL,
-  reason TEXT NOT NULL,
-  audit_id INTEGER NOT NULL,
-  PRIMARY KEY (school, date)
-) STRICT;
