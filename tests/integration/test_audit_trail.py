@@ -112,7 +112,7 @@ async def test_the_next_contact_of_a_phone_tells_when_the_head_it_was_told_is_go
     answer = await phone.sync((REGISTER, phone.take(REGISTER, {"s001": "P"})))
     found = await world.db.fetch_all("SELECT kind, device FROM security_events")
     assert (quiet, found) == ([], [("audit-head-unknown", phone.me.device)])
-    assert [verdict.kind for verdict in answer.receipts[0]] == [0]
+    assert [verdict.kind for verdict in answer.answer.receipts[0]] == [0]
 
 
 async def test_every_nonce_carries_the_head_of_the_trail(world: World) -> None:
