@@ -1,9 +1,9 @@
-"""Who may give which order, and about which school: one table, checked behind every door.
+"""Who may give which order and read which route, and about which school: two tables, checked behind every door.
 
 An order comes in by three doors: the operator's command line, `POST /v1/operator/{order}` with a token, and the signed
 call `order` of a phone. Each door only finds out who is speaking (`Principal`); what a role may do stands beside the
-order itself (`Order.roles`) and is checked by `give`, nowhere else. Screens hide what somebody may not do; they decide
-nothing.
+order itself (`Order.roles`) and is checked by `give`, nowhere else. Every other route has its row in `ROUTES`; a route
+without one cannot be built. Screens hide what somebody may not do; they decide nothing.
 """
 
 from __future__ import annotations
@@ -48,6 +48,54 @@ class Principal:
     actor: str
     schools: frozenset[str] | None
     user_id: str | None = None
+
+    @property
+    def by_id(self) -> str:
+        """How a decision names them: the id of a user; a token is `token:NAME`, which is no user's id."""
+        return self.actor if self.user_id is None else self.user_id
+
+    def check_school(self, school: str) -> None:
+        """Let pass who may speak about `school`.
+
+        Raises:
+            RequestProblem: `forbidden`.
+        """
+        if self.schools is not None and school not in self.schools:
+            raise _forbidden(
+                "other-school",
+                "this is another school's; ask its champion",
+                arabic="هذا يخص مدرسة أخرى؛ يُرجى سؤال منسّق تلك المدرسة",
+                who="the champion of that school",
+            )
+
+    def check_every_school(self) -> None:
+        """Let pass who may speak about every school.
+
+        Raises:
+            RequestProblem: `forbidden`.
+        """
+        if self.schools is not None:
+            raise _forbidden(
+                "every-school",
+                "this concerns every school; ask the central office",
+                arabic="هذا يخص كل المدارس؛ يُرجى سؤال الإدارة المركزية",
+                who="central, operator",
+            )
+
+    def check_role(self, able: frozenset[ApiRole]) -> None:
+        """Let pass who has one of these roles.
+
+        Raises:
+            RequestProblem: `forbidden`.
+        """
+        if self.role not in able:
+            names = ", ".join(sorted(able))
+            raise _forbidden(
+                "role",
+                f"the role {self.role} may not do this; these may: {names}",
+                arabic="هذا الدور لا يسمح بذلك",
+                who=names,
+            )
 
 
 OPERATOR = Principal(role=ApiRole.OPERATOR, actor="operator", schools=None)
@@ -145,16 +193,74 @@ async def give(order: Order, desk: Desk, args: Args, data: bytes = b"") -> dict[
         RequestProblem: `forbidden` for another role or school; whatever the order itself refuses.
     """
     who = desk.who
-    if who.role not in order.roles:
-        able = ", ".join(sorted(order.roles))
-        raise RequestProblem("forbidden", f"the role {who.role} may not do this; these may: {able}")
+    who.check_role(order.roles)
     if who.schools is not None:
         school = await order.about(desk.db, args)
         if school is None:
-            raise RequestProblem("forbidden", "this concerns every school; ask the central office")
-        if school not in who.schools:
-            raise RequestProblem("forbidden", "this is another school's; ask its champion")
+            who.check_every_school()
+        else:
+            who.check_school(school)
     return await order.run(desk, args, data)
+
+
+# ---- routes -----------------------------------------------------------------------------------------------------
+
+
+class Door(StrEnum):
+    """Routes whose right is not a role's."""
+
+    OPEN = "open"  # told to anybody, by intent: nothing of any school stands in it
+    SIGNED = "signed"  # a device's signature says who speaks; the command's own roles decide
+    ORDERS = "orders"  # anybody with a token or at this machine; `give` checks the order's own roles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRight:
+    """Who may read a route.
+
+    Attributes:
+        roles: These roles.
+        every_school: It tells of every school at once, so only principals of every school may read it. Otherwise the
+            endpoint itself keeps to `Principal.schools`.
+    """
+
+    roles: frozenset[ApiRole]
+    every_school: bool = False
+
+
+ROUTES: Mapping[str, RouteRight | Door] = {
+    "/v1/sync": Door.SIGNED,
+    "/v1/enrol": Door.SIGNED,
+    "/v1/call": Door.SIGNED,
+    "/v1/bundles": Door.SIGNED,
+    "/v1/operator/{order}": Door.ORDERS,
+    "/v1/events": RouteRight(roles=roles(ApiRole.CONSUMER, ApiRole.AUDITOR)),
+    "/metrics": RouteRight(roles=roles(ApiRole.AUDITOR), every_school=True),
+    "/healthz": Door.OPEN,
+    "/readyz": Door.OPEN,
+    "/openapi.json": Door.OPEN,
+}
+"""Every route of the server but the phone's page, which is open: it is the same for everybody and holds no data."""
+
+
+def check_route(path: str, who: Principal) -> None:
+    """Let pass who may read the route.
+
+    Raises:
+        RequestProblem: `forbidden`.
+    """
+    right = ROUTES[path]
+    if isinstance(right, RouteRight):
+        who.check_role(right.roles)
+        if right.every_school:
+            who.check_every_school()
+
+
+# ---- refusals ---------------------------------------------------------------------------------------------------
+
+
+def _forbidden(rule: str, detail: str, *, arabic: str, who: str) -> RequestProblem:
+    return RequestProblem("forbidden", detail, extra={"rule": rule, "who": who, "ar": arabic})
 
 
 def refusal(rule: str, detail: str, *, arabic: str, who: str, closed_on: str | None = None) -> RequestProblem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,17 +19,17 @@ from starlette.routing import Route
 from clientcore.limits import BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
 from clientcore.register import is_id
 from syncserver import feed
+from syncserver.access import ROUTES, Desk, Door, Principal, check_route, give
 from syncserver.body import DeviceRoute, read_body
 from syncserver.bundles import Bundles
 from syncserver.calls import Calls
-from syncserver.config import Config, is_loopback
+from syncserver.config import Config
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.metrics import CONTENT_TYPE_LATEST, Metrics
 from syncserver.middleware import Edge
 from syncserver.oneroster_zip import ARCHIVE_BYTES_MAX
 from syncserver.openapi import OPENAPI
-from syncserver.access import Desk, give
 from syncserver.orders import ORDERS
 from syncserver.pages import Pages, find_dist, load_pages
 from syncserver.ports import ServerPorts
@@ -41,12 +40,12 @@ from syncserver.store.devices import DeviceBook
 from syncserver.store.meta import Meta, read_meta
 from syncserver.store.port import Database
 from syncserver.sync import Conversations
+from syncserver.tokens import principal_of
 
 _CALL_BODY_MAX = 16_384
 _ORDER_TYPE = "application/octet-stream"
 _ORDER_BODY_MAX = ARCHIVE_BYTES_MAX
 _BUNDLE_BODY_MAX = BUNDLE_BYTES_MAX + 1_024  # the call's envelope around the file
-_PROXY_HEADERS = frozenset(("forwarded", "via", "x-real-ip"))
 _NO_STORE = {"cache-control": "no-store"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -108,7 +107,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         settler=settler,
         puller=puller,
         talk=talk,
-        calls=Calls(config, db, ports, meta, book, Bundles(ports, intake)),
+        calls=Calls(config, db, ports, meta, book, Bundles(ports, intake), intake.settled_wake),
     )
 
 
@@ -126,13 +125,13 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         "/v1/bundles": DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX),
     }
     routes = [
-        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in devices.items()),
-        Route("/v1/events", _operator(_events), methods=["GET"]),
-        Route("/v1/operator/{order}", _operator(_order), methods=["POST"]),
-        Route("/metrics", _operator(_metrics), methods=["GET"]),
-        Route("/healthz", _healthz, methods=["GET"]),
-        Route("/readyz", _readyz, methods=["GET"]),
-        Route("/openapi.json", _openapi, methods=["GET"]),
+        *(_route(path, endpoint, "POST") for path, endpoint in devices.items()),
+        _route("/v1/events", _events),
+        _route("/v1/operator/{order}", _order, "POST"),
+        _route("/metrics", _metrics),
+        _route("/healthz", _healthz),
+        _route("/readyz", _readyz),
+        _route("/openapi.json", _openapi),
         *(pages or load_pages(find_dist())).routes(),
     ]
 
@@ -151,58 +150,59 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
     return app
 
 
-# ---- operators --------------------------------------------------------------------------------------------------
+# ---- rights -----------------------------------------------------------------------------------------------------
 
 
-def _operator(endpoint: Endpoint) -> Endpoint:
-    """Open on a loopback server without a token; with a token only to who has it."""
+def _route(path: str, endpoint: Endpoint | DeviceRoute, method: str = "GET") -> Route:
+    """A route with its right from `ROUTES`; without a row there it cannot be built."""
+    right = ROUTES[path]
+    if isinstance(endpoint, DeviceRoute) or right is Door.OPEN:
+        assert isinstance(endpoint, DeviceRoute) == (right is Door.SIGNED)
+        return Route(path, endpoint, methods=[method])
 
     async def guarded(request: Request) -> Response:
-        check_operator(request)
+        server = _server(request)
+        request.state.who = await principal_of(request, server.config, server.db)
+        check_route(path, request.state.who)
         return await endpoint(request)
 
     guarded.__name__ = endpoint.__name__
-    return guarded
+    return Route(path, guarded, methods=[method])
 
 
-def check_operator(request: Request) -> None:
-    """Let operators pass.
-
-    Raises:
-        RequestProblem: `operator`.
-    """
-    token = _server(request).config.operator_token
-    if token is None:
-        _check_local(request)
-        return
-    given = request.headers.get("authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        raise RequestProblem("operator", "Authorization: Bearer and the operator token are needed")
+def who_asks(request: Request) -> Principal:
+    """Who makes a request to a route with a right of its own."""
+    who = request.state.who
+    assert isinstance(who, Principal)
+    return who
 
 
-def _check_local(request: Request) -> None:
-    """Without a token: only who sits at this machine, and no program that speaks for somebody elsewhere.
+def school_asked(request: Request) -> str | None:
+    """The school in the parameter `school`, which whoever asks may read; None: all.
 
     Raises:
-        RequestProblem: `operator`.
+        RequestProblem: `bad-request`, `forbidden`.
     """
-    # A page of a foreign site may have its own name point here; it cannot make the browser say another name.
-    if not is_loopback(request.url.hostname or "") or request.client is None or not is_loopback(request.client.host):
-        raise RequestProblem("operator", "without a token only from this machine, by a loopback address")
-    # A proxy on this machine is a loopback peer for the whole world. HTTP/1.0 is what a bare one speaks.
-    if request.scope["http_version"] == "1.0" or any(
-        name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in request.headers
-    ):
-        raise RequestProblem("operator", "behind a proxy a token is needed: set HUDUR_OPERATOR_TOKEN")
+    who, school = who_asks(request), request.query_params.get("school")
+    if school is None and who.schools is not None:
+        if len(who.schools) != 1:
+            raise RequestProblem("bad-request", f"name one school: {', '.join(sorted(who.schools)[:20])}")
+        (school,) = who.schools
+    if school is None:
+        return None
+    if not is_id(school):
+        raise RequestProblem("bad-request", "school is no school id")
+    who.check_school(school)
+    return school
+
+
+# ---- orders, feed, metrics --------------------------------------------------------------------------------------
 
 
 async def _events(request: Request) -> Response:
     after = _number(request, "after", 0, 0, feed.AFTER_MAX)
     limit = _number(request, "limit", feed.LIMIT_DEFAULT, 1, feed.LIMIT_MAX)
-    school = request.query_params.get("school")
-    if school is not None and not is_id(school):
-        raise RequestProblem("bad-request", "school is no school id")
-    page = await feed.read_page(_server(request).db, after=after, limit=limit, school=school)
+    page = await feed.read_page(_server(request).db, after=after, limit=limit, school=school_asked(request))
     headers = {**_NO_STORE, "hudur-next-after": str(page.next_after)}
     return Response(page.to_bytes(), media_type=feed.MEDIA_TYPE, headers=headers)
 
@@ -217,7 +217,7 @@ def _number(request: Request, name: str, default: int, low: int, high: int) -> i
 
 
 async def _order(request: Request) -> Response:
-    """One order of an operator: its arguments as JSON in `args`, a file as the body."""
+    """One order: its arguments as JSON in `args`, a file as the body."""
     server = _server(request)
     if request.headers.get("content-type") != _ORDER_TYPE:
         raise RequestProblem("media-type", f"send {_ORDER_TYPE}: no foreign page can do that without asking first")
@@ -226,12 +226,13 @@ async def _order(request: Request) -> Response:
         raise RequestProblem("not-found", "no such order")
     try:
         args = json.loads(request.query_params.get("args", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         args = None
     if not isinstance(args, dict):
         raise RequestProblem("bad-request", "args is a JSON object")
     data = await read_body(request.receive, _ORDER_BODY_MAX)
-    result = await give(order, Desk(config=server.config, db=server.db, ports=server.ports), args, data)
+    desk = Desk(config=server.config, db=server.db, ports=server.ports, who=who_asks(request))
+    result = await give(order, desk, args, data)
     server.intake.settled_wake.set()
     return Response(json.dumps(result, ensure_ascii=False).encode(), media_type="application/json", headers=_NO_STORE)
 

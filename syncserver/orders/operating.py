@@ -5,34 +5,81 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_school, roles, text
+from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_school, refusal, roles, text
 from syncserver.calendar import ALL_SCHOOLS, exceptions_of, local_date, set_exception
 from syncserver.enrol import make_code
 from syncserver.errors import RequestProblem
 from syncserver.roster import import_zip
 from syncserver.store import audit, champion
 from syncserver.store.meta import read_numbers, write_numbers
-from syncserver.store.port import Row
+from syncserver.store.port import Reader, Row
 
 _DIRECTIVE = ("id", "level", "state")
 
 
-async def order_code(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
-    """`user`: an id, or `SCHOOL/ID` where several schools have it."""
+async def _person(reader: Reader, args: Args) -> tuple[str, str]:
+    """School and id of the one member of staff that `user` names: an id, or `SCHOOL/ID` where several schools have it.
+
+    Raises:
+        RequestProblem: `not-found`.
+    """
     name = text(args, "user")
     school, user_id = name.rpartition("/")[::2]
-    rows = await desk.db.fetch_all(
-        "SELECT school, id, role FROM users WHERE id = ? AND (school = ? OR ? = '') AND active = 1",
+    rows = await reader.fetch_all(
+        """SELECT school FROM users WHERE id = ? AND (school = ? OR ? = '') AND active = 1 AND role <> 'pupil'""",
         (user_id, school, school),
     )
-    rows = [row for row in rows if row[2] != "pupil"]
     if len(rows) != 1:
         found = "nobody" if not rows else "people in several schools, say SCHOOL/ID"
         raise RequestProblem("not-found", f"{name}: {found}")
-    code, expires_ms = await make_code(desk.db, desk.ports, school=rows[0][0], user_id=user_id, made_by=desk.who.actor)
+    return rows[0][0], user_id
+
+
+async def about_person(reader: Reader, args: Args) -> str | None:
+    """The school of the person in `user`."""
+    return (await _person(reader, args))[0]
+
+
+async def about_target(reader: Reader, args: Args) -> str | None:
+    """The school in `target`, or that of its device."""
+    target = text(args, "target")
+    if await reader.fetch_one("SELECT 1 FROM schools WHERE school = ?", (target,)):
+        return target
+    row = await reader.fetch_one("SELECT school FROM devices WHERE id = ?", (await _target(reader, target),))
+    assert row is not None
+    return str(row[0])
+
+
+async def _target(reader: Reader, target: str) -> bytes:
+    rows = await reader.fetch_all("SELECT id FROM devices WHERE revoked_ms IS NULL")
+    found: list[bytes] = [row[0] for row in rows if len(target) >= 4 and row[0].hex().startswith(target.lower())]
+    if len(found) != 1:
+        raise RequestProblem("not-found", f"{target}: neither a school nor one living device")
+    return found[0]
+
+
+async def about_device(reader: Reader, args: Args) -> str | None:
+    """The school of the device in `device`."""
+    row = await reader.fetch_one("SELECT school FROM devices WHERE id = ?", (_device(args),))
+    if row is None:
+        raise RequestProblem("not-found", f"{args['device']}: no such device")
+    return str(row[0])
+
+
+def _device(args: Args) -> bytes:
+    try:
+        return bytes.fromhex(text(args, "device"))
+    except ValueError:
+        raise RequestProblem("bad-request", "the device is 32 hex digits") from None
+
+
+async def order_code(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`user`: an id, or `SCHOOL/ID` where several schools have it."""
+    school, user_id = await _person(desk.db, args)
+    code, expires_ms = await make_code(desk.db, desk.ports, school=school, user_id=user_id, made_by=desk.who.actor)
     shown = f"{code[:3]}-{code[3:7]}-{code[7:]}"
-    return {"school": rows[0][0], "user": user_id, "code": code, "shown": shown, "expires_ms": expires_ms,
-            "link": f"/#e={rows[0][0]}.{code}"}  # fmt: skip
+    return {"school": school, "user": user_id, "code": code, "shown": shown, "expires_ms": expires_ms,
+            "link": f"/#e={school}.{code}"}  # fmt: skip
 
 
 async def order_resync(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
@@ -43,10 +90,7 @@ async def order_resync(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     if await desk.db.fetch_one("SELECT 1 FROM schools WHERE school = ?", (target,)):
         devices = await champion.living_devices(desk.db, target)
     else:
-        rows = await desk.db.fetch_all("SELECT id FROM devices WHERE revoked_ms IS NULL")
-        devices = [row[0] for row in rows if len(target) >= 4 and row[0].hex().startswith(target.lower())]
-        if len(devices) != 1:
-            raise RequestProblem("not-found", f"{target}: neither a school nor one living device")
+        devices = [await _target(desk.db, target)]
     ids = await champion.order_resync(
         desk.db, devices=devices, level=level, reason=reason, actor=desk.who.actor, subject=target, now_ms=desk.now_ms
     )
@@ -88,14 +132,18 @@ async def order_devices(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
 async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`device` (hex), `reason`: what comes from it is kept and held from now on. `undo` takes it back."""
     name, reason, undo = text(args, "device"), text(args, "reason"), args.get("undo") is True
-    try:
-        device = bytes.fromhex(name)
-    except ValueError:
-        raise RequestProblem("bad-request", "the device is 32 hex digits") from None
+    device = _device(args)
     async with desk.db.transaction() as tx:
         row = await tx.fetch_one("SELECT school, user_id, revoked_ms FROM devices WHERE id = ?", (device,))
         if row is None:
             raise RequestProblem("not-found", f"{name}: no such device")
+        if undo and desk.who.user_id == row[1]:
+            raise refusal(
+                "own-work",
+                "what your own device sent is not released by you",
+                arabic="اعتماد العمل الخاص بالجهاز نفسه لا يكون من صاحبه",
+                who="another champion of the school, or operator",
+            )
         # Revoked again, it stays revoked since the first time: a later moment would release what came in between.
         revoked_ms = None if undo else row[2] if row[2] is not None else desk.now_ms
         await tx.execute("UPDATE devices SET revoked_ms = ? WHERE id = ?", (revoked_ms, device))
@@ -136,8 +184,8 @@ async def order_requeue(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
             [(*key, desk.now_ms) for key in sorted({tuple(row[1:]) for row in rows})],
         )
         await audit.record(
-            tx, at_ms=desk.now_ms, actor=desk.who.actor, action="requeue", subject=",".join(str(row[0]) for row in rows),
-            reason=str(args.get("reason") or ""),
+            tx, at_ms=desk.now_ms, actor=desk.who.actor, action="requeue",
+            subject=",".join(str(row[0]) for row in rows), reason=str(args.get("reason") or ""),
         )  # fmt: skip
     return {"requeued": [row[0] for row in rows]}
 
@@ -193,11 +241,13 @@ async def order_archive(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
 
 
 _KEEPERS = roles()
+_HELPERS = roles(ApiRole.CHAMPION)  # who helps the others of a school
+_LOOKERS = roles(ApiRole.CHAMPION, ApiRole.DISTRICT, ApiRole.CENTRAL, ApiRole.AUDITOR)
 ORDERS: Mapping[str, Order] = {
-    "code": Order(run=order_code, roles=_KEEPERS, about=every_school),
-    "resync": Order(run=order_resync, roles=_KEEPERS, about=every_school),
-    "devices": Order(run=order_devices, roles=roles(ApiRole.DISTRICT, ApiRole.AUDITOR), about=named_school),
-    "revoke": Order(run=order_revoke, roles=_KEEPERS, about=every_school),
+    "code": Order(run=order_code, roles=_HELPERS, about=about_person),
+    "resync": Order(run=order_resync, roles=_HELPERS, about=about_target),
+    "devices": Order(run=order_devices, roles=_LOOKERS, about=named_school),
+    "revoke": Order(run=order_revoke, roles=_HELPERS, about=about_device),
     "dlq-requeue": Order(run=order_requeue, roles=_KEEPERS, about=every_school),
     "calendar": Order(run=order_calendar, roles=roles(ApiRole.CENTRAL), about=every_school),
     "roster-import": Order(run=order_roster_import, roles=_KEEPERS, about=every_school),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from syncserver.rostermodel import Role, School, SchoolClass, User
 from syncserver.rosterplan import ClassKey, Roster, RosterPlan, Spell, SpellKey
+from syncserver.store import audit
 from syncserver.store.port import Reader, Transaction
 
 SESSIONS_DEFAULT = "day"
@@ -110,7 +111,10 @@ async def classes_in(db: Reader, school: str, on: str) -> list[ClassRow]:
 
 
 async def classes_of(db: Reader, school: str, user_id: str, on: str) -> list[ClassRow]:
-    """The classes whose register the person may take on the day, by id: a champion's are all of the school."""
+    """The classes whose register the person may take on the day, by id: a champion's are all of the school.
+
+    Classes they stand in for are among them from a few days before until the last day (`delegated_lists`).
+    """
     person = await user(db, school, user_id, on)
     if person is None or not person.active:
         return []
@@ -118,8 +122,11 @@ async def classes_of(db: Reader, school: str, user_id: str, on: str) -> list[Cla
         return await classes_in(db, school, on)
     of_user = "m.school = ? AND m.user_id = ? AND m.role = 'teacher'"
     taught = f"SELECT m.class_id FROM members m WHERE {of_user} AND {_MEMBER_ON}"
+    lent = "SELECT l.class_id FROM delegated_lists l WHERE l.school = ? AND l.user_id = ?"
+    lent += " AND l.from_date <= ? AND l.until_date > ?"
     rows = await db.fetch_all(
-        f"{_CLASS} AND c.active = 1 AND c.id IN ({taught}) ORDER BY c.id", (on, on, school, school, user_id, on, on)
+        f"{_CLASS} AND c.active = 1 AND c.id IN ({taught} UNION {lent}) ORDER BY c.id",
+        (on, on, school, *(school, user_id, on, on) * 2),
     )
     return [ClassRow(*row) for row in rows]
 
@@ -179,6 +186,50 @@ async def staff_of(db: Reader, school: str, on: str) -> list[StaffRow]:
     for user_id, name, _ in taught:
         classes[user_id].append(name)
     return [StaffRow(row[0], row[1], row[2], bool(row[3]), tuple(classes[row[0]])) for row in people]
+
+
+async def bump_version(tx: Transaction, school: str) -> None:
+    """Let every phone of the school look at its classes again with its next pull."""
+    await tx.execute("UPDATE schools SET roster_version = roster_version + 1 WHERE school = ?", (school,))
+
+
+async def end_person(tx: Transaction, school: str, user_id: str, at_ms: int, actor: str, reason: str) -> bool:
+    """Upstream ended a person's employment: from `at_ms` on, whatever arrives of them is held.
+
+    Takes effect with the next settle round, also for what arrived between `at_ms` and now. Their days before stay
+    judged by their own dates. The next roster import says whether the person is still there.
+
+    Args:
+        tx: The feed's own transaction.
+        school: School id.
+        user_id: The person; pupils are ended by roster imports alone.
+        at_ms: Server time from which it holds. What had arrived before stays official, so whoever calls this with a
+            moment long past takes official marks back.
+        actor: For the audit.
+        reason: For the audit.
+
+    Returns:
+        False when nobody active has this id; then nothing is written.
+    """
+    ended = await tx.execute(
+        "UPDATE users SET active = 0, ended_at_ms = ? WHERE school = ? AND id = ? AND active = 1 AND role <> 'pupil'",
+        (at_ms, school, user_id),
+    )
+    if not ended:
+        return False
+    await bump_version(tx, school)
+    await tx.execute(
+        """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
+        SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'person-ended', ? FROM changes c
+        JOIN frames f ON f.id = c.frame_id JOIN devices d ON d.id = f.device
+        WHERE d.school = ? AND d.user_id = ? AND f.received_ms >= ?""",
+        (at_ms, school, user_id, at_ms),
+    )
+    await audit.record(
+        tx, at_ms=at_ms, actor=actor, action="person-end", subject=f"{school}/{user_id}", reason=reason,
+        before={"active": True}, after={"active": False, "ended_at_ms": at_ms},
+    )  # fmt: skip
+    return True
 
 
 async def load_roster(db: Reader, schools: Iterable[str]) -> Roster:
