@@ -61,8 +61,8 @@ RULES = (
     Saboteur(
         name="answers-for-strangers",
         file="reconciliation/reconcile.py",
-        before="        for pupil in sorted(context.roster)",
-        after="        for pupil in sorted(context.roster | marks.keys())",
+        before="context) for pupil in sorted(roster)",
+        after="context) for pupil in sorted(roster | marks.keys())",
         breaks=("I5",),
         why="Whoever was marked was in the room.",
         seen_by="A pupil leaves a class (roster import) but is still on an old list when the register is taken. "
@@ -131,6 +131,26 @@ RULES = (
         "jump).",
     ),
     Saboteur(
+        name="adjustment-counts-unapproved",
+        file="reconciliation/reconcile.py",
+        before="return frozenset() if approved or self.held is not None else self.adjusting",
+        after="return frozenset()",
+        breaks=("S11",),
+        why="It is shown under its label, that will do.",
+        seen_by="A register of last week is taken today. Checker: nobody approves in this world, so no answer was made "
+        "after its window.",
+    ),
+    Saboteur(
+        name="fast-clock-believed",
+        file="reconciliation/clocks.py",
+        before="            earliest = window.opens_ms\n",
+        after="            earliest = tap\n",
+        breaks=("S12", "S11"),
+        why="A phone says when it was tapped; a slow network only makes it later.",
+        seen_by="A phone that is fast by hours, has heard no server since its app started, and sends the next day. "
+        "Checker by the world's own truth: the true moment of the tap lies in its interval.",
+    ),
+    Saboteur(
         name="phone-clock-trusted",
         file="reconciliation/clocks.py",
         before="    shift = received - clock.wall_ms  # phone time to the latest server time",
@@ -144,8 +164,8 @@ RULES = (
     Saboteur(
         name="absent-by-default",
         file="reconciliation/events.py",
-        before="    if answer is None or answer.mark is None:\n        return None",
-        after="    if answer is None or answer.mark is None:\n"
+        before="    if answer is None or answer.code is None:\n        return None",
+        after="    if answer is None or answer.code is None:\n"
         '        return None if answer is None else {"code": Code.ABSENT.word}',
         breaks=("I5",),
         why="Who was not marked was not there.",
