@@ -16,7 +16,7 @@ from reconciliation.clocks import midnight_ms
 from reconciliation.decisions import Decisions
 from reconciliation.model import Context, Outcome, Receipt, Right, Zone
 from reconciliation.wire import canonical
-from syncserver.calendar import Exceptions, closed_reason, exceptions_of, zone_table
+from syncserver.calendar import calendar_of, zone_table
 from syncserver.store import roster
 from syncserver.store.decisions import aliases_of, decisions_of
 from syncserver.store.key import Key
@@ -121,13 +121,13 @@ class SchoolFacts:
     """What the registers of one school share.
 
     Attributes:
-        exceptions: Days that differ from the week's pattern.
+        calendar: The school's; its table of offsets is put in for each register's year.
         revoked_devices: Device to the moment (ms) from which what arrives of it is held: when it was revoked, or when
             an import ended its person, whichever came first.
         aliases: Duplicate pupil ids to the ids they were merged into.
     """
 
-    exceptions: Exceptions
+    calendar: SchoolCalendar
     revoked_devices: Mapping[bytes, int]
     aliases: Mapping[str, str] = field(default_factory=dict)
 
@@ -140,7 +140,7 @@ async def facts_of(reader: Reader, school: str) -> SchoolFacts:
         if known:
             revoked[device] = min(known)
     return SchoolFacts(
-        exceptions=await exceptions_of(reader, school),
+        calendar=await calendar_of(reader, school, "UTC", 2026),
         revoked_devices=revoked,
         aliases=await aliases_of(reader, school),
     )
@@ -168,10 +168,10 @@ async def day_context_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts
         roster_version=None if known is None else str(known.version),
         zone=table,
         window=day_window(RegisterId(school, class_id, day, session), table),
-        closed=closed_reason(Date.fromisoformat(day), facts.exceptions),
+        closed=facts.calendar.closed(day),
         entitled=await _entitled(reader, school, class_id, table),
         revoked_devices=facts.revoked_devices,
-        calendar=SchoolCalendar(zone=table),
+        calendar=replace(facts.calendar, zone=table),
         aliases=facts.aliases,
     )
 
