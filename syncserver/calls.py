@@ -13,7 +13,7 @@ from clientcore.exchange import Answer, Call, Receipts, read_call, request_diges
 from clientcore.wire import Value, pack, shape
 from syncserver.access import ApiRole, Desk, Principal, give
 from syncserver.bundles import Bundles
-from syncserver.calendar import exceptions_of, local_date
+from syncserver.calendar import calendar_of, local_date
 from syncserver.config import Config
 from syncserver.enrol import make_code
 from syncserver.errors import RequestProblem
@@ -157,14 +157,9 @@ class Calls:
 
     async def _devices(self, caller: Caller, args: list[Any]) -> Result:
         shape(args)
-        school = caller.identity.school
-        rows = await champion.devices_of(
-            self._db,
-            school,
-            now_ms=self._ports.clock.wall_ms(),
-            zone=self._config.zone,
-            exceptions=await exceptions_of(self._db, school),
-        )
+        school, now_ms, zone = caller.identity.school, self._ports.clock.wall_ms(), self._config.zone
+        calendar = await calendar_of(self._db, school, zone, local_date(now_ms, zone).year)
+        rows = await champion.devices_of(self._db, school, now_ms=now_ms, zone=zone, calendar=calendar)
         return Result(
             value=[
                 [

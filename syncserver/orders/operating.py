@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_school, refusal, roles, text
-from syncserver.calendar import ALL_SCHOOLS, exceptions_of, local_date, set_exception
+from syncserver.calendar import calendar_of, local_date
 from syncserver.enrol import make_code
 from syncserver.errors import RequestProblem
 from syncserver.roster import import_zip
@@ -105,7 +105,7 @@ async def order_devices(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         school,
         now_ms=desk.now_ms,
         zone=desk.config.zone,
-        exceptions=await exceptions_of(desk.db, school),
+        calendar=await calendar_of(desk.db, school, desk.config.zone, local_date(desk.now_ms, desk.config.zone).year),
     )
     return {
         "devices": [
@@ -190,22 +190,6 @@ async def order_requeue(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     return {"requeued": [row[0] for row in rows]}
 
 
-async def order_calendar(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
-    """`date`, `open` (bool), `reason`, `school` (`*`: all)."""
-    school = args.get("school") or ALL_SCHOOLS
-    day, is_open = text(args, "date"), args.get("open") is True
-    audit_id = await set_exception(
-        desk.db,
-        str(school),
-        day,
-        is_open=is_open,
-        reason=text(args, "reason"),
-        actor=desk.who.actor,
-        now_ms=desk.now_ms,
-    )
-    return {"school": school, "date": day, "open": is_open, "audit": audit_id}
-
-
 async def order_roster_import(desk: Desk, args: Args, data: bytes) -> dict[str, Any]:
     """The zip is the body; `dry_run`, `allow_mass_ending`."""
     return await import_zip(
@@ -249,7 +233,6 @@ ORDERS: Mapping[str, Order] = {
     "devices": Order(run=order_devices, roles=_LOOKERS, about=named_school),
     "revoke": Order(run=order_revoke, roles=_HELPERS, about=about_device),
     "dlq-requeue": Order(run=order_requeue, roles=_KEEPERS, about=every_school),
-    "calendar": Order(run=order_calendar, roles=roles(ApiRole.CENTRAL), about=every_school),
     "roster-import": Order(run=order_roster_import, roles=_KEEPERS, about=every_school),
     "archive": Order(run=order_archive, roles=_KEEPERS, about=every_school),
 }
