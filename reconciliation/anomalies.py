@@ -31,6 +31,7 @@ from clientcore.register import RegisterId
 
 FLAG_FROM = Fraction(4, 5)
 """A register with a score of this or more is excluded from parity."""
+TOLD_FROM = Fraction(1, 4)  # what shows less is not worth a word
 TAPS_MIN = 8  # with fewer marks of its own kind, chance and habit explain anything
 EQUAL_MIN = 3  # two fingers may meet in one millisecond
 STEADY_MS = 20  # a hand does not keep its pace to this, one tap after another
@@ -196,7 +197,7 @@ def examine(week: Iterable[Taken], before: Iterable[Taken] = ()) -> Signs:
             _fast(one),
             _clock(one),
         )
-        found[one.register] = [sign for sign in signs if sign is not None and sign.score]
+        found[one.register] = [sign for sign in signs if sign is not None and sign.score >= TOLD_FROM]
     return {register: tuple(signs) for register, signs in found.items() if signs}
 
 

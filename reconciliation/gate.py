@@ -64,6 +64,17 @@ class Verdict:
             excluded=week.excluded,
         )
 
+    @property
+    def rate(self) -> Fraction | None:
+        """Matched of compared."""
+        return Fraction(self.matched, self.compared) if self.compared else None
+
+    @property
+    def guarded(self) -> Fraction | None:
+        """What has to reach 98 of 100: see `parity.WeekParity.guarded`."""
+        whole = self.compared + self.against
+        return Fraction(self.matched, whole) if whole else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
@@ -126,12 +137,6 @@ def percent(rate: Fraction | None) -> str:
     return f"{tenths // 10}.{tenths % 10}%"
 
 
-def guarded(verdict: Verdict) -> Fraction | None:
-    """What has to reach 98 of 100: see `parity.WeekParity.guarded`."""
-    whole = verdict.compared + verdict.against
-    return Fraction(verdict.matched, whole) if whole else None
-
-
 _ENGLISH = {
     Status.PASSED: "passed: {rate} of {compared}",
     Status.FAILED: "failed: {rate} of {compared}, {needed} needed",
@@ -149,7 +154,7 @@ _ARABIC = {
 def week_in_words(verdict: Verdict, language: str = "ar") -> str:
     """One sentence about a week, Arabic or (`en`) English."""
     text = (_ENGLISH if language == "en" else _ARABIC)[verdict.status].format(
-        rate=percent(guarded(verdict)),
+        rate=percent(verdict.guarded),
         compared=f"{verdict.compared + verdict.against:,}",
         needed=percent(PASS_FROM),
         covered=verdict.covered,

@@ -73,6 +73,11 @@ async def run(db: Database, config: Config, ports: ServerPorts) -> None:
             pass
 
 
+def today_at(now_ms: int, zone: str) -> str:
+    """The civil date at the schools."""
+    return local_date(now_ms, zone).isoformat()
+
+
 async def evaluate(db: Database, config: Config, now_ms: int, *, aside: Aside | None = None) -> list[Evaluated]:
     """Judge what is due at every school that was not looked at today.
 
@@ -82,7 +87,7 @@ async def evaluate(db: Database, config: Config, now_ms: int, *, aside: Aside | 
         now_ms: Server time.
         aside: Where weeks are weighed; inline by default.
     """
-    today = local_date(now_ms, config.zone).isoformat()
+    today = today_at(now_ms, config.zone)
     done = []
     for name in await rows.due_schools(db, today):
         for _ in range(_TRIES):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clientcore.register import Code
@@ -55,34 +55,59 @@ def marks_json(marks: Mapping[str, Code]) -> str:
     return json.dumps({pupil: code.value for pupil, code in marks.items()}, sort_keys=True, separators=(",", ":"))
 
 
-async def write_entry(
-    tx: Transaction,
-    *,
-    school: str,
-    key: Key,
-    document: Document,
-    signed_by: str,
-    marks: Mapping[str, Code],
-    entered_by: str,
-    at_ms: int,
-    audit_id: int,
-) -> int:
-    """Add one entry; returns its id. Typed again by the same person without a difference, nothing is added."""
-    text = marks_json(marks)
-    last = await tx.fetch_one(
-        """SELECT id, signed_by, marks_json FROM paper_entries WHERE school = ? AND date = ? AND class_id = ?
-        AND session = ? AND document = ? AND entered_by = ? ORDER BY id DESC LIMIT 1""",
-        (school, key[1], key[0], key[2], document.value, entered_by),
-    )
-    if last is not None and last[1:] == (signed_by, text):
-        return int(last[0])
-    row = await tx.fetch_one("SELECT coalesce(max(id), 0) + 1 FROM paper_entries")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """What one person read from one sheet, to be stored."""
+
+    school: str
+    key: Key
+    document: Document
+    signed_by: str
+    marks: Mapping[str, Code]
+
+    @property
+    def sheet(self) -> tuple[str, ...]:
+        """Which sheet."""
+        return (self.school, *self.key, self.document.value)
+
+    @property
+    def said(self) -> tuple[str, str]:
+        """What it says, as stored."""
+        return self.signed_by, marks_json(self.marks)
+
+
+async def last_said(reader: Reader, entries: Sequence[NewEntry], entered_by: str) -> dict[tuple[str, ...], Row]:
+    """What the same person said of these sheets last: signer and marks, by sheet."""
+    spans: dict[str, tuple[str, str]] = {}
+    for one in entries:
+        first, last = spans.get(one.school, (one.key[1], one.key[1]))
+        spans[one.school] = (min(first, one.key[1]), max(last, one.key[1]))
+    found: dict[tuple[str, ...], Row] = {}
+    for school, span in spans.items():
+        for row in await reader.fetch_all(
+            """SELECT class_id, date, session, document, signed_by, marks_json FROM paper_entries
+            WHERE school = ? AND date >= ? AND date <= ? AND entered_by = ? ORDER BY id""",
+            (school, *span, entered_by),
+        ):
+            found[(school, *row[:4])] = row[4:]
+    return found
+
+
+async def write_entries(
+    tx: Transaction, entries: Sequence[NewEntry], *, entered_by: str, at_ms: int, audit_id: int
+) -> list[int]:
+    """Add entries; returns their ids."""
+    row = await tx.fetch_one("SELECT coalesce(max(id), 0) FROM paper_entries")
     assert row is not None
-    await tx.execute(
+    ids = list(range(row[0] + 1, row[0] + 1 + len(entries)))
+    await tx.executemany(
         "INSERT INTO paper_entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (row[0], school, *key, document.value, signed_by, text, entered_by, at_ms, audit_id),
+        [
+            (number, *one.sheet, *one.said, entered_by, at_ms, audit_id)
+            for number, one in zip(ids, entries, strict=True)
+        ],
     )
-    return int(row[0])
+    return ids
 
 
 async def rules_of(reader: Reader, school: str) -> list[PaperRule]:
