@@ -38,12 +38,19 @@ class LazyGroup(click.Group):
     """A group whose sub-commands are imported when they are asked for: `hudur device` must not load a server."""
 
     lazy: Mapping[str, tuple[str, str]] = {
+        "access": ("syncserver.cli_access", "access"),
         "audit": ("syncserver.cli_audit", "audit"),
         "backup": ("syncserver.cli_store", "backup"),
         "demo": ("syncserver.demo", "demo"),
+        "delegations": ("syncserver.cli_access", "delegations"),
         "device": ("clientcore.cli", "device"),
         "drill": ("syncserver.cli_store", "drill"),
+        "held": ("syncserver.cli_access", "held"),
+        "gate": ("syncserver.cli_parity", "gate"),
+        "paper": ("syncserver.cli_parity", "paper"),
+        "parity": ("syncserver.cli_parity", "parity"),
         "profiles": ("syncserver.cli_lab", "profiles"),
+        "release": ("syncserver.cli_access", "release"),
         "restore": ("syncserver.cli_store", "restore"),
         "roster": ("syncserver.cli_roster", "roster"),
         "simulate": ("syncserver.cli_lab", "simulate"),
