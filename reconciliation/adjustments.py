@@ -96,9 +96,7 @@ def request(
     return Request(stage=stage, asked_by_ms=asked_by_ms, decide_by_ms=decide_by_ms, approval=found)
 
 
-def is_valid(
-    approval: Approval, receipt: Receipt, *, asked_last_ms: int, asked_by_ms: int, decide_by_ms: int
-) -> bool:
+def is_valid(approval: Approval, receipt: Receipt, *, asked_last_ms: int, asked_by_ms: int, decide_by_ms: int) -> bool:
     """Whether a decision counts; what should never have been written down changes nothing.
 
     Args:

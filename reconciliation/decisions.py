@@ -1,8 +1,8 @@
 """What named people decided about registers: values that `reconcile` takes in beside the marks. Pure.
 
-No decision rewrites a mark. Each is laid over the marks it was made about, names them, and stops to count by itself when
-they are no longer what its maker had in sight; taking a decision back is leaving it out. So the outcome stays a function
-of a set, and the original entry can always be shown beside the corrected one.
+No decision rewrites a mark. Each is laid over the marks it was made about, names them, and stops to count by itself
+when they are no longer what its maker had in sight; taking a decision back is leaving it out. So the outcome stays a
+function of a set, and the original entry can always be shown beside the corrected one.
 """
 
 from __future__ import annotations

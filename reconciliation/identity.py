@@ -1,13 +1,13 @@
 """Duplicate records of one pupil: how the marks of several ids become one answer. Pure.
 
 Records are merged, never deleted: the duplicate becomes an alias of a canonical id, marks keep the id they were made
-with, and taking the alias back brings everything back. Whoever took the register saw the pupil once and the duplicate's
-row stayed empty or was called absent; so a witness of presence under any of the ids decides, and what one author says of
-both rows in one sitting is no dispute.
+with, and taking the alias back brings everything back. Whoever took the register saw the pupil once and the
+duplicate's row stayed empty or was called absent; so a witness of presence under any of the ids decides, and what one
+author says of both rows in one sitting is no dispute.
 
-What was decided is a list of pairs (duplicate, canonical), one a decision. `follow` reads it to the end, so that the rules
-never meet a chain: a record merged into another that is merged itself later goes along, and comes back when either
-merge is taken back.
+What was decided is a list of pairs (duplicate, canonical), one a decision. `follow` reads it to the end, so that the
+rules never meet a chain: a record merged into another that is merged itself later goes along, and comes back when
+either merge is taken back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decisions about registers, and aliases of pupils, as the rules take them.
 
-`body_json` of a decision by kind: release `{"reason"}` · approve, reject `{"reason"}` · choose `{"among": [hex],
-"chosen": hex, "value"}` · rule `{"among": [hex], "code", "reason": slug or null}`.
+`body_json` of a decision by kind: release `{"reason"}` · approve, reject `{"reason", "asked_by_ms", "decide_by_ms"}` ·
+choose `{"among": [hex], "chosen": hex, "value"}` · rule `{"among": [hex], "code", "reason": slug or null}`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from clientcore.register import Code
 from reconciliation.decisions import NONE, Approval, Choice, Decisions, Level, Reason, Release, Ruling
+from reconciliation.identity import follow
 from syncserver.store.key import Key
 from syncserver.store.port import Reader, Row
 
@@ -56,6 +57,8 @@ def read_decisions(rows: list[Row]) -> Decisions:
                 level=Level(level),
                 reference=reference,
                 at_ms=at_ms,
+                asked_by_ms=body.get("asked_by_ms", 0),
+                decide_by_ms=body.get("decide_by_ms", 0),
             )
             approvals[digest] = (*approvals.get(digest, ()), word)
         elif kind == "choose":
@@ -86,8 +89,8 @@ def _hashes(names: list[str]) -> frozenset[bytes]:
 
 
 async def aliases_of(reader: Reader, school: str) -> dict[str, str]:
-    """Duplicate pupil ids of a school and the ids they were merged into."""
+    """Duplicate pupil ids of a school and the ids that stand for them."""
     rows = await reader.fetch_all(
         "SELECT alias, canonical FROM aliases WHERE school = ? AND undone_ms IS NULL ORDER BY id", (school,)
     )
-    return dict(rows)
+    return follow((row[0], row[1]) for row in rows)
