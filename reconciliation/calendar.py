@@ -181,15 +181,17 @@ class SchoolCalendar:
         table = self.timetable(date)
         return None if table is None else next((one for one in table.sessions if one.session == session), None)
 
-    def sessions_on(self, date: str) -> tuple[str, ...]:
-        """The sessions in which registers are expected: none on a closed day, fewer on a shortened one."""
-        if self.closed(date) is not None:
-            return ()
+    def sessions_held(self, date: str) -> tuple[str, ...]:
+        """The school's sessions by the timetable in force, whether or not the day is open."""
         table = self.timetable(date)
         if table is None:
             return self.sessions
         held = {one.session for one in table.sessions}
         return tuple(one for one in self.sessions if one in held)
+
+    def sessions_on(self, date: str) -> tuple[str, ...]:
+        """The sessions in which registers are expected: none on a closed day, fewer on a shortened one."""
+        return () if self.closed(date) is not None else self.sessions_held(date)
 
     def window(self, register: RegisterId) -> Window:
         """When a register is taken in time, in server time: from midnight until its session closes."""

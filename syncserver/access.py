@@ -209,7 +209,7 @@ async def give(order: Order, desk: Desk, args: Args, data: bytes = b"") -> dict[
 class Door(StrEnum):
     """Routes whose right is not a role's."""
 
-    OPEN = "open"  # told to anybody, by intent: nothing of any school stands in it
+    OPEN = "open"  # told to anybody, by intent: nothing of any person or register stands in it
     SIGNED = "signed"  # a device's signature says who speaks; the command's own roles decide
     ORDERS = "orders"  # anybody with a token or at this machine; `give` checks the order's own roles
 
@@ -236,6 +236,7 @@ ROUTES: Mapping[str, RouteRight | Door] = {
     "/v1/operator/{order}": Door.ORDERS,
     "/v1/events": RouteRight(roles=roles(ApiRole.CONSUMER, ApiRole.AUDITOR)),
     "/metrics": RouteRight(roles=roles(ApiRole.AUDITOR), every_school=True),
+    "/v1/calendar.ics": Door.OPEN,
     "/healthz": Door.OPEN,
     "/readyz": Door.OPEN,
     "/openapi.json": Door.OPEN,

@@ -22,6 +22,7 @@ from syncserver import feed
 from syncserver.access import ROUTES, Desk, Door, Principal, check_route, give
 from syncserver.body import DeviceRoute, read_body
 from syncserver.bundles import Bundles
+from syncserver.calendar_feed import CalendarFeed
 from syncserver.calls import Calls
 from syncserver.config import Config
 from syncserver.errors import RequestProblem
@@ -128,6 +129,7 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         *(_route(path, endpoint, "POST") for path, endpoint in devices.items()),
         _route("/v1/events", _events),
         _route("/v1/operator/{order}", _order, "POST"),
+        _route("/v1/calendar.ics", CalendarFeed(server.config, server.db, server.ports).get),
         _route("/metrics", _metrics),
         _route("/healthz", _healthz),
         _route("/readyz", _readyz),

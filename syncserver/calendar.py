@@ -1,54 +1,35 @@
-"""The server's calendar: which dates are closed, the zone's offsets, and exceptions with their audit reference.
+"""The server's calendar: which days a school has, what a phone is told of them, and how a decision about them is kept.
 
-The school week is Sunday to Thursday. Exceptions come from people, are never computed, and re-label registers that were
-already taken; they never touch a mark.
+The rules are in `reconciliation/calendar.py` and `layers.py`. A decision about the calendar re-labels registers that
+were already taken, by having them settled again; it never touches a mark.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import MAXYEAR, MINYEAR, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from clientcore.register import is_date, is_id
 from clientcore.wire import pack
 from reconciliation import clocks
-from reconciliation.calendar import SchoolCalendar
+from reconciliation.adjustments import WORKING_DAYS
+from reconciliation.calendar import DayRule, SchoolCalendar
 from reconciliation.layers import layered
 from reconciliation.model import Zone
-from syncserver.errors import RequestProblem
-from syncserver.store import audit
-from syncserver.store.calendars import layers_of, lift, place_of
-from syncserver.store.port import Database, Reader
+from syncserver.store import audit, calendars
+from syncserver.store.calendars import EVERY_SCHOOL
+from syncserver.store.port import Reader, Transaction
 
-WEEKEND = "weekend"
-_FRIDAY, _SATURDAY = 4, 5
-ALL_SCHOOLS = "*"
-
-Exceptions = Mapping[str, tuple[bool, str]]
-"""Date to (is open, reason slug)."""
+SHOWN_DAYS = 14  # a phone's screen goes back so many days; registers of their sessions must still be takable
+_SILENCE_DAYS_MAX = 400
 
 
 def local_date(now_ms: int, zone: str) -> date:
     """The civil date in `zone` at a moment."""
     return datetime.fromtimestamp(now_ms / 1000, tz=ZoneInfo(zone)).date()
-
-
-def closed_reason(day: date, exceptions: Exceptions) -> str | None:
-    """Why the school is closed on `day`; None when it is open."""
-    found = exceptions.get(day.isoformat())
-    if found is not None:
-        is_open, reason = found
-        return None if is_open else reason
-    return WEEKEND if day.weekday() in (_FRIDAY, _SATURDAY) else None
-
-
-def school_days_between(first: date, last: date, exceptions: Exceptions) -> int:
-    """Number of open days after `first`, up to and including `last`."""
-    days = range(1, min((last - first).days, 400) + 1)
-    return sum(closed_reason(first + timedelta(days=n), exceptions) is None for n in days)
 
 
 @lru_cache(maxsize=64)
@@ -61,25 +42,6 @@ def zone_table(zone: str, year: int) -> Zone:
     return clocks.zone_table(first.isoformat(), last.isoformat(), zone)
 
 
-def window_of(today: date) -> tuple[date, date]:
-    """First and last date a phone is told about: last month, this one and the next, so that it changes once a month."""
-    first = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
-    last = (today.replace(day=1) + timedelta(days=63)).replace(day=1) - timedelta(days=1)
-    return first, last
-
-
-def calendar_item(
-    today: date, exceptions: Exceptions, sessions: list[str], zone: str
-) -> tuple[int, tuple[object, ...]]:
-    """The `calendar` item of a pull and its version: a digest of what it says."""
-    first, last = window_of(today)
-    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    closed = [[day.isoformat(), reason] for day in days if (reason := closed_reason(day, exceptions)) is not None]
-    offsets = [list(entry) for entry in zone_table(zone, today.year)]
-    version = int.from_bytes(hashlib.sha256(pack([offsets, closed, sessions])).digest()[:4], "big")
-    return version, ("calendar", version, offsets, closed, sessions)
-
-
 async def calendar_of(reader: Reader, school: str, zone_name: str, year: int) -> SchoolCalendar:
     """The calendar of a school: the plan, what holds for every school, what holds in its governorate.
 
@@ -89,53 +51,111 @@ async def calendar_of(reader: Reader, school: str, zone_name: str, year: int) ->
         zone_name: Of the time zone.
         year: The table of offsets covers it, the year before and the year after.
     """
-    place = await place_of(reader, school)
-    national, governorate = await layers_of(reader, place.governorate)
-    return layered(
-        zone=zone_table(zone_name, year), sessions=place.sessions, national=national, governorate=governorate
-    )
+    place = await calendars.place_of(reader, school)
+    return await governorate_calendar(reader, place.governorate, zone_name, year, sessions=place.sessions)
 
 
-async def exceptions_of(reader: Reader, school: str) -> dict[str, tuple[bool, str]]:
-    """All dates that differ from the week's pattern in a school."""
-    calendar = await calendar_of(reader, school, "UTC", 2026)
-    return {day: (rule.is_open, rule.reason) for day, rule in calendar.days.items()}
+async def governorate_calendar(
+    reader: Reader, governorate: str | None, zone_name: str, year: int, *, sessions: tuple[str, ...] = ()
+) -> SchoolCalendar:
+    """The calendar of a governorate's schools that use these sessions; None: of schools that nobody placed."""
+    national, local = await calendars.layers_of(reader, governorate)
+    return layered(zone=zone_table(zone_name, year), sessions=sessions, national=national, governorate=local)
 
 
-async def set_exception(
-    db: Database, school: str, day: str, *, is_open: bool, reason: str, actor: str, now_ms: int
+def silent_days(first: date, last: date, calendar: SchoolCalendar) -> int:
+    """School days after `first`, up to and including `last`; of a longer silence the last 400 days."""
+    first = max(first, last - timedelta(days=_SILENCE_DAYS_MAX))
+    return calendar.working_days_between(first.isoformat(), last.isoformat())
+
+
+# ---- what a phone is told ---------------------------------------------------------------------------------------
+
+
+def window_of(today: date) -> tuple[date, date]:
+    """First and last date a phone is told about: last month, this one and the next, so that it changes once a month."""
+    first = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
+    last = (today.replace(day=1) + timedelta(days=63)).replace(day=1) - timedelta(days=1)
+    return first, last
+
+
+def sessions_shown(today: date, calendar: SchoolCalendar) -> list[str]:
+    """The sessions a phone offers: those of any day its screen shows, so that a late register still finds its own."""
+    days = ((today + timedelta(days=n)).isoformat() for n in range(-SHOWN_DAYS, 2))
+    held = {session for day in days for session in calendar.sessions_held(day)}
+    return [session for session in calendar.sessions if session in held]
+
+
+def calendar_item(today: date, calendar: SchoolCalendar) -> tuple[int, tuple[object, ...]]:
+    """The `calendar` item of a pull and its version: a digest of what it says."""
+    first, last = window_of(today)
+    days = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
+    closed = [[day, reason] for day in days if (reason := calendar.closed(day)) is not None]
+    offsets = [list(entry) for entry in calendar.zone]
+    sessions = sessions_shown(today, calendar)
+    version = int.from_bytes(hashlib.sha256(pack([offsets, closed, sessions])).digest()[:4], "big")
+    return version, ("calendar", version, offsets, closed, sessions)
+
+
+# ---- decisions --------------------------------------------------------------------------------------------------
+
+
+async def decide_days(
+    tx: Transaction,
+    scope: str,
+    days: Mapping[str, DayRule | None],
+    *,
+    reference: str,
+    reason: str,
+    actor: str,
+    now_ms: int,
+    zone_name: str,
 ) -> int:
-    """Open or close one date; registers already taken that day are settled again. Returns the audit row.
+    """Open or close dates in the schools of a scope, with one audit row; returns it.
 
-    Raises:
-        RequestProblem: `bad-request` when date, school or reason cannot be read.
+    Args:
+        tx: The transaction.
+        scope: `*` or a governorate.
+        days: Date to what holds; None takes an exception back.
+        reference: The decision it rests on.
+        reason: For the audit, in words or as a slug.
+        actor: Who decided.
+        now_ms: Server time.
+        zone_name: Of the time zone, for the working days that end later or earlier by it.
     """
-    if not is_date(day) or not (school == ALL_SCHOOLS or is_id(school)) or not reason.strip():
-        raise RequestProblem("bad-request", "a date YYYY-MM-DD, a school and a reason are needed")
-    async with db.transaction() as tx:
-        before = await tx.fetch_one(
-            "SELECT is_open, reason FROM calendar_exceptions WHERE scope = ? AND date = ?", (school, day)
-        )
-        after = {"is_open": is_open, "reason": reason}
-        audit_id = await audit.record(
-            tx,
-            at_ms=now_ms,
-            actor=actor,
-            action="calendar",
-            subject=f"{school}/{day}",
-            reason=reason,
-            before={} if before is None else {"is_open": bool(before[0]), "reason": before[1]},
-            after=after,
-        )
-        await tx.execute(
-            """INSERT INTO calendar_exceptions (scope, date, is_open, reason, reference, audit_id)
-            VALUES (?, ?, ?, ?, '', ?) ON CONFLICT (scope, date) DO UPDATE SET is_open = excluded.is_open,
-            reason = excluded.reason, audit_id = excluded.audit_id""",
-            (school, day, int(is_open), reason, audit_id),
-        )
-        await lift(tx, school, audit_id)
-        await tx.execute(
-            "INSERT INTO settle_again (school, date, cause, at_ms) VALUES (?, ?, ?, ?)",
-            (school, day, "calendar", now_ms),
-        )
+    dates = sorted(days)
+    before = await calendars.read_days_of(tx, scope, dates)
+    audit_id = await audit.record(
+        tx,
+        at_ms=now_ms,
+        actor=actor,
+        action="calendar",
+        subject=f"{scope}/{dates[0]}" if len(dates) == 1 else f"{scope}/{dates[0]}..{dates[-1]}",
+        reason=reason,
+        before={"days": {day: _told(before.get(day)) for day in dates}},
+        after={"reference": reference, "days": {day: _told(days[day]) for day in dates}},
+    )
+    await calendars.write_days(tx, scope, days, audit_id)
+    await calendars.lift(tx, scope, audit_id)
+    await calendars.settle_dates(tx, scope, dates, now_ms)
+    await settle_clocks(tx, scope, dates, now_ms=now_ms, zone_name=zone_name)
     return audit_id
+
+
+def _told(rule: DayRule | None) -> dict[str, object] | None:
+    return None if rule is None else asdict(rule)
+
+
+async def settle_clocks(tx: Transaction, scope: str, dates: Sequence[str], *, now_ms: int, zone_name: str) -> None:
+    """Settle again what waits for a person on days whose three working days reach one of `dates`."""
+    places = [None, *await calendars.governorates(tx)] if scope == EVERY_SCHOOL else [scope]
+    reached: set[str] = set()
+    for governorate in places:
+        calendar = await governorate_calendar(tx, governorate, zone_name, date.fromisoformat(dates[0]).year)
+        for day in dates:
+            first = date.fromisoformat(calendar.first_reaching(day, WORKING_DAYS))
+            reached |= {(first + timedelta(days=n)).isoformat() for n in range((date.fromisoformat(day) - first).days)}
+    if reached:
+        first_day = min(reached)
+        table = zone_table(zone_name, date.fromisoformat(first_day).year)
+        await calendars.settle_adjusted(tx, scope, sorted(reached), clocks.midnight_ms(first_day, table), now_ms)

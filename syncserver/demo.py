@@ -22,8 +22,9 @@ from rich.text import Text
 
 from clientcore.errors import BadInput, HudurError
 from clientcore.ports import Clock, SystemClock
+from reconciliation.calendar import DayRule
 from syncserver.app import Server
-from syncserver.calendar import ALL_SCHOOLS, exceptions_of, local_date, set_exception
+from syncserver.calendar import decide_days, local_date
 from syncserver.config import Config, read_config
 from syncserver.enrol import make_code
 from syncserver.errors import StoreFailed
@@ -34,6 +35,7 @@ from syncserver.rostergen import generate, school_year
 from syncserver.rostermodel import Role
 from syncserver.rosterwrite import write_zip
 from syncserver.serve import serve
+from syncserver.store.calendars import EVERY_SCHOOL, read_days_of
 from syncserver.store.port import Database
 from syncserver.store.roster import classes_in, entitled_users, roster_on, school_name, staff_of
 from syncserver.store.sqlite import open_sqlite
@@ -148,12 +150,21 @@ async def prepare(config: Config, clock: Clock, *, fresh: bool) -> None:
         report = await import_zip(db, data, dry_run=False, now_ms=now_ms, on=today.isoformat(), actor=ACTOR)
         if report["errors_found"] or report["state"] == "mass-ending":
             raise BadInput("demo-store", f"the old trial does not take today's roster ({report['state']}): use --fresh")
-        known = await exceptions_of(db, ALL_SCHOOLS)
-        for day in ((today + timedelta(days=n)).isoformat() for n in range(DAYS_OPENED)):
-            if day not in known:
-                await set_exception(db, ALL_SCHOOLS, day, is_open=True, reason="demo", actor=ACTOR, now_ms=now_ms)
+        await _open_days(db, [(today + timedelta(days=n)).isoformat() for n in range(DAYS_OPENED)], now_ms, config.zone)
     finally:
         await db.close()
+
+
+async def _open_days(db: Database, days: list[str], now_ms: int, zone_name: str) -> None:
+    """Days about which nobody has decided are open in a trial, also a Friday or a holiday."""
+    async with db.transaction() as tx:
+        known = await read_days_of(tx, EVERY_SCHOOL, days)
+        rule = DayRule(is_open=True, reason=ACTOR, reference=ACTOR)
+        fresh = {day: rule for day in days if day not in known}
+        if fresh:
+            await decide_days(
+                tx, EVERY_SCHOOL, fresh, reference=ACTOR, reason=ACTOR, actor=ACTOR, now_ms=now_ms, zone_name=zone_name
+            )
 
 
 async def _throw_away(store: Path) -> None:

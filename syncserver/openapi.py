@@ -105,6 +105,17 @@ def document() -> dict[str, Any]:
             "/v1/bundles": _device("bundle", "Hand in frames that somebody else made, from a file", 403, 409),
             "/v1/events": events,
             "/v1/operator/{order}": _orders(),
+            "/v1/calendar.ics": _get(
+                "calendar",
+                "Calendar of a school, else of a governorate, else of every school (RFC 5545)",
+                "text/calendar",
+                {"type": "string"},
+                400,
+                404,
+                500,
+                503,
+                parameters=[_SCHOOL, {**_SCHOOL, "name": "governorate"}],
+            ),
             "/metrics": _get("metrics", "Prometheus metrics", "text/plain", {"type": "string"}, 401, 500, **_OPERATOR),
             "/healthz": _get("healthz", "The process lives", "application/json", _OK),
             "/readyz": _get("readyz", "Store and consumer are at work", "application/json", _OK, 500, 503),
@@ -139,7 +150,7 @@ def _orders() -> dict[str, Any]:
                     "description": "What the order gave",
                     "content": {"application/json": {"schema": {"type": "object"}}},
                 },
-                **_problems(400, 401, 404, 408, 413, 415, 429, 500, 503),
+                **_problems(400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503),
             },
         }
     }

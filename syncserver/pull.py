@@ -19,7 +19,7 @@ from clientcore.frame import Ask
 from clientcore.leb128 import read_uleb, uleb
 from clientcore.limits import PAYLOAD_BYTES_MAX
 from clientcore.wire import Value, pack
-from syncserver.calendar import calendar_item, exceptions_of, local_date
+from syncserver.calendar import calendar_item, calendar_of, local_date
 from syncserver.config import Config
 from syncserver.ports import ServerPorts
 from syncserver.store import pulled, roster
@@ -204,9 +204,8 @@ class Puller:
         name = (contact.school, today, contact.roster_version, contact.calendar_version)
         found = self._calendars.get(contact.school)
         if found is None or found[0] != name:
-            exceptions = await exceptions_of(self._db, contact.school)
-            sessions = await roster.sessions_of(self._db, contact.school)
-            found = (name, calendar_item(today, exceptions, sessions or ["day"], self._config.zone))
+            calendar = await calendar_of(self._db, contact.school, self._config.zone, today.year)
+            found = (name, calendar_item(today, calendar))
             self._calendars[contact.school] = found
         return found[1]
 

@@ -5,12 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from syncserver.access import Order
-from syncserver.orders import access, auditing, operating, releases, rights
+from syncserver.orders import (
+    access,
+    adjustments,
+    auditing,
+    bulk,
+    calendars,
+    disputes,
+    identity,
+    operating,
+    paper,
+    parity,
+    places,
+    releases,
+    rights,
+)
 
 ORDERS: Mapping[str, Order] = {
     **access.ORDERS,
+    **adjustments.ORDERS,
     **auditing.ORDERS,
+    **bulk.ORDERS,
+    **calendars.ORDERS,
+    **disputes.ORDERS,
+    **identity.ORDERS,
     **operating.ORDERS,
+    **paper.ORDERS,
+    **parity.ORDERS,
+    **places.ORDERS,
     **releases.ORDERS,
     **rights.ORDERS,
 }

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clientcore.keys import short_number
-from syncserver.calendar import Exceptions, local_date, school_days_between
+from reconciliation.calendar import SchoolCalendar
+from syncserver.calendar import local_date, silent_days
 from syncserver.store import audit
 from syncserver.store.port import Database, Reader, Row
 from syncserver.store.roster import staff_of
@@ -37,7 +38,9 @@ class DeviceRow:
     short_number: str
 
 
-async def devices_of(reader: Reader, school: str, *, now_ms: int, zone: str, exceptions: Exceptions) -> list[DeviceRow]:
+async def devices_of(
+    reader: Reader, school: str, *, now_ms: int, zone: str, calendar: SchoolCalendar
+) -> list[DeviceRow]:
     """The devices of a school, those that need somebody first; people are never ranked."""
     today = local_date(now_ms, zone)
     staff = {one.id: one for one in await staff_of(reader, school, today.isoformat())}
@@ -57,7 +60,7 @@ async def devices_of(reader: Reader, school: str, *, now_ms: int, zone: str, exc
     ):
         person = staff.get(row[1])
         contact_ms = max(row[4], row[6] or 0)
-        silent = school_days_between(local_date(contact_ms, zone), today, exceptions)
+        silent = silent_days(local_date(contact_ms, zone), today, calendar)
         gone = row[5] is not None or person is None or not person.active
         found.append(
             DeviceRow(

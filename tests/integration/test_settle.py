@@ -232,14 +232,14 @@ async def test_a_calendar_exception_relabels_and_touches_no_mark(world: World) -
     await phone.sync((REGISTER, phone.take(REGISTER, {"s001": "A"})))
     await world.settle()
     before = await body_of(world)
-    await world.order("calendar", date=TODAY, reason="storm", open=False)
+    await world.order("calendar", date=TODAY, reason="storm", reference="decree 1", open=False)
     await world.settle()
     closed = await body_of(world)
     assert (closed["closed"], closed["labels"]) == ("storm", ["calendar"])
     assert list(closed["answers"]) == list(before["answers"])  # type: ignore[call-overload]
     await phone.pull()
     assert [TODAY, "storm"] in phone.items("calendar")[-1][3]
-    await world.order("calendar", date=TODAY, reason="storm_over", open=True)
+    await world.order("calendar", date=TODAY, reason="storm_over", reference="decree 2", open=True)
     await world.settle()
     assert await body_of(world) == before
 

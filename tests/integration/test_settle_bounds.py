@@ -120,7 +120,7 @@ async def test_a_register_has_room_for_so_many_changes(world: World, counted: Co
     await world.settle()
     assert await slugs(world) == [(None, CHANGES_PER_REGISTER_MAX), ("register-full", 30)]
     assert max(counted.sizes) == CHANGES_PER_REGISTER_MAX
-    await world.order("calendar", date=TODAY, reason="storm", open=False)
+    await world.order("calendar", date=TODAY, reason="storm", reference="decree 1", open=False)
     await world.settle()
     assert await slugs(world) == [("calendar", CHANGES_PER_REGISTER_MAX), ("register-full", 30)]
 

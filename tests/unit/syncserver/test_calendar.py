@@ -1,4 +1,4 @@
-"""The server's calendar: offsets of the zone, the school week, exceptions."""
+"""The server's calendar: offsets of the zone, what a phone is told, how silence is counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncserver.calendar import calendar_item, closed_reason, school_days_between, window_of, zone_table
+from reconciliation.calendar import DayRule, SchoolCalendar, SessionTime, Timetable
+from syncserver.calendar import calendar_item, sessions_shown, silent_days, window_of, zone_table
 
 
 @given(st.datetimes(min_value=datetime(2025, 1, 1), max_value=datetime(2027, 12, 31)))  # noqa: DTZ001
@@ -32,21 +33,26 @@ def test_every_year_has_a_table(zone: str, year: int) -> None:
     assert table[0][0] <= first_day_ms
 
 
-def test_the_week_is_sunday_to_thursday_unless_somebody_says_otherwise() -> None:
-    """Friday and Saturday are closed; an exception opens or closes any date."""
-    friday, sunday = date(2026, 11, 20), date(2026, 11, 22)
-    assert (closed_reason(friday, {}), closed_reason(sunday, {})) == ("weekend", None)
-    exceptions = {"2026-11-20": (True, "exam"), "2026-11-22": (False, "storm")}
-    assert (closed_reason(friday, exceptions), closed_reason(sunday, exceptions)) == (None, "storm")
+ZONE = zone_table("Africa/Cairo", 2026)
+STORM = DayRule(is_open=False, reason="storm")
+MORNINGS = ("am1", "am2", "am3")
+RAMADAN = Timetable(
+    kind="ramadan",
+    from_date="2027-02-08",
+    until_date="2027-03-10",
+    sessions=tuple(
+        SessionTime(session=name, starts_min=540 + 90 * n, ends_min=600 + 90 * n) for n, name in enumerate(MORNINGS[:2])
+    ),
+)
 
 
 def test_silence_is_counted_in_school_days() -> None:
-    """Thursday to Sunday is one school day; a closed Sunday makes it none."""
+    """Thursday to Sunday is one school day; a closed Sunday makes it none; a very old contact costs a year at most."""
     thursday, sunday = date(2026, 11, 19), date(2026, 11, 22)
-    assert school_days_between(thursday, sunday, {}) == 1
-    assert school_days_between(thursday, sunday, {"2026-11-22": (False, "storm")}) == 0
-    assert school_days_between(sunday, sunday, {}) == 0
-    assert school_days_between(date(2000, 1, 1), sunday, {}) < 400
+    assert silent_days(thursday, sunday, SchoolCalendar(zone=ZONE)) == 1
+    assert silent_days(thursday, sunday, SchoolCalendar(zone=ZONE, days={"2026-11-22": STORM})) == 0
+    assert silent_days(sunday, sunday, SchoolCalendar(zone=ZONE)) == 0
+    assert 280 < silent_days(date(1990, 1, 1), sunday, SchoolCalendar(zone=ZONE)) < 400
 
 
 @given(st.dates(min_value=date(2025, 1, 1), max_value=date(2030, 1, 1)))
@@ -61,9 +67,26 @@ def test_phones_are_told_of_whole_months(today: date) -> None:
 
 def test_the_version_follows_the_content() -> None:
     """Equal content has an equal version; any difference another."""
-    today = date(2026, 11, 22)
-    version, item = calendar_item(today, {}, ["day"], "Africa/Cairo")
-    assert calendar_item(date(2026, 11, 25), {}, ["day"], "Africa/Cairo")[0] == version
-    assert calendar_item(today, {"2026-11-22": (False, "storm")}, ["day"], "Africa/Cairo")[0] != version
-    assert calendar_item(today, {}, ["am1", "pm1"], "Africa/Cairo")[0] != version
+    today, usual = date(2026, 11, 22), SchoolCalendar(zone=ZONE)
+    version, item = calendar_item(today, usual)
+    assert calendar_item(date(2026, 11, 25), usual)[0] == version
+    assert calendar_item(today, SchoolCalendar(zone=ZONE, days={"2026-11-22": STORM}))[0] != version
+    assert calendar_item(today, SchoolCalendar(zone=ZONE, sessions=("am1", "pm1")))[0] != version
     assert item[1] == version
+
+
+@pytest.mark.parametrize(
+    ("today", "shown"),
+    [
+        (date(2027, 2, 6), MORNINGS),
+        (date(2027, 2, 8), MORNINGS),
+        (date(2027, 2, 21), MORNINGS),
+        (date(2027, 2, 22), MORNINGS[:2]),
+        (date(2027, 3, 8), MORNINGS[:2]),
+        (date(2027, 3, 9), MORNINGS),
+    ],
+)
+def test_a_phone_offers_the_sessions_of_every_day_its_screen_shows(today: date, shown: tuple[str, ...]) -> None:
+    """In Ramadan the third lesson goes when no shown day has it any more, and is back the evening before it is."""
+    calendar = SchoolCalendar(zone=ZONE, sessions=MORNINGS, timetables=(RAMADAN,))
+    assert sessions_shown(today, calendar) == list(shown)

@@ -15,7 +15,7 @@ from rich.console import Console
 from clientcore.ports import ManualClock
 from syncserver import demo
 from syncserver.app import Server, open_server
-from syncserver.calendar import closed_reason, exceptions_of, local_date
+from syncserver.calendar import calendar_of, local_date
 from syncserver.config import Config
 from syncserver.errors import StoreInUse
 from syncserver.ports import ServerPorts
@@ -42,16 +42,18 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.mark.parametrize(
-    "now_ms", [SUNDAY_MS, FRIDAY_MS, FRIDAY_MS + 15 * 3_600_000], ids=["sunday", "friday", "night"]
+    "now_ms",
+    [SUNDAY_MS, FRIDAY_MS, FRIDAY_MS + 15 * 3_600_000, SUNDAY_MS - 47 * DAY_MS],
+    ids=["sunday", "friday", "night", "holiday"],
 )
 async def test_today_and_tomorrow_are_open_on_any_day(config: Config, now_ms: int) -> None:
-    """A trial on a Friday night finds its school open, and still does after midnight."""
+    """A trial on a Friday night finds its school open, and still does after midnight; so does one on 6 October."""
     clock = ManualClock(now_ms=now_ms)
     await demo.prepare(config, clock, fresh=False)
     async with opened(config, clock) as server:
-        exceptions = await exceptions_of(server.db, "eg-mn-101")
+        calendar = await calendar_of(server.db, "eg-mn-101", config.zone, 2026)
         for at_ms in (now_ms, now_ms + DAY_MS):
-            assert closed_reason(local_date(at_ms, config.zone), exceptions) is None
+            assert calendar.closed(calendar.date_at(at_ms)) is None
 
 
 async def test_the_trial_is_for_its_owner_alone(config: Config) -> None:
