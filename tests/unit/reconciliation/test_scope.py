@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciliation.clocks import DAY_MS
+from reconciliation.decisions import Decisions, Release
 from reconciliation.model import Capture, Confidence, Right
 from reconciliation.scope import held_because
 from tests.support.histories import DAY, EIGHT_MS, Phone, context, receipt
@@ -91,3 +96,53 @@ def test_a_stolen_phone_is_held_from_its_revocation_on() -> None:
     assert verdict(right, device_revoked=EIGHT + HOUR) == "revoked"
     assert verdict(right, device_revoked=EIGHT + HOUR + 1) is None
     assert verdict(right, phone=Phone(label="b", user="amal"), device_revoked=0) is None
+
+
+def released(by: str, *, change: bytes = CHANGE.hash, rights: tuple[Right, ...] = ()) -> str | None:
+    """The verdict on amal's change when somebody has released one."""
+    release = Release(change_hash=change, by=by, reason="known to me", at_ms=EIGHT)
+    around = replace(
+        context(entitled={"amal": rights}, revoked_devices={PHONE.device: 0}),
+        decisions=Decisions(releases={change: release}),
+    )
+    capture = Capture(at_ms=EIGHT, interval=(EIGHT, EIGHT), confidence=Confidence.MEDIUM, clock_flag=False)
+    return held_because(receipt(CHANGE, PHONE), [capture], DAY, around)
+
+
+def test_a_release_by_another_person_sets_the_missing_right_aside() -> None:
+    """Neither a right nor a living device is asked for then; what it names alone is released."""
+    assert released("basma") is None
+    assert released("token:ministry") is None
+    assert released("basma", change=bytes(32)) == "revoked"
+
+
+def test_nobody_releases_their_own() -> None:
+    """A release in the author's own name counts for nothing, even if it stands in the store."""
+    assert released("amal") == "revoked"
+
+
+_SPANS = st.lists(
+    st.builds(
+        Right,
+        from_ms=st.integers(EIGHT - 4, EIGHT + 4),
+        until_ms=st.none() | st.integers(EIGHT - 4, EIGHT + 8),
+        delegation=st.none() | st.just("d1"),
+    ),
+    max_size=4,
+)
+_MOMENTS = st.lists(st.integers(EIGHT - 6, EIGHT + 6), min_size=1, max_size=3)
+
+
+@given(rights=_SPANS, more=_SPANS, captured=_MOMENTS, received=st.integers(EIGHT + 6, EIGHT + DAY_MS))
+@settings(max_examples=300, derandomize=True, deadline=None)
+def test_a_further_right_never_holds_what_counted(
+    rights: list[Right], more: list[Right], captured: list[int], received: int
+) -> None:
+    """A delegation only ever adds, whenever it is made and the marks come; each mark needs a span of its own."""
+    alone = verdict(*rights, captured=tuple(captured), received=received)
+    both = verdict(*rights, *more, captured=tuple(captured), received=received)
+    assert alone is not None or both is None
+    inside = all(
+        any(r.from_ms <= at and (r.until_ms is None or at < r.until_ms) for r in (*rights, *more)) for at in captured
+    )
+    assert (both is None) == inside
