@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reconciliation.gate import Gate, Verdict, gate
+from reconciliation.parity import WeekParity
 from syncserver.calendar import local_date
 from syncserver.config import Config
 from syncserver.errors import StoreFailed
@@ -107,20 +108,26 @@ async def _evaluate_school(
         return Evaluated(school=name, waits=True)
     school = await read_school(db, name, zone, today)
     stored = await rows.weeks_of(db, name)
-    known = {week: one.inputs for week, one in stored.items()}
-    weighed = await weigh_due(db, school, today, known, aside)
-    result = Evaluated(school=name, judged=[Verdict.of(week) for week, _ in weighed])
+    weighed = await weigh_due(db, school, today, await rows.inputs_of(db, name), aside)
+    new = [week for week, _ in weighed if is_news(stored.get(week.week), week)]
+    result = Evaluated(school=name, judged=[Verdict.of(week) for week in new])
     async with db.transaction() as tx:
         if await rows.moment_of(tx, name) != moment:
             return None
         if await rows.was_looked_at(tx, name, today):
             return Evaluated(school=name)
-        for week, inputs in weighed:
-            await rows.write_week(tx, name, week, inputs=inputs, judged_ms=now_ms, log_offset=moment.log_offset)
+        for week in new:
+            await rows.write_week(tx, name, week, judged_ms=now_ms, log_offset=moment.log_offset)
+        await rows.write_inputs(tx, name, {week.week: inputs for week, inputs in weighed})
         verdicts = {week: one.verdict for week, one in stored.items()} | {one.week: one for one in result.judged}
         await _settle_gate(tx, result, list(verdicts.values()), now_ms, moment.log_offset)
         await rows.write_run(tx, name, today, at_ms=now_ms)
     return result
+
+
+def is_news(stored: rows.StoredWeek | None, week: WeekParity) -> bool:
+    """Whether a week that was weighed says something else than its last verdict."""
+    return stored is None or (stored.document, stored.body) != (week.document.value, rows.packed(week))
 
 
 async def _settle_gate(

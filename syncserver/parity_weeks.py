@@ -12,18 +12,17 @@ from functools import partial
 from typing import Any
 
 from reconciliation.anomalies import Taken, examine, read_taken
-from reconciliation.calendar import DayRule, SchoolCalendar, days_of_week, week_of
+from reconciliation.calendar import SchoolCalendar, days_of_week, week_of
 from reconciliation.gate import is_due, next_week
 from reconciliation.paper import Entry, read_sheet
 from reconciliation.parity import Digital, Key, WeekParity, expected_registers, read_digital, weigh
 from reconciliation.wire import canonical
-from syncserver.calendar import exceptions_of, zone_table
+from syncserver.calendar import calendar_of
 from syncserver.ports import Aside
 from syncserver.store import paper
 from syncserver.store import parity as rows
 from syncserver.store.decisions import aliases_of
 from syncserver.store.port import Reader
-from syncserver.store.roster import sessions_of
 
 RULES_VERSION = 1
 """Rises when a rule changes, so that every week is weighed again by it."""
@@ -47,20 +46,11 @@ async def read_school(reader: Reader, name: str, zone: str, today: str) -> Schoo
     shared = [RULES_VERSION, {c: [list(stay) for stay in stays] for c, stays in members.items()}, aliases]
     return School(
         name=name,
-        calendar=await _calendar(reader, name, zone, Date.fromisoformat(today).year),
+        calendar=await calendar_of(reader, name, zone, Date.fromisoformat(today).year),
         members=members,
         aliases=aliases,
         rules=await paper.rules_of(reader, name),
         digest=hashlib.sha256(canonical(shared)).hexdigest(),
-    )
-
-
-async def _calendar(reader: Reader, name: str, zone: str, year: int) -> SchoolCalendar:
-    exceptions = await exceptions_of(reader, name)
-    return SchoolCalendar(
-        zone=zone_table(zone, year),
-        days={day: DayRule(is_open=is_open, reason=reason) for day, (is_open, reason) in exceptions.items()},
-        sessions=tuple(await sessions_of(reader, name)) or ("day",),
     )
 
 

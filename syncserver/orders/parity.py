@@ -23,7 +23,7 @@ from reconciliation.gate import (
 from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_school, roles, text
 from syncserver.errors import RequestProblem
 from syncserver.orders.paper import read_week
-from syncserver.parity_stage import evaluate, today_at
+from syncserver.parity_stage import evaluate, is_news, today_at
 from syncserver.parity_weeks import School, read_school, weigh_due, weigh_week
 from syncserver.ports import InlineAside
 from syncserver.store import paper
@@ -117,13 +117,13 @@ async def weigh_again(reader: Reader, school: str, zone: str, now_ms: int) -> di
     """
     today = today_at(now_ms, zone)
     facts, stored = await read_school(reader, school, zone, today), await rows.weeks_of(reader, school)
-    differ, changed = [], []
+    known, differ, changed = await rows.inputs_of(reader, school), [], []
     weighed = await weigh_due(reader, facts, today, {}, InlineAside())
     for parity, inputs in weighed:
-        known = stored.get(parity.week)
-        if known is None or known.inputs != inputs:
+        verdict = stored.get(parity.week)
+        if known.get(parity.week) != inputs:
             changed.append(parity.week)
-        elif known.verdict != Verdict.of(parity):
+        elif is_news(verdict, parity) or (verdict is not None and verdict.verdict != Verdict.of(parity)):
             differ.append(parity.week)
     return {"weeks": len(weighed), "differ": differ, "changed": changed}
 

@@ -113,22 +113,22 @@ async def moment_of(reader: Reader, school: str) -> Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredWeek:
-    """The verdict that counts on one week, when it was made, from which document, and the digest of what went in."""
+    """The verdict that counts on one week, when it was made, from which document, and its registers as stored."""
 
     verdict: Verdict
     judged_ms: int
     document: str
-    inputs: bytes
+    body: bytes
 
 
 async def weeks_of(reader: Reader, school: str) -> dict[str, StoredWeek]:
     """The verdicts that count, by week."""
     rows = await reader.fetch_all(
-        f"SELECT judged_ms, document, inputs, {_VERDICT} FROM parity_weeks WHERE school = ? ORDER BY week, id",
+        f"SELECT judged_ms, document, body, {_VERDICT} FROM parity_weeks WHERE school = ? ORDER BY week, id",
         (school,),
     )
     return {
-        row[3]: StoredWeek(verdict=_verdict(row[3:]), judged_ms=row[0], document=row[1], inputs=row[2]) for row in rows
+        row[3]: StoredWeek(verdict=_verdict(row[3:]), judged_ms=row[0], document=row[1], body=row[2]) for row in rows
     }
 
 
@@ -148,20 +148,36 @@ async def week_body(reader: Reader, school: str, week: str) -> list[dict[str, An
     return found
 
 
-async def write_week(
-    tx: Transaction, school: str, week: WeekParity, *, inputs: bytes, judged_ms: int, log_offset: int
-) -> None:
+def packed(week: WeekParity) -> bytes:
+    """The registers of a week, as stored."""
+    return zlib.compress(canonical(plain_registers(week)), 1)
+
+
+async def write_week(tx: Transaction, school: str, week: WeekParity, *, judged_ms: int, log_offset: int) -> None:
     """Add a verdict."""
     verdict = Verdict.of(week)
     await tx.execute(
-        """INSERT INTO parity_weeks (school, week, judged_ms, log_offset, inputs, status, document, matched, compared,
-        against, covered, expected, excluded, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        """INSERT INTO parity_weeks (school, week, judged_ms, log_offset, status, document, matched, compared, against,
+        covered, expected, excluded, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
-            school, week.week, judged_ms, log_offset, inputs, verdict.status.value, week.document.value,
-            verdict.matched, verdict.compared, verdict.against, verdict.covered, verdict.expected, verdict.excluded,
-            zlib.compress(canonical(plain_registers(week)), 1),
+            school, week.week, judged_ms, log_offset, verdict.status.value, week.document.value, verdict.matched,
+            verdict.compared, verdict.against, verdict.covered, verdict.expected, verdict.excluded, packed(week),
         ),
     )  # fmt: skip
+
+
+async def inputs_of(reader: Reader, school: str) -> dict[str, bytes]:
+    """Digest of what went into each week of a school that was weighed."""
+    return dict(await reader.fetch_all("SELECT week, digest FROM parity_inputs WHERE school = ?", (school,)))
+
+
+async def write_inputs(tx: Transaction, school: str, digests: Mapping[str, bytes]) -> None:
+    """These weeks were weighed from these inputs."""
+    await tx.executemany(
+        """INSERT INTO parity_inputs (school, week, digest) VALUES (?, ?, ?)
+        ON CONFLICT (school, week) DO UPDATE SET digest = excluded.digest""",
+        [(school, week, digest) for week, digest in digests.items()],
+    )
 
 
 def plain_registers(week: WeekParity) -> list[dict[str, Any]]:

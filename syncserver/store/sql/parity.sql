@@ -29,15 +29,14 @@ CREATE TABLE paper_rules (
   audit_id INTEGER NOT NULL
 ) STRICT;
 
--- Verdicts. Rows are only added: what comes later changes a past week by a new row, and the last one counts. `inputs`: digest of what
--- went in. `log_offset`: how far the log was settled. `body`: every expected register, canonical JSON, zlib.
+-- Verdicts. Rows are only added: what comes later changes a past week by a new row, and the last one counts. `log_offset`: how far the
+-- log was settled. `body`: every expected register, canonical JSON, zlib.
 CREATE TABLE parity_weeks (
   id INTEGER PRIMARY KEY,
   school TEXT NOT NULL,
   week TEXT NOT NULL,
   judged_ms INTEGER NOT NULL,
   log_offset INTEGER NOT NULL,
-  inputs BLOB NOT NULL,
   status TEXT NOT NULL,
   document TEXT NOT NULL,
   matched INTEGER NOT NULL,
@@ -49,6 +48,14 @@ CREATE TABLE parity_weeks (
   body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX parity_weeks_by_school ON parity_weeks (school, week);
+
+-- Digest of what went into a week when it was last weighed: as long as it is the same, the verdict is.
+CREATE TABLE parity_inputs (
+  school TEXT NOT NULL,
+  week TEXT NOT NULL,
+  digest BLOB NOT NULL,
+  PRIMARY KEY (school, week)
+) STRICT;
 
 -- On which civil date a school was last looked at: once a day, whoever asks and however often.
 CREATE TABLE parity_runs (school TEXT PRIMARY KEY, evaluated_on TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT;
