@@ -41,6 +41,7 @@ class LazyGroup(click.Group):
         "access": ("syncserver.cli_access", "access"),
         "audit": ("syncserver.cli_audit", "audit"),
         "backup": ("syncserver.cli_store", "backup"),
+        "calendar": ("syncserver.cli_calendar", "calendar"),
         "demo": ("syncserver.demo", "demo"),
         "delegations": ("syncserver.cli_access", "delegations"),
         "device": ("clientcore.cli", "device"),
@@ -53,6 +54,7 @@ class LazyGroup(click.Group):
         "release": ("syncserver.cli_access", "release"),
         "restore": ("syncserver.cli_store", "restore"),
         "roster": ("syncserver.cli_roster", "roster"),
+        "school": ("syncserver.cli_calendar", "school_group"),
         "simulate": ("syncserver.cli_lab", "simulate"),
     }
 
@@ -338,19 +340,6 @@ def revoke_(device: str, reason: str, undo: bool, store: str, as_json: bool) -> 
     """Revoke DEVICE (32 hex digits). What it still sends is kept and held."""
     done = _order(store, "revoke", {"device": device, "reason": reason, "undo": undo})
     _print(done, as_json, lambda one, con: con.print(f"{one['device']}: {'revoked' if one['revoked'] else 'heard'}"))
-
-
-@main.command("calendar")
-@click.argument("what", type=click.Choice(("open", "close")))
-@click.argument("date")
-@click.option("--reason", required=True)
-@click.option("--school", default="*", show_default=True)
-@store_option
-@json_option
-def calendar_(what: str, date: str, reason: str, school: str, store: str, as_json: bool) -> None:
-    """Open or close one DATE against the week's pattern. Marks are never touched, only labelled."""
-    done = _order(store, "calendar", {"date": date, "open": what == "open", "reason": reason, "school": school})
-    _print(done, as_json, lambda one, con: con.print(f"{one['date']} {what} (audit {one['audit']})"))
 
 
 # ---- proofs and exports -----------------------------------------------------------------------------------------

@@ -130,6 +130,27 @@ async def read_head(reader: Reader, school: str | None, governorate: str | None)
     return (0, 0) if row is None else (row[0], row[1])
 
 
+async def read_decided(reader: Reader) -> dict[str, list[dict[str, Any]]]:
+    """Every decision in force, as plain data, for people who want to change one."""
+    names = {
+        "weeks": ("calendar_weeks", ("id", "scope", "from_date", "until_date", "open_days", "reference", "audit_id")),
+        "timetables": (
+            "timetables",
+            ("id", "scope", "kind", "from_date", "until_date", "provisional", "sessions_json", "reference", "audit_id"),
+        ),
+    }
+    found = {}
+    for name, (table, columns) in names.items():
+        rows = await reader.fetch_all(f"SELECT {', '.join(columns)} FROM {table} WHERE ended_ms IS NULL ORDER BY id")
+        found[name] = [dict(zip(columns, row, strict=True)) for row in rows]
+    columns = ("scope", "date", "is_open", "reason", "reference", "audit_id")
+    rows = await reader.fetch_all(
+        f"SELECT {', '.join(columns)} FROM calendar_exceptions WHERE is_open IS NOT NULL ORDER BY date, scope"
+    )
+    found["dates"] = [dict(zip(columns, row, strict=True)) for row in rows]
+    return found
+
+
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 

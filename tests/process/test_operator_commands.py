@@ -91,11 +91,16 @@ def test_codes_resyncs_and_devices(store: tuple[str, str]) -> None:
 
 
 def test_the_calendar_takes_exceptions(store: tuple[str, str]) -> None:
-    """A date is opened or closed with a reason and an audit reference."""
+    """A date is opened or closed with a reason and an audit reference, and shown so."""
     where, _ = store
-    assert hudur("calendar", "close", "2026-12-01", "--reason", "storm", "--store", where)["open"] is False
-    assert hudur("calendar", "open", "2026-12-01", "--reason", "sun", "--store", where)["audit"] > 1
-    hudur("calendar", "open", "2026-13-01", "--reason", "sun", "--store", where, status=1)
+    decree = ("--reference", "decree 1", "--store", where)
+    assert hudur("calendar", "close", "2026-12-01", "--reason", "storm", *decree)["state"] == "closed"
+    span = ("--from", "2026-12-01", "--to", "2026-12-01", "--store", where)
+    (day,) = hudur("calendar", "show", SCHOOL, *span)["days"]
+    assert (day["closed"], day["reference"], day["sessions"]) == ("storm", "decree 1", [])
+    assert hudur("calendar", "open", "2026-12-01", "--reason", "sun", *decree)["audit"] > 1
+    hudur("calendar", "open", "2026-13-01", "--reason", "sun", *decree, status=1)
+    hudur("calendar", "close", "2026-12-01", "--reason", "storm", "--store", where, status=2)
 
 
 def test_dead_letters_are_listed_and_requeued(store: tuple[str, str]) -> None:

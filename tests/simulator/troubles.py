@@ -174,10 +174,22 @@ class Troubles:
     async def _calendar(self, date: Date) -> None:
         source = self.world.lab.swarm.stream("people.calendar|which")
         day = date - timedelta(days=source.randrange(3))
-        await self.world.host.order(
-            "calendar", school=source.choice([*(one.id for one in self.world.schools), "*"]), date=day.isoformat(),
-            open=source.random() < 0.5, reason="sim",
-        )  # fmt: skip
+        school = source.choice([*(one.id for one in self.world.schools), "*"])
+        is_open = source.random() < 0.5
+        words = {"date": day.isoformat(), "open": is_open, "reason": "sim", "reference": "sim"}
+        if school == "*":
+            await self.world.host.order("calendar", **words)
+            return
+        scope = f"g.{school}"  # nobody decides about one school; a governorate of one comes to the same
+        for again in (True, False):
+            await self.world.host.order("place", school=school, district="d", governorate=scope, reference="sim")
+            try:
+                await self.world.host.order("calendar", scope=scope, **words)
+            except ValueError:
+                if not again:
+                    raise
+                continue  # a restore in between has forgotten where the school lies
+            return
 
     async def _upstream(self, date: Date) -> None:
         """Pupils leave (sometimes since days ago) and come back, teachers get classes and leave the service."""
