@@ -78,6 +78,7 @@ def document() -> dict[str, Any]:
         {"type": "array", "items": _EVENT},
         400,
         401,
+        403,
         500,
         503,
         parameters=[
@@ -116,7 +117,9 @@ def document() -> dict[str, Any]:
                 503,
                 parameters=[_SCHOOL, {**_SCHOOL, "name": "governorate"}],
             ),
-            "/metrics": _get("metrics", "Prometheus metrics", "text/plain", {"type": "string"}, 401, 500, **_OPERATOR),
+            "/metrics": _get(
+                "metrics", "Prometheus metrics", "text/plain", {"type": "string"}, 401, 403, 500, **_OPERATOR
+            ),
             "/healthz": _get("healthz", "The process lives", "application/json", _OK),
             "/readyz": _get("readyz", "Store and consumer are at work", "application/json", _OK, 500, 503),
             "/openapi.json": _get("openapi", "This document", "application/json", {"type": "object"}),
@@ -171,6 +174,10 @@ def _problem_schema() -> dict[str, Any]:
             "held": {"type": "integer", "minimum": 0},
             "nonce": {"type": "string"},
             "range": {"type": "string"},
+            "rule": {"type": "string"},
+            "closed_on": {"type": "string"},
+            "who": {"type": "string"},
+            "ar": {"type": "string"},
         },
     }
 
