@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date as Date
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clientcore.device import Device
 from tests.simulator.phone import PhoneHost
@@ -176,7 +176,7 @@ class Troubles:
         day = date - timedelta(days=source.randrange(3))
         school = source.choice([*(one.id for one in self.world.schools), "*"])
         is_open = source.random() < 0.5
-        words = {"date": day.isoformat(), "open": is_open, "reason": "sim", "reference": "sim"}
+        words: dict[str, Any] = {"date": day.isoformat(), "open": is_open, "reason": "sim", "reference": "sim"}
         if school == "*":
             await self.world.host.order("calendar", **words)
             return
