@@ -190,14 +190,14 @@ def _parity_of(school: str, week: str | None, store: str, as_json: bool) -> None
                 one["week"],
                 one["status"],
                 one["rate"],
-                f"{one['matched']:,} of {one['compared']:,}",
-                f"{one['covered']} of {one['expected']}",
+                f"{one['matched']:,}/{one['compared']:,}",
+                f"{one['covered']}/{one['expected']}",
                 one["excluded"],
                 one["due"],
             )
             for one in view["weeks"]
         ]
-        headings = ("week", "status", "agree", "cells", "registers in both", "excluded", "judged on")
+        headings = ("week", "status", "agree", "cells", "in both", "excluded", "due")
         console.print(_table(headings, rows))
         _show_words(view["gate"], console)
 
@@ -209,7 +209,7 @@ def _show_week(view: dict[str, Any], console: Console) -> None:
         (
             one["register"],
             one["standing"],
-            f"{one['matched']} of {one['cells']}" if one["cells"] else None,
+            f"{one['matched']}/{one['cells']}" if one["cells"] else None,
             ", ".join(f"{kind} {count}" for kind, count in one["kinds"].items()),
             "; ".join(sign["en"] for sign in one["signs"]),
         )

@@ -22,7 +22,7 @@ from reconciliation.parity import WeekParity
 from syncserver.calendar import local_date
 from syncserver.config import Config
 from syncserver.errors import StoreFailed
-from syncserver.parity_weeks import read_school, weigh_due
+from syncserver.parity_weeks import read_school, weeks_due, weigh_changed
 from syncserver.ports import Aside, InlineAside, ServerPorts
 from syncserver.problems import trace
 from syncserver.store import audit
@@ -108,7 +108,8 @@ async def _evaluate_school(
         return Evaluated(school=name, waits=True)
     school = await read_school(db, name, zone, today)
     stored = await rows.weeks_of(db, name)
-    weighed = await weigh_due(db, school, today, await rows.inputs_of(db, name), aside)
+    due = await weeks_due(db, school, today)
+    weighed = await weigh_changed(db, school, due, await rows.inputs_of(db, name), aside)
     new = [week for week, _ in weighed if is_news(stored.get(week.week), week)]
     result = Evaluated(school=name, judged=[Verdict.of(week) for week in new])
     async with db.transaction() as tx:

@@ -66,11 +66,10 @@ async def weeks_due(reader: Reader, school: School, today: str) -> list[str]:
     return found
 
 
-async def weigh_due(
-    reader: Reader, school: School, today: str, known: Mapping[str, bytes], aside: Aside
+async def weigh_changed(
+    reader: Reader, school: School, weeks: Sequence[str], known: Mapping[str, bytes], aside: Aside
 ) -> list[tuple[WeekParity, bytes]]:
-    """The due weeks whose inputs are not those `known`, with the digest of their inputs."""
-    weeks = await weeks_due(reader, school, today)
+    """Of some weeks, ascending, those whose inputs are not the `known` ones, with the digest of their inputs."""
     if not weeks:
         return []
     first, last = days_of_week(_week_before(weeks[0]))[0], days_of_week(weeks[-1])[-1]

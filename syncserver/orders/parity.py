@@ -24,7 +24,7 @@ from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_sc
 from syncserver.errors import RequestProblem
 from syncserver.orders.paper import read_week
 from syncserver.parity_stage import evaluate, is_news, today_at
-from syncserver.parity_weeks import School, read_school, weigh_due, weigh_week
+from syncserver.parity_weeks import School, read_school, weigh_changed, weigh_week
 from syncserver.ports import InlineAside
 from syncserver.store import paper
 from syncserver.store import parity as rows
@@ -109,7 +109,7 @@ async def parity_view(reader: Reader, school: str, zone: str, now_ms: int, week:
 
 
 async def weigh_again(reader: Reader, school: str, zone: str, now_ms: int) -> dict[str, Any]:
-    """Weigh every due week of a school anew and compare with what was stored. Reads only.
+    """Weigh every judged week of a school anew and compare with its verdict. Reads only.
 
     Returns:
         `weeks`: how many were weighed; `differ`: weeks whose inputs are those of the verdict and whose numbers are not
@@ -118,12 +118,12 @@ async def weigh_again(reader: Reader, school: str, zone: str, now_ms: int) -> di
     today = today_at(now_ms, zone)
     facts, stored = await read_school(reader, school, zone, today), await rows.weeks_of(reader, school)
     known, differ, changed = await rows.inputs_of(reader, school), [], []
-    weighed = await weigh_due(reader, facts, today, {}, InlineAside())
+    weighed = await weigh_changed(reader, facts, sorted(stored), {}, InlineAside())
     for parity, inputs in weighed:
-        verdict = stored.get(parity.week)
+        verdict = stored[parity.week]
         if known.get(parity.week) != inputs:
             changed.append(parity.week)
-        elif is_news(verdict, parity) or (verdict is not None and verdict.verdict != Verdict.of(parity)):
+        elif is_news(verdict, parity) or verdict.verdict != Verdict.of(parity):
             differ.append(parity.week)
     return {"weeks": len(weighed), "differ": differ, "changed": changed}
 
