@@ -16,7 +16,19 @@ from syncserver.orders.parity import gate_view, parity_view, weigh_again
 from syncserver.parity_stage import WOULD_NOT_HOLD
 from syncserver.store.audit import row_hash
 from tests.support.histories import EIGHT_MS
-from tests.support.school_weeks import SCHOOL, WEEK, at_once, days, marks, outcome, register, store_outcome, weeks
+from tests.support.school_weeks import (
+    PUPILS,
+    SCHOOL,
+    WEEK,
+    at_once,
+    by_hand,
+    days,
+    marks,
+    outcome,
+    register,
+    store_outcome,
+    weeks,
+)
 from tests.support.server.desks import central
 from tests.support.server.parity_world import ABSENT, due, judge, live, move_to, rows, statuses, take, type_in
 from tests.support.server.world import World, open_world
@@ -268,6 +280,23 @@ async def test_evaluating_again_adds_nothing_and_weighing_anew_agrees(world: Wor
         await tx.execute("UPDATE parity_weeks SET matched = 199 WHERE week = ?", (WEEK,))
     again = await weigh_again(world.db, SCHOOL, ZONE, world.clock.wall_ms())
     assert again["differ"] == [WEEK]
+
+
+async def test_a_merged_record_is_one_pupil_on_both_sides(world: World) -> None:
+    """The sheet names the duplicate, the register the record it was merged into: they agree, and are one cell."""
+    async with world.db.transaction() as tx:
+        await tx.execute(
+            """INSERT INTO aliases (school, alias, canonical, reason, by_id, at_ms, audit_id)
+            VALUES (?, 's040', 's001', 'twice', 'ch1', 1, 0)""",
+            (SCHOOL,),
+        )
+    for n, day in enumerate(days()):
+        values = marks(by_hand(n, 39), {"s001": "A"}, PUPILS[:39])
+        await store_outcome(world.db, outcome(register(day), values, user="t1", pupils=PUPILS[:39]))
+        await type_in(world, day, {"s040": "A"} if n else {"s040": "A", "s001": "L"})
+    result = await judge(world, due(WEEK))
+    assert result is not None
+    assert [(one.matched, one.compared) for one in result.judged] == [(195, 195)]
 
 
 # ---- what is excluded --------------------------------------------------------------------------------------------
