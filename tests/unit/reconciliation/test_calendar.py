@@ -200,7 +200,7 @@ def test_a_timetable_of_shifts_says_nothing_about_a_school_without() -> None:
 
 
 def test_shorter_days_move_the_window_and_expect_fewer_sessions() -> None:
-    """In Ramadan the first lesson begins later and so closes later; the third does not exist, and if taken has the day."""
+    """In Ramadan the first lesson begins and closes later; the third does not exist, and if taken it has the day."""
     regular = table(
         "regular", lesson("am1", 8, 9, 10), lesson("am2", 9, 10, 11), lesson("am3", 10, 11, 12), first="2026-09-20"
     )
