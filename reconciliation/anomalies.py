@@ -166,7 +166,7 @@ def read_taken(wire: Mapping[str, Any], ended_ms: int) -> Taken:
                 received_ms=received_ms,
                 has_stamp=confidence != "low" and not clock_flag and at_ms < received_ms,
                 clock_flag=clock_flag,
-                by_bulk=bulk is not None and value[0] == "P" and 0 <= at_ms - bulk <= BULK_SPAN_MS,
+                by_bulk=value[0] == "P" and any(0 <= at_ms - act_ms <= BULK_SPAN_MS for act_ms in bulk),
             )
         )
     return Taken(register=RegisterId.parse(wire["register"]), ended_ms=ended_ms, taps=tuple(taps))

@@ -321,7 +321,7 @@ class Outcome:
         occasion: Whether the session took place; under `no_session` all answers are *not taken*.
         no_session_reason: Reason slug of `no_session`.
         closed: Reason slug when the calendar says closed.
-        bulk_at_ms: When "all present" was pressed, by corrected time; None when it was not.
+        bulk_at_ms: When "all present" was pressed, each time, by corrected time, ascending; acts that count only.
         labels: Ascending slugs of the register: `calendar`, `disputed`, `future`, `window-closed`.
         answers: One for each pupil of the roster, keys ascending.
         held: Marks kept out, by key, then change.
@@ -337,7 +337,7 @@ class Outcome:
     answers: Mapping[str, Answer]
     held: tuple[HeldMark, ...]
     changes: Mapping[bytes, Settled]
-    bulk_at_ms: int | None = None
+    bulk_at_ms: tuple[int, ...] = ()
 
     def to_wire(self) -> dict[str, object]:
         """Plain data of JSON types, the same for equal outcomes; `wire.canonical` turns it into bytes."""

@@ -100,7 +100,6 @@ def reconcile(register: RegisterId, history: History, receipts: Mapping[bytes, R
             if answer.disputed:
                 for mark in answer.values:
                     reasons[mark.change_hash].add(DISPUTED)
-    bulk = visible.get("~bulk")
     return Outcome(
         register=register,
         roster_version=context.roster_version,
@@ -111,7 +110,7 @@ def reconcile(register: RegisterId, history: History, receipts: Mapping[bytes, R
         answers=answers,
         held=_held_marks(history, judged, aside, marks, roster, context),
         changes=_settled(history, judged, reasons),
-        bulk_at_ms=None if bulk is None else judged[bulk[-1].change_hash].captured[bulk[-1].id[0]].at_ms,
+        bulk_at_ms=_bulk_acts(history, counted, aside, judged),
     )
 
 
@@ -201,6 +200,19 @@ def _marks(visible: Mapping[str, list[Put]], judged: Mapping[bytes, _Judgement])
         for key, puts in visible.items()
         if not key.startswith("~")
     }
+
+
+def _bulk_acts(
+    history: History, counted: set[bytes], aside: set[OpId], judged: Mapping[bytes, _Judgement]
+) -> tuple[int, ...]:
+    """When "all present" was pressed: every act, since the marks of each may still stand."""
+    found = []
+    for digest in counted:
+        change = history.merged[digest]
+        for counter, op in enumerate(change.ops, change.start_op):
+            if op.key == "~bulk" and op.value is not None and (counter, change.actor) not in aside:
+                found.append(judged[digest].captured[counter].at_ms)
+    return tuple(sorted(found))
 
 
 def _originals(

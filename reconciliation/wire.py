@@ -6,7 +6,7 @@ and marks point to it.
     {"v": 1, "register": text, "roster_version": text|null, "occasion": text, "no_session_reason": text|null,
      "closed": text|null, "labels": [slug],
      "sources": [[change hex, user id, received_at_ms]],
-     "bulk": at_ms|null,
+     "bulk": [at_ms],
      "answers": {pupil: null | [[mark], chosen index|null, disputed, [label], more?]},      null: not taken
      "held":    [[key, value, slug, user id|null, change hex]],
      "changes": [[change hex, state, slug|null, detail|null]]}
@@ -71,7 +71,7 @@ def outcome_to_wire(outcome: Outcome) -> dict[str, object]:
         "no_session_reason": outcome.no_session_reason,
         "closed": outcome.closed,
         "labels": list(outcome.labels),
-        "bulk": outcome.bulk_at_ms,
+        "bulk": list(outcome.bulk_at_ms),
         "sources": [[digest.hex(), seen[digest].user_id, seen[digest].received_at_ms] for digest in sources],
         "answers": {pupil: _answer_to_wire(answer, index) for pupil, answer in outcome.answers.items()},
         "held": [[h.key, h.value, h.slug, h.user_id, h.change_hash.hex()] for h in outcome.held],
@@ -151,7 +151,7 @@ def _outcome(data: Any) -> Outcome:
             bytes.fromhex(digest): Settled(state=State(state), slug=slug, detail=detail)
             for digest, state, slug, detail in data["changes"]
         },
-        bulk_at_ms=data["bulk"],
+        bulk_at_ms=tuple(data["bulk"]),
     )
 
 

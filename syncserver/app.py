@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,7 +20,7 @@ from starlette.routing import Route
 
 from clientcore.limits import BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
 from clientcore.register import is_id
-from syncserver import feed
+from syncserver import feed, parity_stage
 from syncserver.access import ROUTES, Desk, Door, Principal, check_route, give
 from syncserver.body import DeviceRoute, read_body
 from syncserver.bundles import Bundles
@@ -49,12 +51,16 @@ _ORDER_BODY_MAX = ARCHIVE_BYTES_MAX
 _BUNDLE_BODY_MAX = BUNDLE_BYTES_MAX + 1_024  # the call's envelope around the file
 _NO_STORE = {"cache-control": "no-store"}
 
+Stage = Callable[[], Coroutine[Any, Any, None]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(slots=True)
 class Server:
-    """The running parts of one server; made by `open_server`, shared by all requests through `app.state.server`."""
+    """The running parts of one server; made by `open_server`, shared by all requests through `app.state.server`.
+
+    `stages` run beside the requests, in the one process that consumes the log; each until it is cancelled.
+    """
 
     config: Config
     db: Database
@@ -66,13 +72,14 @@ class Server:
     puller: Puller
     talk: Conversations
     calls: Calls
+    stages: list[Stage]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The writer and the consumer at work; at the end pushes that wait are finished."""
         tasks = [asyncio.create_task(self.intake.run())]
         if self.config.consumes:
-            tasks.append(asyncio.create_task(self.settler.run()))
+            tasks += [asyncio.create_task(stage()) for stage in self.stages]
         try:
             yield
         finally:
@@ -109,6 +116,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         puller=puller,
         talk=talk,
         calls=Calls(config, db, ports, meta, book, Bundles(ports, intake), intake.settled_wake),
+        stages=[settler.run, partial(parity_stage.run, db, config, ports)],
     )
 
 
