@@ -326,7 +326,7 @@ async def test_a_week_that_was_copied_is_left_out_and_nobody_is_named(tmp_path: 
 async def test_four_weeks_at_exactly_ninety_eight_percent_retire_the_paper(tmp_path: Path) -> None:
     """196 of 200 is 98.0 percent: enough. Nobody could have made it quicker, and nobody had to press anything."""
     async with a_school(tmp_path, classes={"3a": CLASS_OF_40}, teachers={"Adel": ["3a"]}) as school:
-        for number, week in enumerate(WEEKS, 1):
+        for week in WEEKS:
             await lives_a_week(school, week, wrong=4)
         for number, week in enumerate(WEEKS, 1):
             seen = await judged(school, week)
