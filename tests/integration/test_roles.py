@@ -73,6 +73,7 @@ TABLE: dict[str, Row] = {
     "dispute-settle": Row(DECIDERS, ONE, REGISTER),
     "disputes": Row(READERS),
     "duplicates": Row(READERS),
+    "explain": Row(READERS, ONE, {**REGISTER, "pupil": "s001"}),
     "pupil-merge": Row(DECIDERS),
     "pupil-merge-undo": Row(DECIDERS),
     "pupil-merges": Row(READERS),
