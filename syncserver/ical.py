@@ -133,13 +133,16 @@ def _session(
     weekdays = {weekday for day in covered for weekday in calendar.week_on(day)}
     first = next((day for day in open_days if _weekday(day) in weekdays), open_days[0])
     weekdays.add(_weekday(first))
-    pattern = {day for day in covered if day >= first and _weekday(day) in weekdays}
+    last = open_days[-1]
+    count = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+    days = [(date.fromisoformat(first) + timedelta(days=n)).isoformat() for n in range(count)]
+    pattern = {day for day in days if _weekday(day) in weekdays}  # also where another timetable lies between
     event = Event()
     event.add("uid", f"{table.kind}-{covered[0]}-{time.session}")  # of one date only one timetable is in force
     event.add("summary", _title(table, time))
     _add_local(event, "dtstart", [first], time.starts_min, zone_name)
     _add_local(event, "dtend", [first], time.ends_min, zone_name)
-    until = datetime.fromtimestamp(calendar.end_of_day_ms(max(pattern)) // 1000 - 1, tz=UTC)
+    until = datetime.fromtimestamp(calendar.end_of_day_ms(last) // 1000 - 1, tz=UTC)
     event.add("rrule", vRecur({"FREQ": "WEEKLY", "UNTIL": until, "BYDAY": [_BYDAY[day] for day in sorted(weekdays)]}))
     _add_local(event, "exdate", sorted(pattern - set(open_days)), time.starts_min, zone_name)
     _add_local(event, "rdate", sorted(set(open_days) - pattern), time.starts_min, zone_name)

@@ -170,7 +170,7 @@ RAMADAN = [["am1", "09:30", "10:00", "11:00"], ["am2", "10:00", "10:30", "11:30"
 
 @on("2027-02-08")
 async def test_ramadan_makes_nobody_late_and_expects_no_session_that_does_not_exist(world: World) -> None:
-    """A register at ten is an adjustment by the regular hours, on time by Ramadan's, also when those come afterwards."""
+    """A register at ten is an adjustment by the regular hours, on time by Ramadan's, also when those come later."""
     await sessions_in_use(world, ("am1", "am2", "am3"))
     year = {"from": "2026-09-20", "to": "2027-06-10"}
     await decide(world, "timetable", kind="regular", sessions=REGULAR, **year)
