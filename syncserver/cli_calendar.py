@@ -254,6 +254,8 @@ def import_(
             console.print(_table(("date", "school", "reason"), [tuple(day) for day in value["days"]]))
         for line in value["skipped"]:
             console.print(f"left out: {line}", markup=False)
+        if value["skipped_count"] > len(value["skipped"]):
+            console.print(f"left out in all: {value['skipped_count']}")
 
     _print(done, as_json, show)
 

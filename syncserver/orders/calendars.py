@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import date as Date
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from clientcore.register import is_date
@@ -25,6 +26,7 @@ _SLUG = re.compile(r"[a-z0-9_]{1,24}")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)|24:00")
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _DAYS_MAX = 400
+_TOLD_MAX = 20  # events left out that an answer names
 
 
 async def order_calendar(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
@@ -53,7 +55,7 @@ async def order_import(desk: Desk, args: Args, data: bytes) -> dict[str, Any]:
     """The .ics file is the body; `reference`, `scope`, `reason` (slug of events that name none), `dry_run`."""
     scope, reference = await read_scope(desk.db, args), text(args, "reference")
     default = read_slug(args, "reason") if args.get("reason") is not None else "holiday"
-    found = read_days(data, default=default)
+    found = await desk.ports.aside.run(partial(read_days, data, default=default))
     days = {
         day: DayRule(is_open=one.is_open, reason=one.reason, reference=reference)
         for day, one in sorted(found.days.items())
@@ -70,7 +72,8 @@ async def order_import(desk: Desk, args: Args, data: bytes) -> dict[str, Any]:
         "scope": scope,
         "days": [[day, "open" if rule.is_open else "closed", rule.reason] for day, rule in fresh.items()],
         "unchanged": len(days) - len(fresh),
-        "skipped": list(found.skipped),
+        "skipped": list(found.skipped[:_TOLD_MAX]),
+        "skipped_count": len(found.skipped),
         "audit": audit_id,
     }
 
