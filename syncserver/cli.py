@@ -39,18 +39,23 @@ class LazyGroup(click.Group):
 
     lazy: Mapping[str, tuple[str, str]] = {
         "access": ("syncserver.cli_access", "access"),
+        "adjustments": ("syncserver.cli_decide", "adjustments"),
         "audit": ("syncserver.cli_audit", "audit"),
         "backup": ("syncserver.cli_store", "backup"),
+        "bulk": ("syncserver.cli_bulk", "bulk"),
         "calendar": ("syncserver.cli_calendar", "calendar"),
         "demo": ("syncserver.demo", "demo"),
         "delegations": ("syncserver.cli_access", "delegations"),
         "device": ("clientcore.cli", "device"),
+        "disputes": ("syncserver.cli_decide", "disputes"),
         "drill": ("syncserver.cli_store", "drill"),
+        "explain": ("syncserver.cli_explain", "explain"),
         "held": ("syncserver.cli_access", "held"),
         "gate": ("syncserver.cli_parity", "gate"),
         "paper": ("syncserver.cli_parity", "paper"),
         "parity": ("syncserver.cli_parity", "parity"),
         "profiles": ("syncserver.cli_lab", "profiles"),
+        "pupil": ("syncserver.cli_decide", "pupil"),
         "release": ("syncserver.cli_access", "release"),
         "restore": ("syncserver.cli_store", "restore"),
         "roster": ("syncserver.cli_roster", "roster"),
@@ -85,7 +90,16 @@ def _do(work: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return asyncio.run(whole())
     except (HudurError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(_why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    """An error in one line; of a refusal by a rule also which, since when, and who can open it."""
+    told: Mapping[str, Any] = getattr(error, "extra", None) or getattr(error, "body", None) or {}
+    if "rule" not in told:
+        return str(error)
+    since = f", closed since {told['closed_on']}" if "closed_on" in told else ""
+    return f"{error} (rule {told['rule']}{since}; who can open it: {told['who']})"
 
 
 def _order(store: str, order: str, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from syncserver.errors import RequestProblem
 from syncserver.orders.deciding import (
     REGISTERS_MAX,
     Sheet,
-    hash_of,
+    change_of,
     key_of,
     level_of,
     need_sheet,
@@ -104,17 +104,17 @@ def _shown_request(
 
 
 async def order_approve(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
-    """`register`, `change` (hex), `reason` (a code of `decisions.Reason`), `reference`."""
+    """`register`, `change` (hex, 8 digits at least), `reason` (a code of `decisions.Reason`), `reference`."""
     return await _decide(desk, args, approved=True)
 
 
 async def order_reject(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
-    """`register`, `change` (hex), `reason` (a code of `decisions.Reason`), `reference`."""
+    """`register`, `change` (hex, 8 digits at least), `reason` (a code of `decisions.Reason`), `reference`."""
     return await _decide(desk, args, approved=False)
 
 
 async def _decide(desk: Desk, args: Args, *, approved: bool) -> dict[str, Any]:
-    register, digest, reason = register_of(args), hash_of(args), _reason(args)
+    register, reason = register_of(args), _reason(args)
     reference, level, by, now_ms = reference_of(desk, args), level_of(desk), desk.who.by_id, desk.now_ms
     if reason is Reason.DOCUMENTED and not reference:
         raise refusal(
@@ -126,11 +126,10 @@ async def _decide(desk: Desk, args: Args, *, approved: bool) -> dict[str, Any]:
     key, action = key_of(register), "adjustment-approve" if approved else "adjustment-reject"
     async with desk.db.transaction() as tx:
         sheet = await need_sheet(desk, register, tx)
-        found = sheet.changes.get(digest)
-        if found is None:
-            raise RequestProblem("not-found", f"{digest.hex()}: no such change in this register")
-        request = request_of(register, *found, sheet.context)
-        _check(sheet, found[1], request, by=by, level=level, approved=approved, now_ms=now_ms)
+        digest = change_of(sheet, args)
+        change, receipt = sheet.changes[digest]
+        request = request_of(register, change, receipt, sheet.context)
+        _check(sheet, receipt, request, by=by, level=level, approved=approved, now_ms=now_ms)
         assert request is not None
         before = {"stage": request.stage.value} | ({} if request.approval is None else {"by": request.approval.by})
         after = {"stage": (Stage.APPROVED if approved else Stage.REJECTED).value, "level": level.value,

@@ -75,19 +75,21 @@ def register_of(args: Args) -> RegisterId:
         raise RequestProblem("bad-request", wrong.detail) from None
 
 
-def hash_of(args: Args, name: str = "change") -> bytes:
-    """A change's hash in hex.
+def change_of(sheet: Sheet, args: Args) -> bytes:
+    """The hash of the change in `change`: hex, 8 digits of it at least.
 
     Raises:
-        RequestProblem: `bad-request`.
+        RequestProblem: `bad-request`, `not-found`.
     """
-    try:
-        found = bytes.fromhex(text(args, name))
-    except ValueError:
-        found = b""
-    if len(found) != 32:
-        raise RequestProblem("bad-request", f"{name} is 64 hex digits")
-    return found
+    name = text(args, "change").lower()
+    if not 8 <= len(name) <= 64 or not all(digit in "0123456789abcdef" for digit in name):
+        raise RequestProblem("bad-request", "change is 8 to 64 hex digits")
+    found = [digest for digest in sheet.changes if digest.hex().startswith(name)]
+    if len(found) != 1:
+        raise RequestProblem(
+            "not-found", f"{name}: {'several changes' if found else 'no such change'} in this register"
+        )
+    return found[0]
 
 
 def span_of(args: Args) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from syncserver.access import ApiRole, Args, Desk, Order, named_register, named_
 from syncserver.orders.deciding import (
     REGISTERS_MAX,
     Sheet,
-    hash_of,
+    change_of,
     key_of,
     level_of,
     need_sheet,
@@ -60,13 +60,13 @@ def _shown_dispute(sheet: Sheet, pupil: str, answer: Answer) -> dict[str, Any]:
 
 
 async def order_settle(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
-    """`register`, `pupil`, `change` (hex, whose mark stands), `reason`; `reference` from a central office."""
-    register, digest = register_of(args), hash_of(args)
+    """`register`, `pupil`, `change` (hex, 8 digits at least: its mark stands), `reason`; `reference` from central."""
+    register = register_of(args)
     reason, reference, by, now_ms = text(args, "reason"), reference_of(desk, args), desk.who.by_id, desk.now_ms
     key = key_of(register)
     async with desk.db.transaction() as tx:
         sheet = await need_sheet(desk, register, tx)
-        named = text(args, "pupil")
+        digest, named = change_of(sheet, args), text(args, "pupil")
         pupil = sheet.context.aliases.get(named, named)
         answer = sheet.outcome.answers.get(pupil)
         mark = _chosen(answer, digest, by)

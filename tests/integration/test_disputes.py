@@ -100,8 +100,11 @@ async def test_whoever_made_one_of_the_marks_does_not_choose(world: World) -> No
 
 async def test_where_nothing_is_in_dispute_there_is_nothing_to_settle(world: World) -> None:
     """Identical codes, another pupil's change, a stranger."""
-    (_, saw), _ = await dispute(world)
-    for pupil, change in (("s002", saw.hash.hex()), ("s001", "00" * 32), ("s999", saw.hash.hex())):
+    (_, saw), (second, _) = await dispute(world)
+    third = second.take(REGISTER, {"s003": "P"})
+    await second.sync((REGISTER, third))
+    await world.settle()
+    for pupil, change in (("s002", saw.hash.hex()), ("s001", third.hash.hex()), ("s999", saw.hash.hex())):
         said = await champion(world).is_refused("dispute-settle", register=NAME, pupil=pupil, change=change, reason="x")
         assert said["rule"] == "nothing-to-decide"
 
