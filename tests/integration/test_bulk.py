@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from syncserver.access import Desk, give
 from syncserver.errors import RequestProblem
+from syncserver.orders import ORDERS
 from syncserver.store.registers import outcome_of
 from tests.support.server.desks import Person, central, champion, district, operator
 from tests.support.server.world import PUPILS, SCHOOL, TODAY, Phone, World, open_world
 
+T = TypeVar("T")
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 TRIP = {"school": SCHOOL, "from": TODAY, "until": TODAY, "code": "official_duty", "code_reason": "trip"}
 SESSIONS = [f"{half}{n}" for half in ("am", "pm") for n in range(1, 8)]
@@ -129,6 +133,40 @@ async def test_what_changed_since_the_preview_is_not_decided_unseen(world: World
     said = await champion(world).is_refused("bulk-apply", **TRIP, digest=plan["digest"], reason="trip")
     assert said["rule"] == "preview-changed"
     assert await world.count("bulks") == 0
+
+
+@dataclass
+class Meddler:
+    """Does slow work aside as a server does, and lets a mark arrive and be settled right behind it."""
+
+    arrive: Callable[[], Awaitable[None]]
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """See `Aside`."""
+        done = work()
+        await self.arrive()
+        return done
+
+
+async def test_a_mark_that_comes_while_the_plan_is_made_is_seen(world: World) -> None:
+    """The plan is made outside the transaction; what changed before it began stops it."""
+    phone = await taken(world)
+    plan = await champion(world).does("bulk-preview", **TRIP)
+    name = f"c-3a/{TODAY}/day"
+    late = phone.take(name, {"s001": "L:5"})
+
+    async def arrive() -> None:
+        await phone.sync((name, late))
+        await world.settle()
+
+    server = world.server
+    ports = replace(server.ports, aside=Meddler(arrive))
+    desk = Desk(config=server.config, db=world.db, ports=ports, who=champion(world).who)
+    with pytest.raises(RequestProblem) as refused:
+        await give(ORDERS["bulk-apply"], desk, {**TRIP, "digest": plan["digest"], "reason": "trip"})
+    assert refused.value.extra["rule"] == "preview-changed"
+    assert (await codes(world))["s001"] == "L"
+    assert await world.count("decisions") == 0
 
 
 async def test_more_than_500_cells_wait_for_another_person(world: World) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from reconciliation.errors import BadContext
 from reconciliation.identity import candidates, fold, follow, gather
 from reconciliation.model import Capture, Confidence, Timeliness, VisibleMark
-from tests.support.histories import DAY
+from tests.support.histories import DAY, context
 
 
 def mark(value: str, user: str = "amal", change: str = "one") -> VisibleMark:
@@ -94,3 +97,9 @@ def test_candidates_share_a_class_and_a_name() -> None:
         ("a", "s5", "-"),
     ]
     assert candidates(pupils) == [("a", ("s1", "s2"))]
+
+
+def test_a_context_with_a_chain_is_refused() -> None:
+    """The rules are never given one; whoever forgets to follow the pairs is told at once."""
+    with pytest.raises(BadContext):
+        replace(context(), aliases={"s3": "s2", "s2": "s1"})
