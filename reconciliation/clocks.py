@@ -121,10 +121,12 @@ def capture_reader(receipt: Receipt, *, actor: bytes, midnight: int, window: Win
         believable = tap >= floor
         if since_beacon is not None:
             earliest = tap + since_beacon
-        elif believable and believed is not None:
+        elif not believable:
+            earliest = window.opens_ms
+        elif believed is not None:
             earliest = tap + believed
         else:
-            earliest = window.opens_ms
+            earliest = floor  # registers are marked the evening before as well
         earliest = min(max(earliest, floor), latest)
         at = latest if since_beacon is None and not believable else min(max(tap, earliest), latest)
         return Capture(

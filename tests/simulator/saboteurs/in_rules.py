@@ -143,8 +143,8 @@ RULES = (
     Saboteur(
         name="fast-clock-believed",
         file="reconciliation/clocks.py",
-        before="            earliest = window.opens_ms\n",
-        after="            earliest = tap\n",
+        before="            earliest = floor  # registers",
+        after="            earliest = tap  # registers",
         breaks=("S12", "S11"),
         why="A phone says when it was tapped; a slow network only makes it later.",
         seen_by="A phone that is fast by hours, has heard no server since its app started, and sends the next day. "

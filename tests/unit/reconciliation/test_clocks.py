@@ -116,19 +116,19 @@ def test_a_right_clock_is_believed() -> None:
 def test_a_fast_clock_is_corrected_by_the_receipt() -> None:
     """Three hours fast: the tap cannot lie after its receipt, and the distance to the signing is kept; flagged."""
     found = captured(EIGHT_MS + 3 * HOUR, wall=EIGHT + MINUTE + 3 * HOUR)
-    assert (found.at_ms, found.interval, found.clock_flag) == (EIGHT, (DAY.opens_ms, EIGHT), True)
+    assert (found.at_ms, found.interval, found.clock_flag) == (EIGHT, (DAY.opens_ms - DAY_MS, EIGHT), True)
     assert found.confidence is Confidence.LOW
 
 
 def test_a_slow_clock_and_a_slow_network_look_the_same() -> None:
     """Without a beacon every story stays possible, a fast clock too; the moment shown is the phone's word."""
     found = captured(received=EIGHT + MINUTE + 20 * HOUR)
-    assert found.interval == (DAY.opens_ms, EIGHT + 20 * HOUR)
+    assert found.interval == (DAY.opens_ms - DAY_MS, EIGHT + 20 * HOUR)
     assert (found.at_ms, found.confidence, found.clock_flag) == (EIGHT, Confidence.LOW, False)
 
 
 def test_what_an_earlier_frame_proved_of_the_clock_holds_for_one_without_a_beacon() -> None:
-    """Two hours fast by yesterday's beacon, signed at ten by its clock, received the next day: made at eight or later."""
+    """Two hours fast by yesterday's beacon, signed at ten by its clock, received the next day: at eight or later."""
     found = captured(EIGHT_MS + 2 * HOUR, wall=EIGHT + MINUTE + 2 * HOUR, received=EIGHT + 20 * HOUR, floor=-2 * HOUR)
     assert found.interval == (EIGHT - 5 * MINUTE, EIGHT + 20 * HOUR - MINUTE)
     assert not found.clock_flag
@@ -137,7 +137,14 @@ def test_what_an_earlier_frame_proved_of_the_clock_holds_for_one_without_a_beaco
 def test_a_clock_that_was_moved_since_its_last_beacon_is_not_believed() -> None:
     """The last beacon said right; this frame was received before its own clock's time: the old proof is void."""
     found = captured(EIGHT_MS + 2 * HOUR, wall=EIGHT + MINUTE + 2 * HOUR, received=EIGHT + MINUTE, floor=0)
-    assert found.interval == (DAY.opens_ms, EIGHT)
+    assert found.interval == (DAY.opens_ms - DAY_MS, EIGHT)
+
+
+def test_a_register_of_tomorrow_is_not_read_as_made_when_it_came() -> None:
+    """Marked at eight the morning before, received twenty hours later: nothing bounds it from below."""
+    found = captured(EIGHT_MS - DAY_MS, received=EIGHT - 4 * HOUR, wall=EIGHT - DAY_MS + MINUTE)
+    assert found.interval[0] <= EIGHT - DAY_MS
+    assert found.at_ms == EIGHT - DAY_MS
 
 
 def test_a_fast_clock_without_a_beacon_makes_no_adjustment_of_a_register_taken_in_time() -> None:
