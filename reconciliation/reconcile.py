@@ -11,17 +11,16 @@ Invariants (property-tested):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clientcore.change import Change, OpId
 from clientcore.history import History, Put
 from clientcore.register import RegisterId
-from reconciliation.adjustments import Request, Stage, request
+from reconciliation.adjustments import Request, Stage, captures_of, request
 from reconciliation.calendar import SchoolCalendar, day_window, lies_ahead
-from reconciliation.clocks import capture_reader
 from reconciliation.conflicts import Sight, provisional, visible_puts
-from reconciliation.decisions import may_rule
+from reconciliation.decisions import Choice, may_rule
 from reconciliation.identity import gather
 from reconciliation.model import (
     NOT_TAKEN,
@@ -140,12 +139,7 @@ class _Judgement:
 def _judge(register: RegisterId, change: Change, receipt: Receipt | None, day: Window, context: Context) -> _Judgement:
     if receipt is None:
         return _Judgement(receipt=None, held=NO_RECEIPT, captured={}, timeliness={}, ahead=False)
-    read = capture_reader(receipt, actor=change.actor, midnight=day.opens_ms, window=context.window)
-    # What only drops the losers of a disagreement has no tap; the moment of its sealing stands for it.
-    captured = {
-        counter: read(change.time_s * 1000 - day.opens_ms if op.value is None else _capture_ms(op.value))
-        for counter, op in enumerate(change.ops, change.start_op)
-    }
+    captured = captures_of(register, change, receipt, context)
     received = receipt.received_at_ms
     times = {at: timeliness(capture, received, context.window) for at, capture in captured.items()}
     late = [at for at, time in times.items() if time is Timeliness.ADJUSTMENT]
@@ -165,11 +159,6 @@ def _judge(register: RegisterId, change: Change, receipt: Receipt | None, day: W
         ),
         released=change.hash in context.decisions.releases,
     )  # fmt: skip
-
-
-def _capture_ms(value: str) -> int:
-    """Milliseconds since local midnight in any stored value: one letter, the number, perhaps a reason."""
-    return int(value[1:].partition(":")[0])
 
 
 def _occasion(puts: list[Put] | tuple[()]) -> tuple[Occasion, str | None]:
@@ -290,7 +279,7 @@ def _answer(
         return _ruled(pupil, NOT_TAKEN, context)
     mark, disputed, chosen_by = found.mark, found.disputed, None
     choice = context.decisions.choices.get(pupil)
-    if disputed and choice is not None and choice.among == {one.change_hash for one in found.values}:
+    if disputed and choice is not None and _may_choose(choice, found.values):
         for one in found.values:
             if (one.change_hash, one.value) == (choice.chosen, choice.value):
                 mark, disputed, chosen_by = one, False, choice.by
@@ -318,6 +307,11 @@ def _answer(
         chosen_by=chosen_by,
     )
     return _ruled(pupil, answer, context)
+
+
+def _may_choose(choice: Choice, values: Sequence[VisibleMark]) -> bool:
+    """Whether a choice was made about exactly these marks, by somebody who made none of them."""
+    return choice.among == {one.change_hash for one in values} and all(one.user_id != choice.by for one in values)
 
 
 def _ruled(pupil: str, answer: Answer, context: Context) -> Answer:

@@ -24,6 +24,7 @@ from syncserver.config import Config
 from syncserver.ports import ServerPorts
 from syncserver.store import pulled, roster
 from syncserver.store.devices import Identity
+from syncserver.store.lists import list_of, merges_in
 from syncserver.store.log import Contact, read_contact
 from syncserver.store.port import Database
 from syncserver.store.roster import ClassRow
@@ -214,7 +215,9 @@ class Puller:
         user, name = (contact.school, contact.user_id), (today, contact.roster_version)
         found = self._teaching.get(user)
         if found is None or found[0] != name:
-            found = (name, await roster.classes_of(self._db, *user, today.isoformat()))
+            merges = await merges_in(self._db, contact.school)
+            classes = await roster.classes_of(self._db, *user, today.isoformat())
+            found = (name, [replace(one, version=one.version + merges.get(one.id, 0)) for one in classes])
             if len(self._teaching) >= _USERS_MAX:
                 self._teaching.clear()
             self._teaching[user] = found
@@ -236,7 +239,7 @@ class Puller:
             cursor = replace(cursor, classes=which, seq=0)
         while at < len(classes):
             one = classes[at]
-            pupils = await roster.roster_of(self._db, contact.school, one.id, today.isoformat())
+            pupils = await list_of(self._db, contact.school, one.id, today.isoformat())
             if not out.add(("roster", one.id, one.version, [list(pupil) for pupil in pupils])):
                 return replace(cursor, teaching=teaching, next_roster=at + 1), False, classes
             at += 1

@@ -88,6 +88,8 @@ async def _settle_pupils(tx: Transaction, school: str, ids: set[str], known: Map
     ends = {known.get(one, one) for one in ids}
     all_ids = ids | ends | {alias for alias, canonical in known.items() if canonical in ends | ids}
     keys = await keys_of_pupils(tx, school, all_ids)
+    # Phones ask by this number whether their class lists have changed: see store/lists.py.
+    await tx.execute("UPDATE schools SET roster_version = roster_version + 1 WHERE school = ?", (school,))
     await settle_again(tx, keys, at_ms=now_ms)
     return len(keys)
 

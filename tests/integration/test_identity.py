@@ -150,3 +150,23 @@ async def test_names_that_differ_in_spelling_only_are_candidates_and_nothing_mor
     assert not any(name in str(found) for name in names.values())
     await merge(world, "s002", "s001")
     assert len((await champion(world).does("duplicates", school=SCHOOL))["candidates"]) == 1
+
+
+async def test_phones_show_one_row_for_a_merged_record_and_two_again_after_the_undo(world: World) -> None:
+    """The list of the class comes with the next pull, shorter by the duplicate; its number only ever rises."""
+    phone = await world.phone()
+
+    async def listed() -> tuple[int, list[str]]:
+        await phone.pull()
+        _, _, version, pupils = [item for item in phone.items("roster") if item[1] == "c-3a"][-1]
+        return version, [pupil for pupil, _ in pupils]
+
+    first, whole = await listed()
+    assert {"s001", "s002"} <= set(whole)
+    done = await champion(world).does("pupil-merge", school=SCHOOL, alias="s002", canonical="s001", reason="twice")
+    second, shorter = await listed()
+    assert shorter == [pupil for pupil in whole if pupil != "s002"]
+    await champion(world).does("pupil-merge-undo", school=SCHOOL, merge=done["merge"], reason="twins")
+    third, again = await listed()
+    assert again == whole
+    assert first < second < third
