@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 
 from clientcore.errors import Problem, TransportError
+from syncserver.access import Desk, give
 from syncserver.config import Config
 from syncserver.errors import StoreInUse
-from syncserver.access import Desk, give
 from syncserver.orders import ORDERS
 from syncserver.ports import ServerPorts
 from syncserver.store.port import Database

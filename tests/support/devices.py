@@ -35,9 +35,7 @@ class Phone:
     def register(self, date: str = TODAY, session: str = "day") -> RegisterId:
         return self.device.register(CLASS, date, session)
 
-    def take(
-        self, wishes: Mapping[str, Wish] | None = None, *, date: str = TODAY, session: str = "day"
-    ) -> Taken:
+    def take(self, wishes: Mapping[str, Wish] | None = None, *, date: str = TODAY, session: str = "day") -> Taken:
         self.clock.advance(1_000)
         return take_register(self.device, self.register(date, session), wishes or {})
 

@@ -94,7 +94,7 @@ def test_log_linear_between_positive_values_and_linear_elsewhere() -> None:
     assert Table.constant(7).at(0.3) == 7
 
 
-# Nothing in a profile is measured finer than a billionth; beyond that the ratio of two values leaves the range of doubles.
+# Nothing in a profile is finer than a billionth; beyond that the ratio of two values leaves the range of doubles.
 numbers = st.floats(-1e6, 1e6).map(lambda number: number if abs(number) >= 1e-9 else 0.0)
 values = st.lists(numbers, min_size=2, max_size=8).map(sorted)
 
