@@ -235,6 +235,10 @@ ROUTES: Mapping[str, RouteRight | Door] = {
     "/v1/bundles": Door.SIGNED,
     "/v1/operator/{order}": Door.ORDERS,
     "/v1/events": RouteRight(roles=roles(ApiRole.CONSUMER, ApiRole.AUDITOR)),
+    **{
+        f"/v1/reports/{kind}": RouteRight(roles=roles(ApiRole.DISTRICT, ApiRole.CENTRAL, ApiRole.AUDITOR))
+        for kind in ("class", "school", "district")
+    },
     "/metrics": RouteRight(roles=roles(ApiRole.AUDITOR), every_school=True),
     "/v1/calendar.ics": Door.OPEN,
     "/healthz": Door.OPEN,

@@ -38,6 +38,7 @@ from syncserver.pages import Pages, find_dist, load_pages
 from syncserver.ports import ServerPorts
 from syncserver.problems import write_problem
 from syncserver.pull import Puller
+from syncserver.reports.http import ReportRoutes
 from syncserver.settle import Settler
 from syncserver.store.devices import DeviceBook
 from syncserver.store.meta import Meta, read_meta
@@ -138,6 +139,7 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         _route("/v1/events", _events),
         _route("/v1/operator/{order}", _order, "POST"),
         _route("/v1/calendar.ics", CalendarFeed(server.config, server.db, server.ports).get),
+        *(_route(path, get) for path, get in ReportRoutes(server.config, server.db, server.ports).endpoints().items()),
         _route("/metrics", _metrics),
         _route("/healthz", _healthz),
         _route("/readyz", _readyz),

@@ -51,15 +51,19 @@ class LazyGroup(click.Group):
         "drill": ("syncserver.cli_store", "drill"),
         "explain": ("syncserver.cli_explain", "explain"),
         "held": ("syncserver.cli_access", "held"),
+        "export": ("syncserver.cli_reports", "export"),
         "gate": ("syncserver.cli_parity", "gate"),
+        "import": ("syncserver.cli_reports", "import_group"),
         "paper": ("syncserver.cli_parity", "paper"),
         "parity": ("syncserver.cli_parity", "parity"),
         "profiles": ("syncserver.cli_lab", "profiles"),
         "pupil": ("syncserver.cli_decide", "pupil"),
         "release": ("syncserver.cli_access", "release"),
+        "report": ("syncserver.cli_reports", "report"),
         "restore": ("syncserver.cli_store", "restore"),
         "roster": ("syncserver.cli_roster", "roster"),
         "school": ("syncserver.cli_calendar", "school_group"),
+        "sheet": ("syncserver.cli_reports", "sheet"),
         "simulate": ("syncserver.cli_lab", "simulate"),
     }
 
@@ -380,7 +384,7 @@ def prove_(date: str | None, store: str, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_DIFFERENT)
 
 
-@main.command("export")
+@click.command("export")
 @click.option("--register", "register", required=True, help="school/class/date/session")
 @click.option("--format", "form", type=click.Choice(("json", "automerge")), default="json", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File [standard output].")

@@ -8,6 +8,8 @@ from typing import Any
 from clientcore.exchange import MEDIA_TYPE
 from syncserver import feed, problems
 from syncserver.orders import ORDERS
+from syncserver.reports.columns import KINDS, PERIODS
+from syncserver.reports.files import FORMATS
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -117,6 +119,7 @@ def document() -> dict[str, Any]:
                 503,
                 parameters=[_SCHOOL, {**_SCHOOL, "name": "governorate"}],
             ),
+            **{f"/v1/reports/{kind}": _report(kind) for kind in KINDS},
             "/metrics": _get(
                 "metrics", "Prometheus metrics", "text/plain", {"type": "string"}, 401, 403, 500, **_OPERATOR
             ),
@@ -129,6 +132,27 @@ def document() -> dict[str, Any]:
             "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _report(kind: str) -> dict[str, Any]:
+    words = {"day": {"type": "string", "format": "date"}, "period": {"enum": list(PERIODS)},
+             "format": {"enum": list(FORMATS)}, "bom": {"enum": [0, 1]}, "arabic": {"enum": [0, 1]}}  # fmt: skip
+    if kind == "class":
+        words["class"] = _SCHOOL["schema"]
+    more = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in words.items()]
+    asked = _get(
+        f"report_{kind}",
+        "Attendance of a day or week; a line for each register, class or school. Not taken is never absent",
+        "application/json",
+        {"type": "object", "required": ["rows", "total"]},
+        400, 401, 403, 404, 500, 503,
+        parameters=[{**_SCHOOL, "required": True}, *more],
+        **_OPERATOR,
+    )  # fmt: skip
+    for name, media_type in FORMATS.items():
+        if name != "json":
+            asked["get"]["responses"]["200"]["content"][media_type.partition(";")[0]] = {"schema": {}}
+    return asked
 
 
 def _orders() -> dict[str, Any]:

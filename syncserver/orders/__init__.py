@@ -19,6 +19,7 @@ from syncserver.orders import (
     parity,
     places,
     releases,
+    reports,
     rights,
 )
 
@@ -36,5 +37,6 @@ ORDERS: Mapping[str, Order] = {
     **parity.ORDERS,
     **places.ORDERS,
     **releases.ORDERS,
+    **reports.ORDERS,
     **rights.ORDERS,
 }

@@ -91,6 +91,13 @@ TABLE: dict[str, Row] = {
     "paper-rule": Row(OFFICES, EVERY),
     "parity": Row(READERS),
     "parity-evaluate": Row(KEEPERS, EVERY),
+    # reports, printed sheets, exports
+    "export-codes": Row("consumer central auditor operator", ONE, {"school": "{school}", "standard": "x"}),
+    "export-school": Row(OFFICES),
+    "import-school": Row(KEEPERS, EVERY, {}),
+    "report": Row(READERS, ONE, {"kind": "school", "school": "{school}"}),
+    "sheet": Row("teacher champion operator", ONE, {"register": "{school}/c-3a"}),
+    "sheet-find": Row("champion operator", ONE, {"school": "{school}", "code": "x"}),
     # audit
     "audit": Row("central auditor operator", EVERY),
     "audit-verify": Row("central auditor operator", EVERY),
@@ -106,6 +113,9 @@ ROUTES: dict[str, tuple[str, str]] = {
     "/v1/bundles": (DEVICES, ONE),
     "/v1/operator/{order}": (TOKENS, ONE),
     "/v1/events": ("consumer auditor operator", ONE),
+    "/v1/reports/class": ("district central auditor operator", ONE),
+    "/v1/reports/school": ("district central auditor operator", ONE),
+    "/v1/reports/district": ("district central auditor operator", ONE),
     "/metrics": ("auditor operator", EVERY),
     "/v1/calendar.ics": (ANYBODY, EVERY),  # what every family may know: open days; nothing of persons or registers
     "/healthz": (ANYBODY, EVERY),
