@@ -27,6 +27,7 @@ from reconciliation.decisions import NONE, Decisions
 from reconciliation.events import events
 from reconciliation.model import Context, Outcome, Settled, State
 from reconciliation.reconcile import reconcile
+from reconciliation.reports import summary_of
 from reconciliation.wire import canonical
 from syncserver.config import Config
 from syncserver.errors import StoreFailed
@@ -387,6 +388,7 @@ def _settle(
         changed=changed,
         settled_ms=task.cause_ms,
         body=zlib.compress(body, 1) if changed else b"",
+        summary=summary_of(outcome) if changed else None,
         is_first=before is None,
         revisions=revisions,
         events=pack_json([event.to_wire() for event in told]) if told else b"",

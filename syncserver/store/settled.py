@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reconciliation.reports import Summary
 from syncserver.store.key import Key
 from syncserver.store.port import Reader, Row, Transaction, placeholders
 from syncserver.store.registers import pack_json
+from syncserver.store.summaries import write_summaries
 
 # Words after which other devices may not see a change: it is nobody's answer until a person or a machine frees it.
 HIDDEN = frozenset(
@@ -55,6 +57,7 @@ class Result:
     Attributes:
         changed: The outcome differs from the stored one.
         body: The outcome's canonical JSON, compressed; empty when it did not change.
+        summary: Its numbers, for reports; None when it did not change.
         events: A JSON array, compressed, of `event_count` events.
         is_first: The register was never settled before.
         operations: How many operations were merged: the work it took.
@@ -65,6 +68,7 @@ class Result:
     changed: bool
     settled_ms: int
     body: bytes
+    summary: Summary | None
     is_first: bool
     revisions: Mapping[str, int]
     events: bytes
@@ -182,6 +186,7 @@ async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: i
         settled_ms = excluded.settled_ms, body = excluded.body, revisions = excluded.revisions""",
         outcomes,
     )
+    await write_summaries(tx, [(one.key[0], one.revision, one.summary) for one in results if one.summary is not None])
     await tx.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", told)
     await _write_words(tx, results, word_seq, now_ms)
 
