@@ -277,6 +277,40 @@ class Turmoil:
                 register[data["pupil"]] = data["code"]
         return known
 
+    async def every_output(self) -> None:
+        """Whatever the system tells anybody of an absence, a mark that says so stands behind it."""
+        school, absences, open_days = self.school, Counter[str](), set[str]()
+        registers: dict[str, Outcome] = {}
+        for row in await school.world.db.fetch_all("SELECT DISTINCT school, class_id, date, session FROM changes"):
+            found = await outcome_of(school.world.db, (row[0], row[1], row[2], row[3]))
+            assert found is not None
+            registers["/".join(row)] = found.outcome
+            if found.outcome.closed is None and row[3] in await school.sessions_expected(row[2]):
+                absences[row[2]] += sum(answer.code in ABSENCES for answer in found.outcome.answers.values())
+                open_days.add(row[2])
+        report = await school.operator(
+            "report", kind="class", school=SCHOOL, day=DAYS[0], period="week", **{"class": "3a"}
+        )
+        told = {one["date"]: one["absent_all"] for one in report["rows"] if one["session"] is None}
+        assert {day: told[day] for day in open_days} == {day: absences[day] for day in open_days}
+        assert sum(told.values()) == absences.total()
+
+        span = {"from": DAYS[0], "to": DAYS[-1]}
+        for standard in ("edfi", "ceds"):
+            lines = str((await school.operator("export-codes", school=SCHOOL, standard=standard, **span))["lines"])
+            assert "not_taken" not in lines
+            assert "no_session" not in lines
+            if standard == "edfi":
+                assert lines.count("Absence") <= sum(
+                    answer.code in ABSENCES for one in registers.values() for answer in one.answers.values()
+                )
+        for name, outcome in registers.items():
+            for pupil, answer in outcome.answers.items():
+                said = await school.operator("explain", register=name, pupil=pupil)
+                assert said["code"] == (answer.code.word if answer.code else "not_taken"), (name, pupil)
+        parity = await school.operator("parity", school=SCHOOL)
+        assert all(one["matched"] == 0 for one in parity["weeks"])  # nobody has typed any paper: nothing can agree
+
     async def replay(self) -> None:
         """The feed from any offset is the end of the feed from the beginning, byte for byte."""
         http = self.school.world.http
@@ -304,6 +338,7 @@ async def live(folder: Path, seed: int) -> Counter[str]:
             except AssertionError as broken:
                 raise AssertionError(f"seed {seed}, step {number + 1}: {broken}") from broken
         await turmoil.replay()
+        await turmoil.every_output()
         return turmoil.done
 
 
