@@ -33,6 +33,9 @@ _out_option = click.option(
 _needed_out = click.option("--out", required=True, type=click.Path(dir_okay=False, writable=True, path_type=Path))
 
 
+_WIDTH_MIN = 110  # narrower, numbers would be cut, and a number that is cut is another number
+
+
 def _zone() -> str:
     return read_config(os.environ, store=STORE_DEFAULT).zone
 
@@ -101,16 +104,31 @@ async def _report(reader: Reader, kind: str, args: Mapping[str, Any]) -> dict[st
 
 
 def _show(found: dict[str, Any], console: Console) -> None:
-    from syncserver.reports.columns import SHOWN
+    from syncserver.reports.columns import MISSING, NOTED, SHOWN
 
     about = [name for name in ("school", "class", "date", "session") if any(row[name] for row in found["rows"])]
-    about = [name for name in about if name != "school" or found["kind"] == "district"]
-    lines = [*found["rows"], {**found["total"], (about or ["school"])[0]: "total"}]
+    about = [name for name in about if name != "school" or found["kind"] == "district"] or ["school"]
+    rows = [
+        (
+            *(line.get(name) for name in about),
+            f"{line['registers_taken']} of {line['registers_expected']}",
+            _told(line, MISSING),
+            *(line[key] for key in SHOWN),
+            _told(line, NOTED),
+        )
+        for line in (*found["rows"], {**found["total"], about[0]: "total"})
+    ]
+    table = _table((*about, "taken", "missing", *SHOWN.values(), "noted"), rows)
+    for name, column in zip((*about, "taken", "", *SHOWN, ""), table.columns, strict=True):
+        column.no_wrap = name != ""
     dates = found["from"] if found["period"] == "day" else f"week {found['from']} to {found['to']}"
     console.print(f"{found['kind']} {found['school'] or found['district']}, {dates}")
-    console.print(
-        _table((*about, *SHOWN.values()), [tuple(line.get(key) for key in (*about, *SHOWN)) for line in lines])
-    )
+    console.width = max(console.width, _WIDTH_MIN)
+    console.print(table)
+
+
+def _told(line: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    return ", ".join(f"{line[key]} {word}" for key, word in words.items() if line[key])
 
 
 # ---- the printed sheet ------------------------------------------------------------------------------------------

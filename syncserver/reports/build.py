@@ -153,7 +153,8 @@ async def _lines(reader: Reader, school: str, wish: Wish, *, zone: str, now_ms: 
         for day in week
     }
     sessions = {day: calendar.sessions_on(day) for day in week}
-    expected = expected_registers(rosters, sessions, settled.keys() | arrived)
+    seen = settled.keys() | arrived | await summaries.on_paper(reader, school, week[0], week[-1])
+    expected = expected_registers(rosters, sessions, seen)
     found = lines(
         expected,
         settled,

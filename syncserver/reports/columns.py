@@ -59,19 +59,25 @@ PERIOD_WORDS = {"day": "يوم", "week": "أسبوع"}
 
 # What fits a terminal; the files have everything.
 SHOWN: Mapping[str, str] = {
-    "registers_expected": "registers",
-    "registers_taken": "taken",
-    "registers_not_taken": "not taken",
-    "registers_not_arrived": "not arrived",
-    "registers_silent": "silent",
-    "registers_in_review": "in review",
     "roster": "roster",
     "attended": "attended",
     "absent_all": "absent",
     "not_taken": "no answer",
-    "attended_pct": "attended %",
-    "late_arrivals": "late arrivals",
-    "adjustments": "adjustments",
+    "attended_pct": "att. %",
+}
+MISSING: Mapping[str, str] = {
+    "registers_not_taken": "not taken",
+    "registers_not_arrived": "not arrived",
+    "registers_silent": "silent",
+    "registers_in_review": "in review",
+    "registers_no_session": "no session",
+    "registers_not_due": "not due",
+}
+NOTED: Mapping[str, str] = {
+    "late_arrivals": "came late",
+    "adjustments": "adjusted",
+    "adjustments_waiting": "waiting",
     "disputed": "disputed",
     "held": "held",
+    "registers_unexpected": "registers not expected",
 }

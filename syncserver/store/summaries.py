@@ -118,6 +118,15 @@ async def arrived_unsettled(reader: Reader, school: str, first: str, last: str) 
     return {(row[0], row[1], row[2]) for row in rows}
 
 
+async def on_paper(reader: Reader, school: str, first: str, last: str) -> set[Key]:
+    """Registers of which somebody typed a sheet."""
+    rows = await reader.fetch_all(
+        "SELECT DISTINCT class_id, date, session FROM paper_entries WHERE school = ? AND date >= ? AND date <= ?",
+        (school, first, last),
+    )
+    return {(row[0], row[1], row[2]) for row in rows}
+
+
 async def contacts_of(reader: Reader, school: str, first: str, last: str) -> dict[str, list[Contact]]:
     """Class to the devices of those who teach it, or stand in for it, in a span of dates.
 

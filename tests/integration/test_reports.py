@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 from openpyxl import load_workbook
 
 from clientcore.register import RegisterId
@@ -19,6 +21,7 @@ from reconciliation.clocks import midnight_ms
 from reconciliation.model import Outcome
 from reconciliation.reports import CODE_WORDS, summary_of
 from syncserver.access import ApiRole, Principal
+from syncserver.cli import main
 from syncserver.errors import RequestProblem
 from syncserver.reports.build import read_wish, report
 from syncserver.reports.columns import ARABIC, KEYS
@@ -362,3 +365,36 @@ async def test_an_edfi_export_has_a_line_for_each_answer_and_none_for_silence(wo
     assert (row[0], json.loads(row[1])["answers"]) == (SCHOOL, 110)
     ceds = await operator(world, "export-codes", school=SCHOOL, standard="ceds", **{"from": SUNDAY, "to": SUNDAY})
     assert ceds["answers"] == 40
+
+
+# ---- the command ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_table_and_writes_files(tmp_path: Path) -> None:
+    """A table for people that cuts no number, the same report as a file, and mistakes told in words."""
+
+    async def prepare() -> None:
+        async with open_world(tmp_path / "store.db", background=False) as opened:
+            found = outcome(RegisterId(SCHOOL, "c-3a", SUNDAY, "day"), week_of_marks()[0], user="t1")
+            await store_outcome(opened.db, found)
+
+    asyncio.run(prepare())
+
+    def hudur(*words: str, status: int = 0) -> str:
+        done = CliRunner().invoke(main, ["report", *words, "--store", f"sqlite:{tmp_path / 'store.db'}"])
+        assert done.exit_code == status, done.output
+        return done.output
+
+    shown = hudur("school", SCHOOL, "--day", SUNDAY)
+    assert "92.5" in shown
+    assert "1 of 1" in shown
+    found = json.loads(hudur("school", SCHOOL, "--week", SUNDAY, "--json"))
+    assert (found["period"], found["total"]["present"]) == ("week", 34)
+    out = tmp_path / "report.xlsx"
+    hudur("class", f"{SCHOOL}/c-3a", "--day", SUNDAY, "--format", "xlsx", "--out", str(out))
+    assert load_workbook(out).active is not None
+    assert hudur("class", SCHOOL, "--day", SUNDAY, "--format", "csv", "--bom").startswith("\ufeffdistrict,")
+    assert "no such school" in hudur("school", "unknown", status=1)
+    assert "no school was placed" in hudur("district", "nowhere", status=1)
+    hudur("school", SCHOOL, "--format", "xlsx", status=2)
+    hudur("school", SCHOOL, "--day", SUNDAY, "--week", SUNDAY, status=2)
