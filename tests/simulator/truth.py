@@ -281,7 +281,7 @@ class Truth:
         for pupil, row in outcome["answers"].items():
             if row is None:
                 continue
-            values, chosen, disputed, _ = row
+            values, chosen, disputed, *_ = row
             codes = [mark[0][0] for mark in values]
             if chosen is None:
                 continue
