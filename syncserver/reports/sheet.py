@@ -19,6 +19,7 @@ from clientcore.register import RegisterId
 from reconciliation.sheets import plain_sheet_code, sheet_code
 from syncserver.errors import RequestProblem
 from syncserver.store import calendars, roster
+from syncserver.store.lists import list_of
 from syncserver.store.port import Reader
 
 _ARABIC_DIGITS = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
@@ -53,7 +54,7 @@ async def read_sheet(reader: Reader, register: RegisterId) -> Sheet:
     """
     school, class_id, day = register.school, register.class_id, register.date
     known, name = await roster.class_of(reader, school, class_id, day), await roster.school_name(reader, school)
-    pupils = await roster.roster_of(reader, school, class_id, day)
+    pupils = await list_of(reader, school, class_id, day)
     if known is None or name is None or not pupils:
         raise RequestProblem("not-found", f"{school}/{class_id}: no pupils on {day}")
     return Sheet(register=register, school_name=name, class_name=known.name, grade=known.grade, pupils=pupils)

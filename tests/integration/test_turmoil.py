@@ -28,9 +28,12 @@ from reconciliation.decisions import ABSENCES
 from reconciliation.model import Outcome, first_receipts
 from reconciliation.reconcile import reconcile
 from reconciliation.wire import canonical
+from syncserver import trail
+from syncserver.backup import make_backup, read_manifest
 from syncserver.settle import settle_anew
 from syncserver.store.key import Key
 from syncserver.store.registers import changes_of, context_of, facts_of, outcome_of
+from syncserver.verify import verify
 from tests.support.server.orders import ask
 from tests.support.story import SCHOOL, Story, a_school, moment_ms
 
@@ -311,6 +314,16 @@ class Turmoil:
         parity = await school.operator("parity", school=SCHOOL)
         assert all(one["matched"] == 0 for one in parity["weeks"])  # nobody has typed any paper: nothing can agree
 
+    async def backup(self, folder: Path) -> None:
+        """A copy of the store is proved as any backup is: every register settled anew, decisions and all."""
+        world, clock = self.school.world, self.school.world.clock
+        file = folder / "backup.db"
+        await make_backup(world.server.config.store, file, clock)
+        scratch, manifest = folder / "scratch.db", read_manifest(file)
+        found = await verify(file, scratch, zone="Africa/Cairo", clock=clock, manifest=manifest, proof=False)
+        assert found.findings == ()
+        assert (await trail.verify(world.db)).findings == ()
+
     async def replay(self) -> None:
         """The feed from any offset is the end of the feed from the beginning, byte for byte."""
         http = self.school.world.http
@@ -339,6 +352,7 @@ async def live(folder: Path, seed: int) -> Counter[str]:
                 raise AssertionError(f"seed {seed}, step {number + 1}: {broken}") from broken
         await turmoil.replay()
         await turmoil.every_output()
+        await turmoil.backup(folder)
         return turmoil.done
 
 
