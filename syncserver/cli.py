@@ -19,6 +19,7 @@ from rich.text import Text
 
 from clientcore.errors import HudurError
 from clientcore.register import RegisterId
+from reconciliation.wire import iso
 from syncserver.config import read_config, store_path
 from syncserver.store.port import Reader
 
@@ -286,6 +287,20 @@ def dlq_list(store: str, as_json: bool) -> None:
     _print(_read(store, look), as_json, show)
 
 
+@dlq.command("causes")
+@store_option
+@json_option
+def dlq_causes(store: str, as_json: bool) -> None:
+    """Count dead letters by cause."""
+    found = _order(store, "dlq-causes", {})
+
+    def show(value: dict[str, Any], console: Console) -> None:
+        rows = [(one["cause"], one["letters"], iso(one["oldest_ms"]), one["schools"]) for one in value["causes"]]
+        console.print(_table(("cause", "letters", "oldest", "schools"), rows))
+
+    _print(found, as_json, show)
+
+
 @dlq.command("show")
 @click.argument("letter", type=int)
 @store_option
@@ -314,15 +329,16 @@ def dlq_show(letter: int, store: str, as_json: bool) -> None:
 
 @dlq.command("requeue")
 @click.argument("letter", type=int, required=False)
+@click.option("--cause", help="Every dead letter of this cause (see `hudur dlq causes`).")
 @click.option("--all", "every", is_flag=True, help="Every dead letter.")
 @click.option("--reason", default="", help="For the audit.")
 @store_option
 @json_option
-def dlq_requeue(letter: int | None, every: bool, reason: str, store: str, as_json: bool) -> None:
+def dlq_requeue(letter: int | None, cause: str | None, every: bool, reason: str, store: str, as_json: bool) -> None:
     """Settle the register of LETTER again, with it. The server does it; without one, the next start does."""
-    if (letter is None) == (not every):
-        raise click.UsageError("name one dead letter, or --all")
-    done = _order(store, "dlq-requeue", {"id": letter, "all": every, "reason": reason})
+    if [letter is not None, cause is not None, every].count(True) != 1:
+        raise click.UsageError("name one dead letter, --cause, or --all")
+    done = _order(store, "dlq-requeue", {"id": letter, "cause": cause, "all": every, "reason": reason})
     _print(done, as_json, lambda one, con: con.print(f"requeued: {one['requeued']}"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_school, refusal, roles, text
+from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_school, number, refusal, roles, text
 from syncserver.calendar import calendar_of, local_date
 from syncserver.enrol import make_code
 from syncserver.errors import RequestProblem
@@ -167,16 +167,14 @@ async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
 
 
 async def order_requeue(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
-    """`id` of a dead letter, or `all` true: settle its register again with it."""
-    which, params = ("1 = 1", ()) if args.get("all") is True else ("id = ?", (args.get("id"),))
-    if params and type(params[0]) is not int:
-        raise RequestProblem("bad-request", "id is a number")
+    """`id` of a dead letter, `cause` (its code) for all of a kind, or `all` true: settle their registers again."""
+    which, params = _letters_meant(args)
     async with desk.db.transaction() as tx:
         rows = await tx.fetch_all(
             f"SELECT id, school, class_id, date, session FROM dead_letters WHERE requeued = 0 AND {which}", params
         )
         if params and not rows:
-            raise RequestProblem("not-found", f"{params[0]}: no such dead letter")
+            raise RequestProblem("not-found", f"{params[0]}: no such dead letter waits")
         await tx.execute(f"UPDATE dead_letters SET requeued = 1 WHERE requeued = 0 AND {which}", params)
         await tx.executemany(
             """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
@@ -188,6 +186,24 @@ async def order_requeue(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
             subject=",".join(str(row[0]) for row in rows), reason=str(args.get("reason") or ""),
         )  # fmt: skip
     return {"requeued": [row[0] for row in rows]}
+
+
+def _letters_meant(args: Args) -> tuple[str, tuple[int | str, ...]]:
+    if args.get("all") is True:
+        return "1 = 1", ()
+    if args.get("cause") is not None:
+        return "code = ?", (text(args, "cause", chars_max=40),)
+    return "id = ?", (number(args, "id"),)
+
+
+async def order_dead_letters(desk: Desk, _: Args, __: bytes) -> dict[str, Any]:
+    """No arguments: dead letters by cause, how many and since when; the most first."""
+    rows = await desk.db.fetch_all(
+        """SELECT code, count(*), min(at_ms), count(DISTINCT school) FROM dead_letters WHERE requeued = 0
+        GROUP BY code ORDER BY 2 DESC, 1"""
+    )
+    names = ("cause", "letters", "oldest_ms", "schools")
+    return {"causes": [dict(zip(names, row, strict=True)) for row in rows]}
 
 
 async def order_roster_import(desk: Desk, args: Args, data: bytes) -> dict[str, Any]:
@@ -232,6 +248,7 @@ ORDERS: Mapping[str, Order] = {
     "resync": Order(run=order_resync, roles=_HELPERS, about=about_target),
     "devices": Order(run=order_devices, roles=_LOOKERS, about=named_school),
     "revoke": Order(run=order_revoke, roles=_HELPERS, about=about_device),
+    "dlq-causes": Order(run=order_dead_letters, roles=roles(ApiRole.AUDITOR), about=every_school),
     "dlq-requeue": Order(run=order_requeue, roles=_KEEPERS, about=every_school),
     "roster-import": Order(run=order_roster_import, roles=_KEEPERS, about=every_school),
     "archive": Order(run=order_archive, roles=_KEEPERS, about=every_school),

@@ -101,6 +101,7 @@ TABLE: dict[str, Row] = {
     # audit
     "audit": Row("central auditor operator", EVERY),
     "audit-verify": Row("central auditor operator", EVERY),
+    "dlq-causes": Row("auditor operator", EVERY),
 }
 
 ANYBODY = "anybody"  # open by intent

@@ -135,7 +135,8 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     assert await world.db.fetch_all("SELECT log_offset, requeued FROM dead_letters") == [(2, 0)]
 
     monkeypatch.setattr(settle_module, "merge", real)
-    await world.order("dlq-requeue", all=True, reason="mended")
+    assert [one["cause"] for one in (await world.order("dlq-causes"))["causes"]] == ["poison"]  # type: ignore[attr-defined]
+    await world.order("dlq-requeue", cause="poison", reason="mended")
     await world.settle()
     assert sorted(event["data"]["pupil"] for event in await world.events()) == ["s001", "s002"]
     assert await world.db.fetch_all("SELECT requeued FROM dead_letters") == [(1,)]
