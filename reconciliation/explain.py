@@ -361,7 +361,7 @@ class _Chain:
         if not trail.told:
             self.add("untold", {})
         for row_id, at_ms, actor, action, reason in trail.audit:
-            facts = {"id": row_id, "at": iso(at_ms), "actor": actor, "action": action, "reason": reason}
+            facts = {"id": row_id, "at": iso(at_ms), "actor": actor, "act": f"act:{action}", "reason": reason}
             self.add("audit", facts)
         for offset, why in trail.dead:
             self.add("dead-letter", {"offset": offset, "why": why})

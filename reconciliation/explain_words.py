@@ -72,6 +72,20 @@ WORDS: Mapping[str, Words] = {
     "settled-by-person": ("فصل فيه شخص", "settled by a person"),
     "disputed": ("علامتان مختلفتان", "in dispute"),
     "weekend": ("عطلة أسبوعية", "weekend"),
+    "act:adjustment-approve": ("اعتماد طلب تعديل", "an adjustment approved"),
+    "act:adjustment-reject": ("رفض طلب تعديل", "an adjustment rejected"),
+    "act:bulk-apply": ("تطبيق قرار جماعي", "a bulk operation applied"),
+    "act:bulk-undo": ("التراجع عن قرار جماعي", "a bulk operation taken back"),
+    "act:calendar": ("قرار في التقويم", "a decision about the calendar"),
+    "act:delegate": ("تفويض مؤقت", "a delegation"),
+    "act:delegation-end": ("إنهاء تفويض", "a delegation ended"),
+    "act:dispute-settle": ("الفصل بين علامتين مختلفتين", "a dispute settled"),
+    "act:pupil-merge": ("دمج سجلين", "two records merged"),
+    "act:pupil-merge-undo": ("التراجع عن دمج سجلين", "a merge taken back"),
+    "act:release": ("اعتماد علامات محتجزة", "a held change released"),
+    "act:release-undo": ("التراجع عن اعتماد علامات محتجزة", "a release taken back"),
+    "act:revoke": ("إيقاف هاتف", "a phone revoked"),
+    "act:unrevoke": ("إعادة السماح لهاتف", "a phone heard again"),
 }  # fmt: skip
 
 TEXTS: Mapping[str, Words] = {
@@ -125,8 +139,8 @@ TEXTS: Mapping[str, Words] = {
     "told": ("أُرسل إلى الأنظمة الأخرى برقم {revision} في {at}: {kind}، {code}.",
              "Told downstream as revision {revision} at {at}: {kind}, {code}."),
     "untold": ("لم يُرسل شيء عن هذا التلميذ إلى الأنظمة الأخرى.", "Nothing was told downstream about this pupil."),
-    "audit": ("سجل القرارات، السطر {id}: {action} من {actor} في {at}. السبب: {reason}.",
-              "Audit row {id}: {action} by {actor} at {at}. Reason: {reason}."),
+    "audit": ("سجل القرارات، السطر {id}: {act} من {actor} في {at}. السبب: {reason}.",
+              "Audit row {id}: {act} by {actor} at {at}. Reason: {reason}."),
     "dead-letter": ("التغيير رقم {offset} لم تتمكن آلة من قراءته ({why}) وهو محفوظ.",
                     "Change number {offset} could not be processed ({why}); it is kept."),
     "unsettled": ("يوجد ما وصل ولم يدخل بعد في السجل الرسمي المحفوظ؛ ما سبق هو ما سيكون.",
@@ -137,8 +151,8 @@ _JOINTS: Words = ("، ", ", ")
 
 
 def word(value: str, language: int) -> str:
-    """A slug in words; what has none stays as it is (reason slugs of marks, ids)."""
-    return WORDS[value][language] if value in WORDS else value
+    """A slug in words; what has none stays as it is (reason slugs of marks, ids, acts of the audit trail)."""
+    return WORDS[value][language] if value in WORDS else value.removeprefix("act:")
 
 
 def say(code: str, facts: Mapping[str, Any], shown: Mapping[str, str]) -> Words:

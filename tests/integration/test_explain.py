@@ -97,7 +97,7 @@ def check_words(told: dict[str, Any]) -> None:
     assert "{" not in arabic + english
     for name in ("معلمة أولى", "تلميذ", "منسقة"):
         assert name not in english
-    for wanted in ("t1", "t2", "ch1", "excuse_brought", "pupil-merge", "The official answer: present"):
+    for wanted in ("t1", "t2", "ch1", "excuse_brought", "two records merged", "The official answer: present"):
         assert wanted in english, wanted
     assert "الإجابة الرسمية: حضور" in arabic
     assert json.loads(json.dumps(told)) == told
@@ -116,7 +116,10 @@ async def test_a_ruling_and_its_undo_are_told(world: World) -> None:
     await champion(world).does("bulk-undo", school=SCHOOL, bulk=done["bulk"], reason="wrong choir")
     told = await explained(world)
     assert (told["code"], "ruled" in codes(told)) == ("absent", False)
-    assert [step["facts"]["action"] for step in told["steps"] if step["code"] == "audit"] == ["bulk-apply", "bulk-undo"]
+    assert [step["facts"]["act"] for step in told["steps"] if step["code"] == "audit"] == [
+        "act:bulk-apply",
+        "act:bulk-undo",
+    ]
 
 
 async def test_not_taken_is_explained_as_well_and_never_as_absent(world: World) -> None:

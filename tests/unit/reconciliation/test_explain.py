@@ -239,7 +239,7 @@ def test_what_was_told_audited_unread_and_not_settled_yet_comes_last() -> None:
     made = told("s3", trail=trail)
     assert codes(made)[-5:] == ["told", "told", "audit", "dead-letter", "unsettled"]
     assert "revision 1 at 2026-11-22 08:10:00: recorded, absent" in made.steps[-5].en
-    assert "Audit row 9: pupil-merge by user:eg/ch1" in step(made, "audit").en
+    assert "Audit row 9: two records merged by user:eg/ch1" in step(made, "audit").en
     assert made.to_wire()["code"] == "not_taken"
 
 
