@@ -23,6 +23,7 @@ RECORDED = "eg.hudur.mark.recorded.v1"
 AMENDED = "eg.hudur.mark.amended.v1"
 WITHDRAWN = "eg.hudur.mark.withdrawn.v1"
 
+_MINUTES_DIGITS_MAX = 4  # more is no delay but a reason that happens to be all digits
 _CHAINED = ("revision", "supersedes", "changed", "previous")  # parts of an event that tell of its place in the chain
 
 Said = dict[str, Any]
@@ -39,7 +40,7 @@ class Event:
 
     Attributes:
         id: `<register>/<pupil>/<revision>`.
-        type: `RECORDED`, `AMENDED` or `WITHDRAWN`.
+        type: `RECORDED`, `AMENDED` or `WITHDRAWN`; each has a schema that its `data` keep (`schema_of`).
         source: `/schools/<school>`.
         subject: `<register>/<pupil>`.
         time_ms: When it was settled, as the caller's log says; UTC.
@@ -67,8 +68,14 @@ class Event:
             "subject": self.subject,
             "time": iso(self.time_ms),
             "datacontenttype": "application/json",
+            "dataschema": schema_of(self.type),
             "data": dict(self.data),
         }
+
+
+def schema_of(kind: str) -> str:
+    """Where a server gives the JSON Schema of the data of this type of event: a path, so that bytes name no host."""
+    return f"/v1/schemas/{kind}.json"
 
 
 def events(
@@ -118,7 +125,7 @@ def _said(answer: Answer | None) -> Said | None:
     if answer is None or answer.code is None:
         return None
     mark, ruling, reason = answer.mark, answer.ruling, answer.reason
-    minutes = int(reason) if answer.code is Code.LATE and reason and reason.isdecimal() else None
+    minutes = _minutes(answer.code, reason)
     said: Said = {
         "code": answer.code.word,
         "reason": reason if minutes is None else None,
@@ -139,6 +146,12 @@ def _said(answer: Answer | None) -> Said | None:
     if answer.original is not None:
         said["original"] = {"code": answer.original.code.word, "received_at": iso(answer.original.received_at_ms)}
     return said
+
+
+def _minutes(code: Code, reason: str | None) -> int | None:
+    if code is Code.LATE and reason and reason.isdecimal() and len(reason) <= _MINUTES_DIGITS_MAX:
+        return int(reason)
+    return None
 
 
 def _event(

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from clientcore.limits import BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
 from clientcore.register import is_id
-from syncserver import feed, parity_stage
+from syncserver import feed, parity_stage, schemas, webhooks
 from syncserver.access import ROUTES, Desk, Door, Principal, check_route, give
 from syncserver.body import DeviceRoute, read_body
 from syncserver.bundles import Bundles
@@ -117,7 +117,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         puller=puller,
         talk=talk,
         calls=Calls(config, db, ports, meta, book, Bundles(ports, intake), intake.settled_wake),
-        stages=[settler.run, partial(parity_stage.run, db, config, ports)],
+        stages=[settler.run, partial(parity_stage.run, db, config, ports), partial(webhooks.run, db, config, ports)],
     )
 
 
@@ -137,6 +137,7 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
     routes = [
         *(_route(path, endpoint, "POST") for path, endpoint in devices.items()),
         _route("/v1/events", _events),
+        _route("/v1/schemas/{name}", _schema),
         _route("/v1/operator/{order}", _order, "POST"),
         _route("/v1/calendar.ics", CalendarFeed(server.config, server.db, server.ports).get),
         *(_route(path, get) for path, get in ReportRoutes(server.config, server.db, server.ports).endpoints().items()),
@@ -214,7 +215,7 @@ def school_asked(request: Request) -> str | None:
 async def _events(request: Request) -> Response:
     after = _number(request, "after", 0, 0, feed.AFTER_MAX)
     limit = _number(request, "limit", feed.LIMIT_DEFAULT, 1, feed.LIMIT_MAX)
-    page = await feed.read_page(_server(request).db, after=after, limit=limit, school=school_asked(request))
+    page = await feed.read_page(_server(request).db, after=after, limit=limit, schools=_schools_asked(request))
     headers = {**_NO_STORE, "hudur-next-after": str(page.next_after)}
     return Response(page.to_bytes(), media_type=feed.MEDIA_TYPE, headers=headers)
 
@@ -226,6 +227,22 @@ def _number(request: Request, name: str, default: int, low: int, high: int) -> i
     if not (text.isascii() and text.isdecimal()) or len(text) > 17 or not low <= int(text) <= high:
         raise RequestProblem("bad-request", f"{name} is a number from {low} to {high}")
     return int(text)
+
+
+def _schools_asked(request: Request) -> frozenset[str] | None:
+    """The school that is named, else every one whoever asks may read; None: all there are."""
+    if "school" not in request.query_params:
+        return who_asks(request).schools
+    school = school_asked(request)
+    return None if school is None else frozenset((school,))
+
+
+async def _schema(request: Request) -> Response:
+    """The JSON Schema of the data of one type of event."""
+    found = schemas.SCHEMAS.get(request.path_params["name"])
+    if found is None:
+        raise RequestProblem("not-found", "no such schema")
+    return Response(found, media_type=schemas.MEDIA_TYPE, headers={"cache-control": "public, max-age=86400"})
 
 
 async def _order(request: Request) -> Response:
@@ -256,6 +273,7 @@ async def _openapi(_: Request) -> Response:
 async def _metrics(request: Request) -> Response:
     server = _server(request)
     await server.settler.tell_lag()
+    await webhooks.tell_lag(server.db, server.metrics, server.ports.clock.wall_ms())
     return Response(server.metrics.write(), headers={"content-type": CONTENT_TYPE_LATEST, **_NO_STORE})
 
 

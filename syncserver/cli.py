@@ -65,6 +65,7 @@ class LazyGroup(click.Group):
         "roster": ("syncserver.cli_roster", "roster"),
         "school": ("syncserver.cli_calendar", "school_group"),
         "sheet": ("syncserver.cli_reports", "sheet"),
+        "sink": ("syncserver.cli_sinks", "sink"),
         "simulate": ("syncserver.cli_lab", "simulate"),
     }
 
@@ -182,8 +183,8 @@ def events_(store: str, after: int, school: str | None, as_json: bool) -> None:
 
     async def pages(reader: Reader) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        at = after
-        while page := (await feed.read_page(reader, after=at, school=school)).events:
+        at, schools = after, None if school is None else (school,)
+        while page := (await feed.read_page(reader, after=at, schools=schools)).events:
             found += page
             at = int(page[-1]["sequence"])
         return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from clientcore.errors import BadInput
+from reconciliation.events import schema_of
 from reconciliation.wire import iso
-from syncserver.store.port import Reader
+from syncserver.store.port import Reader, placeholders
 
 MEDIA_TYPE = "application/cloudevents-batch+json"
 LIMIT_DEFAULT, LIMIT_MAX = 500, 5_000
@@ -69,6 +71,7 @@ def restored_event(*, epoch: int, continues: int, last_seq: int, first_seq: int,
         "subject": f"restore/{epoch}",
         "time": iso(at_ms),
         "datacontenttype": "application/json",
+        "dataschema": schema_of(RESTORED),
         "data": {
             "epoch": epoch,
             "continues": continues,
@@ -78,23 +81,45 @@ def restored_event(*, epoch: int, continues: int, last_seq: int, first_seq: int,
     }
 
 
-async def read_page(reader: Reader, *, after: int, limit: int = LIMIT_DEFAULT, school: str | None = None) -> Page:
+async def read_head(reader: Reader) -> int:
+    """Sequence of the last event; 0 before the first."""
+    row = await reader.fetch_one("SELECT coalesce(max(last_seq), 0) FROM events")
+    assert row is not None
+    return int(row[0])
+
+
+async def read_page(
+    reader: Reader,
+    *,
+    after: int,
+    limit: int = LIMIT_DEFAULT,
+    schools: Collection[str] | None = None,
+    up_to: int = AFTER_MAX,
+) -> Page:
     """Events with a sequence greater than `after`, at most `limit`.
 
     Each carries its position as the extension attribute `sequence` (CloudEvents' sequence extension: a string that
     sorts), so that a consumer can go on exactly where it stopped. What concerns every school (`RESTORED`) stands in the
     feed of each.
+
+    Args:
+        reader: The store.
+        after: Sequence to go on from.
+        limit: Events on the page.
+        schools: Only theirs; None: every school's.
+        up_to: The last sequence to look at.
     """
-    where, params = ("AND school IN (?, '*')", [school]) if school is not None else ("", [])
+    names = [] if schools is None else sorted({*schools, EVERY_SCHOOL})
+    where = "" if schools is None else f"AND school IN ({placeholders(len(names))})"
     rows = await reader.fetch_all(
-        f"SELECT first_seq, body FROM events WHERE last_seq > ? {where} ORDER BY first_seq LIMIT ?",
-        (after, *params, limit),
+        f"SELECT first_seq, body FROM events WHERE last_seq > ? {where} ORDER BY last_seq LIMIT ?",
+        (after, *names, limit),
     )
     found: list[dict[str, Any]] = []
     next_after = after
     for first_seq, body in rows:
         for seq, event in enumerate(json.loads(zlib.decompress(body)), first_seq):
-            if seq > after and len(found) < limit:
+            if after < seq <= up_to and len(found) < limit:
                 found.append({**event, "sequence": f"{seq:020d}"})
                 next_after = seq
         if len(found) >= limit:

@@ -38,6 +38,11 @@ class Metrics:
         self.lag_offsets = Gauge("hudur_consumer_lag_offsets", "Changes not settled yet", registry=registry)
         self.lag_s = Gauge("hudur_consumer_lag_seconds", "Age of the oldest change not settled yet", registry=registry)
         self.dead_letters = Gauge("hudur_dead_letters", "Changes nobody could process", registry=registry)
+        self.sink_backlog = Gauge("hudur_webhook_backlog_events", "Events that wait", ["sink"], registry=registry)
+        self.sink_lag_s = Gauge("hudur_webhook_lag_seconds", "Age of the oldest of them", ["sink"], registry=registry)
+        self.sink_failures = Gauge(
+            "hudur_webhook_failures", "Tries since the last that was taken", ["sink"], registry=registry
+        )
         self.settled = Counter("hudur_settled_registers", "Registers settled", registry=registry)
         self.events = Counter("hudur_events", "Events written", registry=registry)
 

@@ -10,6 +10,8 @@ from syncserver import feed, problems
 from syncserver.orders import ORDERS
 from syncserver.reports.columns import KINDS, PERIODS
 from syncserver.reports.files import FORMATS
+from syncserver.schemas import MEDIA_TYPE as SCHEMA_TYPE
+from syncserver.schemas import SCHEMAS
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -66,9 +68,24 @@ _SCHOOL = {
 }
 _EVENT = {
     "type": "object",
-    "required": ["specversion", "id", "source", "type", "subject", "time", "data", "sequence"],
-    "properties": {"specversion": {"const": "1.0"}, "sequence": {"type": "string", "pattern": "^[0-9]{20}$"}},
-}
+    "description": "One CloudEvents 1.0 event; `dataschema` is where this server gives the schema that `data` keep",
+    "additionalProperties": False,
+    "required": [
+        "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "sequence",
+    ],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", "minLength": 1},
+        "source": {"type": "string", "format": "uri-reference"},
+        "type": {"enum": sorted(name.removesuffix(".json") for name in SCHEMAS)},
+        "subject": {"type": "string", "minLength": 1},
+        "time": {"type": "string", "format": "date-time"},
+        "datacontenttype": {"const": "application/json"},
+        "dataschema": {"enum": sorted(f"/v1/schemas/{name}" for name in SCHEMAS)},
+        "data": {"type": "object"},
+        "sequence": {"type": "string", "pattern": "^[0-9]{20}$"},
+    },
+}  # fmt: skip
 
 
 def document() -> dict[str, Any]:
@@ -107,6 +124,15 @@ def document() -> dict[str, Any]:
             "/v1/call": _device("call", "A signed command of a champion", 403, 409),
             "/v1/bundles": _device("bundle", "Hand in frames that somebody else made, from a file", 403, 409),
             "/v1/events": events,
+            "/v1/schemas/{name}": _get(
+                "schema",
+                "JSON Schema (2020-12) of the data of one type of event",
+                SCHEMA_TYPE,
+                {"type": "object"},
+                404,
+                500,
+                parameters=[{"name": "name", "in": "path", "required": True, "schema": {"enum": sorted(SCHEMAS)}}],
+            ),
             "/v1/operator/{order}": _orders(),
             "/v1/calendar.ics": _get(
                 "calendar",

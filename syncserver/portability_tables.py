@@ -91,6 +91,8 @@ LEFT_OUT: Mapping[str, str] = {
     "codes": "digests of secrets",
     "tokens": "digests of secrets, of offices and not of a school",
     "token_schools": "of tokens",
+    "sinks": "secrets, of consumers and not of a school",
+    "sink_schools": "of sinks",
     "security_events": "about the server that saw them",
     "roster_imports": "counts of files about many schools",
     "consumers": "follows from the log",

@@ -21,6 +21,7 @@ from syncserver.orders import (
     releases,
     reports,
     rights,
+    sinks,
 )
 
 ORDERS: Mapping[str, Order] = {
@@ -39,4 +40,5 @@ ORDERS: Mapping[str, Order] = {
     **releases.ORDERS,
     **reports.ORDERS,
     **rights.ORDERS,
+    **sinks.ORDERS,
 }

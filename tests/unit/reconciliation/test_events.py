@@ -47,6 +47,7 @@ def test_the_first_answer_is_recorded_and_the_untaken_are_not_told() -> None:
         "subject": f"{REGISTER}/s1",
         "time": "2026-11-22T06:11:40.000Z",
         "datacontenttype": "application/json",
+        "dataschema": f"/v1/schemas/{RECORDED}.json",
         "data": {
             "register": str(REGISTER),
             "school": "eg-07-113",
