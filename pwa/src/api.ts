@@ -52,11 +52,22 @@ export interface State {
   directive: { id: number; level: string; reason: string } | null;
 }
 
+/** What a rule of the school says against an order: its name, the sentence in both languages, who can open it, since when. */
+export interface Rule {
+  readonly name: string;
+  readonly en: string;
+  readonly ar: string;
+  readonly who: string;
+  readonly closedOn: string;
+}
+
 /** A refusal with its slug (docs/protocol.md section 9); `safe` tells whether work is safe on the phone. */
 export interface Problem extends Error {
   slug: string;
   retry: string;
   safe: boolean;
+  /** Of `rule` and `forbidden`. Unsigned, as every problem: words to show, which decide nothing. */
+  rule?: Rule | null;
 }
 
 export interface Device {

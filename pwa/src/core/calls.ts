@@ -18,7 +18,7 @@ function problemOf(slug: string, retry = 'same', safe = true): Error {
 }
 
 const thrown = ({ problem, nothing }: Reply): Error =>
-  problem ? problemOf(problem.slug, problem.retry, problem.safe) : problemOf(nothing || 'no-answer');
+  problem ? Object.assign(problemOf(problem.slug, problem.retry, problem.safe), { rule: problem.rule }) : problemOf(nothing || 'no-answer');
 
 /**
  * Become a device of `school`. What an earlier enrolment still has to say is sealed and framed first.

@@ -1,9 +1,11 @@
 /** One HTTP request with a deadline, told apart into answer, problem and no answer (docs/protocol.md sections 4, 5, 9). */
+import type { Rule } from '../api';
 import type { Ports } from './ports';
 
 export const MEDIA_TYPE = 'application/x-hudur';
 const DEADLINE_MS = 90000; // 2G: silence, not reset, is the usual death; 8 kB took up to 60 s on measured networks
 const ANSWER_BYTES_MAX = 1 << 20;
+const WORDS_MAX = 400; // of a refusal: a sentence or two; whoever forges one shall not fill the screen
 const RETRY_AFTER_MAX_S = 3600; // a problem is unsigned: a portal's must not silence the phone for long
 
 export interface Problem {
@@ -14,6 +16,7 @@ export interface Problem {
   readonly retryAfterMs: number;
   /** Hex, of `stale-nonce`. */
   readonly nonce: string | null;
+  readonly rule: Rule | null;
 }
 
 export interface Reply {
@@ -81,10 +84,11 @@ export async function post(ports: Ports, path: string, body: Uint8Array): Promis
   };
 }
 
-/** A problem is unsigned: it may change when and how we try again, and nothing else. */
+/** A problem is unsigned: it may change when and how we try again, and what we show; nothing else. */
 function readProblem(bytes: Uint8Array, response: Response): Problem {
   const value = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
   const seconds = Number(response.headers.get('Retry-After'));
+  const words = (key: string): string => (typeof value[key] === 'string' ? (value[key] as string).slice(0, WORDS_MAX) : '');
   return {
     slug: String(value.type).replace(/^.*\//, '').slice(0, 40),
     status: response.status,
@@ -92,5 +96,6 @@ function readProblem(bytes: Uint8Array, response: Response): Problem {
     safe: value.safe !== false,
     retryAfterMs: seconds > 0 ? Math.min(seconds, RETRY_AFTER_MAX_S) * 1000 : 0,
     nonce: typeof value.nonce === 'string' ? value.nonce : null,
+    rule: words('rule') ? { name: words('rule'), en: words('detail'), ar: words('ar'), who: words('who'), closedOn: words('closed_on') } : null,
   };
 }

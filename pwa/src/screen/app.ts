@@ -40,7 +40,7 @@ export function startApp(device: Device): App {
       return { ...lazyView(device.prepare(), () => registerView(self, register), note(t.partial, '')), update: () => void (unread() || open()) };
     }
     if (page === 's') return lazyView(Promise.all([import('./settings'), import('./sheets')]), ([lazy, sheets]) => lazy.settingsView(self, sheets));
-    if (page === 'm') return lazyView(Promise.all([import('./school'), import('./sheets')]), ([lazy, sheets]) => lazy.schoolView(self, sheets));
+    if (/^m/.test(page)) return lazyView(Promise.all([import('./school'), import('./sheets')]), ([lazy, sheets]) => lazy.schoolView(self, sheets));
     return homeView(self);
   };
 

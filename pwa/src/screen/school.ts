@@ -37,7 +37,22 @@ function clockText(words: MoreWords, offset: number | null): Child {
   return [text.replace('{0}', ''), span(words, offset)];
 }
 
-export function schoolView(app: App, { instantText, more, problemText, sheet }: Sheets): View {
+/** `#m` is the school, `#m/d` its decisions: one address less for the start page to know. */
+export const schoolView = (app: App, sheets: Sheets): View => (location.hash.slice(2) === '/d' ? decisionsPage(app, sheets) : devicesView(app, sheets));
+
+function decisionsPage(app: App, sheets: Sheets): View {
+  const body = h('div');
+  import('./decisions').then(
+    ({ decisions }) => refill(body, decisions(app, sheets)),
+    (error: Error) => {
+      console.error(error);
+      refill(body, note(t.loadFailed, t.loadFailedWhy, button(t.retry, app.reopen)));
+    },
+  );
+  return { title: sheets.more().decide, body, update() {} };
+}
+
+function devicesView(app: App, { instantText, more, problemText, sheet }: Sheets): View {
   const words = more();
 
   /** Run a call into a box: loading, then its result, or what went wrong and a way to try again. */
@@ -144,6 +159,7 @@ export function schoolView(app: App, { instantText, more, problemText, sheet }: 
   const picker = h('input', { type: 'file', id: 'file', onchange: (event) => takeFile(event.target as HTMLInputElement).catch((error) => console.error(error)) });
 
   const body = h('div', null,
+    h('section', { class: 'note' }, h('p', null, words.decideWhy), button(words.decide, () => app.go('m/d'))),
     h('h2', { class: 'part' }, words.devices), h('p', { class: 'dim' }, words.devicesWhy), devicesBox,
     h('h2', { class: 'part' }, words.newCode), h('p', { class: 'dim' }, words.newCodeWhy), usersBox, codeBox,
     h('h2', { class: 'part' }, words.import), h('p', { class: 'dim' }, words.importWhy), h('label', { for: 'file' }, words.pickFile), picker, importBox);
