@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("wire", "push", "settle", "phone")
+NAMES = ("wire", "push", "settle", "phone", "governorate")
 
 
 def main(names: list[str]) -> int:
