@@ -155,8 +155,8 @@ class Courier:
         sink = await rows.read_sink(self._db, self._name)
         if sink is None or sink.state != rows.ACTIVE:
             return Step.OVER
-        if not is_due(sink.next_try_ms, self._ports.clock.wall_ms()):
-            return Step.WAIT
+        if not is_due(sink.next_try_ms, self._ports.clock.wall_ms()) or self._db.failed:
+            return Step.WAIT  # what cannot be noted is not sent: it would be sent again with every look
         batch = await self._batch(sink)
         if batch is None:
             return Step.WAIT

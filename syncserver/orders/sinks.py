@@ -21,7 +21,7 @@ from syncserver.store.sinks import ACTIVE, ENDED, PAUSED, Sink
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # no full stop: it parts what is signed
 _URL_CHARS_MAX = 2_000
 _SCHOOLS_MAX = 2_000
-_SINKS_MAX = 200  # that have not ended; each costs a task and a connection
+_SINKS_MAX = 100  # that have not ended; each costs a task and a connection
 _SECRET_BYTES = 32
 
 

@@ -6,21 +6,27 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, tzinfo
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from clientcore.ports import ManualClock
 from syncserver import webhooks
+from syncserver.cli import main
+from syncserver.errors import StoreFailed
 from syncserver.feed import MEDIA_TYPE
 from syncserver.store import audit
-from syncserver.store.sqlite import open_sqlite
+from syncserver.store.port import Transaction
+from syncserver.store.registers import pack_json
+from syncserver.store.sqlite import SqliteDatabase
 from tests.support.server.consumer import Answer, Consumer, Got, open_consumer
 from tests.support.server.orders import ask_with, operator, token
 from tests.support.server.wait import until
@@ -164,6 +170,53 @@ async def test_a_server_that_stops_before_it_noted_the_answer_sends_the_same_aga
         first, again, rest = consumer.got
         assert (first.headers["webhook-id"], first.body) == (again.headers["webhook-id"], again.body)
         assert again.sequences + rest.sequences == list(range(1, head + 1))
+
+
+class Failing(SqliteDatabase):
+    """A store whose disk fails while `broken`."""
+
+    broken, looks = False, 0
+
+    @property
+    def failed(self) -> bool:
+        self.looks += self.broken
+        return self.broken or super().failed
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        if self.broken:
+            raise StoreFailed("storage", "no space")
+        async with super().transaction() as tx:
+            yield tx
+
+
+async def test_while_the_store_fails_nothing_is_sent_again_and_again(tmp_path: Path, consumer: Consumer) -> None:
+    """What was taken and could not be noted comes once more when the store is well, under the same id."""
+    db = Failing(tmp_path / "store.db")
+    await db.open()
+    async with open_world(tmp_path / "store.db", db=db) as world:
+
+        async def break_it(_: Got) -> Answer:
+            db.broken = True
+            return 200, {}
+
+        await add(world, consumer)
+        consumer.answering = break_it
+        phone = await world.phone("t1")
+        register = f"c-3a/{TODAY}/day"
+        await phone.sync((register, phone.take(register, dict.fromkeys(PUPILS, "P"))))
+        await consumer.until(lambda got: len(got) == 1)
+
+        async def looks() -> int:
+            return db.looks
+
+        await until(looks, lambda seen: seen > 3)
+        assert len(consumer.got) == 1
+        consumer.say(200)
+        db.broken = False
+        await sent(world, len(PUPILS))
+        assert len({(got.headers["webhook-id"], got.body) for got in consumer.got}) == 1
+        assert len(consumer.got) == 2
 
 
 async def test_retry_after_is_kept_to(world: World, consumer: Consumer) -> None:
@@ -369,6 +422,36 @@ async def test_only_who_runs_the_server_points_it_at_itself(tmp_path: Path) -> N
         assert (await ask_with(world, central, "sink-add", **args)).status_code == 400  # a name is given once
 
 
+# ---- commands ---------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_of_whoever_keeps_the_sinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server, on the store itself: the secret is printed once, a mistake is told in words."""
+    monkeypatch.setenv("HUDUR_STORE", f"sqlite:{tmp_path / 'store.db'}")
+    monkeypatch.setenv("COLUMNS", "240")
+
+    def hudur(*args: str, code: int = 0) -> str:
+        result = CliRunner().invoke(main, ["sink", *args])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    added = hudur("add", "reports", "--url", "https://hooks.example/in?key=theirs", "--all", "--from-now")
+    assert "reports: every school, behind sequence 0\nwhsec_" in added
+    assert "whsec_" not in (listed := hudur("list"))
+    assert "https://hooks.example/in?…" in listed
+    assert hudur("pause", "reports", "--reason", "x") == "reports: paused, sent up to 0\n"
+    assert json.loads(hudur("resume", "reports", "--reason", "x", "--json"))["state"] == "active"
+    assert hudur("requeue", "reports", "--from", "1", "--reason", "x") == "reports: active, sent up to 0\n"
+    assert "from is a sequence of the feed: 1 to 1" in hudur(
+        "requeue", "reports", "--from", "2", "--reason", "x", code=1
+    )
+    assert hudur("remove", "reports", "--reason", "x") == "reports: ended, sent up to 0\n"
+    assert "who can open it: central, operator" in hudur("resume", "reports", "--reason", "x", code=1)
+    assert "no such school" in hudur("add", "b", "--url", "https://hooks.example/", "--school", "eg-1", code=1)
+    for wrong in (("--all", "--school", "x"), (), ("--all", "--from-now", "--after", "1")):
+        assert "say one of" in hudur("add", "b", "--url", "https://hooks.example/", *wrong, code=2)
+
+
 # ---- pure parts -------------------------------------------------------------------------------------------------
 
 
@@ -415,10 +498,7 @@ def test_a_clock_that_was_put_back_makes_nobody_wait_for_long() -> None:
 
 async def test_a_long_feed_comes_in_batches_of_bounded_size(tmp_path: Path) -> None:
     """Many registers, one after another, all of them, none twice."""
-    path = tmp_path / "store.db"
-    db = await open_sqlite(path)
-    await db.close()
-    async with open_consumer() as consumer, open_world(path) as world:
+    async with open_consumer() as consumer, open_world(tmp_path / "store.db") as world:
         async with world.db.transaction() as tx:
             await tx.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", _registers(30, 40))
         await add(world, consumer)
@@ -428,7 +508,5 @@ async def test_a_long_feed_comes_in_batches_of_bounded_size(tmp_path: Path) -> N
 
 
 def _registers(count: int, pupils: int) -> list[tuple[int, int, str, str, bytes]]:
-    from syncserver.store.registers import pack_json
-
     body = pack_json([{"id": n, "time": "2026-11-22T08:00:00.000Z"} for n in range(pupils)])
     return [(n * pupils + 1, (n + 1) * pupils, SCHOOL, f"r{n}", body) for n in range(count)]
