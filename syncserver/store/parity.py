@@ -209,7 +209,8 @@ def plain_registers(week: WeekParity) -> list[dict[str, Any]]:
 async def due_schools(reader: Reader, today: str) -> list[str]:
     """Schools with paper that were not looked at on this date."""
     rows = await reader.fetch_all(
-        """SELECT DISTINCT p.school FROM paper_entries p LEFT JOIN parity_runs r ON r.school = p.school
+        """SELECT p.school FROM (SELECT DISTINCT school FROM paper_entries) p
+        LEFT JOIN parity_runs r ON r.school = p.school
         WHERE r.evaluated_on IS NULL OR r.evaluated_on < ? ORDER BY p.school""",
         (today,),
     )
