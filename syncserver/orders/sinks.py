@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,7 +61,7 @@ def _check_url(desk: Desk, url: str) -> None:
         host, valid = "", False
     if not valid or not host or parts.scheme not in ("https", "http") or parts.username is not None or parts.fragment:
         raise RequestProblem("bad-request", "url is https://host/path, without a name, a password or a fragment in it")
-    if is_loopback(host) and desk.who.role is not ApiRole.OPERATOR:
+    if _is_this_machine(host) and desk.who.role is not ApiRole.OPERATOR:
         raise refusal(
             "sink-on-this-machine",
             "a sink on the server's own machine is added by whoever runs it",
@@ -73,6 +75,23 @@ def _check_url(desk: Desk, url: str) -> None:
             arabic="إرسال الأحداث لا يكون إلا عبر https",
             who="the consumer, with a certificate",
         )
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether an address means the server's own machine, in any spelling a resolver takes; no name is looked up."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(name))  # 127.1, 2130706433, 0x7f000001
+        except OSError:
+            return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified
 
 
 async def _schools(reader: Reader, args: Args) -> frozenset[str] | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncserver.feed import EVERY_SCHOOL
-from syncserver.store.port import Reader, Row, Transaction
+from syncserver.store.port import Reader, Row, Transaction, placeholders
 
 ACTIVE, PAUSED, ENDED = "active", "paused", "ended"
 BACKLOG_ROWS_MAX = 10_000  # rows of `events` that are looked at to count what waits for one sink
@@ -194,16 +194,13 @@ class Backlog:
 
 async def read_backlog(reader: Reader, sink: Sink) -> Backlog:
     """Count what waits for a sink."""
+    names = [] if sink.schools is None else sorted({*sink.schools, EVERY_SCHOOL})
+    where = "" if sink.schools is None else f"AND school IN ({placeholders(len(names))})"
     rows = await reader.fetch_all(
-        "SELECT first_seq, last_seq, school FROM events WHERE last_seq > ? ORDER BY last_seq LIMIT ?",
-        (sink.sent_seq, BACKLOG_ROWS_MAX),
+        f"SELECT first_seq, last_seq FROM events WHERE last_seq > ? {where} ORDER BY last_seq LIMIT ?",
+        (sink.sent_seq, *names, BACKLOG_ROWS_MAX),
     )
-    names = None if sink.schools is None else {*sink.schools, EVERY_SCHOOL}
-    waiting = [
-        (max(first_seq, sink.sent_seq + 1), last_seq)
-        for first_seq, last_seq, school in rows
-        if names is None or school in names
-    ]
+    waiting = [(max(first_seq, sink.sent_seq + 1), last_seq) for first_seq, last_seq in rows]
     return Backlog(
         events=sum(last_seq - first_seq + 1 for first_seq, last_seq in waiting),
         first_seq=waiting[0][0] if waiting else None,

@@ -15,11 +15,44 @@ from hypothesis import strategies as st
 from clientcore.ports import ManualClock
 from syncserver import webhooks
 from syncserver.cli import main
+from syncserver.store import sinks as rows
+from syncserver.store.registers import pack_json
 from tests.support.server.orders import ask_with, token
-from tests.support.server.world import open_world
+from tests.support.server.world import OTHER_SCHOOL, SCHOOL, open_world
 
 NOW_MS = ManualClock().now_ms
 HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "[::1]", "localhost.", "a.localhost", "127.1", "2130706433", "0.0.0.0", "[::]",
+     "[::ffff:127.0.0.1]"],
+)  # fmt: skip
+async def test_an_office_cannot_point_events_at_the_servers_own_machine(tmp_path: Path, host: str) -> None:
+    """In whatever spelling a resolver takes; only whoever runs the server may."""
+    async with open_world(tmp_path / "store.db", background=False) as world:
+        office = await token(world, "office", "central")
+        reply = await ask_with(world, office, "sink-add", name="a", url=f"https://{host}/", all=True, reason="try")
+        assert (reply.status_code, reply.json()["rule"]) == (409, "sink-on-this-machine")
+
+
+async def test_what_waits_for_one_school_is_counted_behind_ten_thousand_of_another(tmp_path: Path) -> None:
+    """The backlog of a sink is its own, however much of others lies before it."""
+    async with open_world(tmp_path / "store.db", background=False) as world:
+        body = pack_json([{"id": 0, "time": "2026-11-20T08:00:00.000Z"}])
+        others = [(n, n, OTHER_SCHOOL, f"o{n}", body) for n in range(1, 10_001)]
+        async with world.db.transaction() as tx:
+            mine = (10_001, 10_001, SCHOOL, "mine", body)
+            await tx.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", [*others, mine])
+        office = await token(world, "office", "central")
+        added = await ask_with(
+            world, office, "sink-add", name="a", url="https://x.invalid/", schools=[SCHOOL], reason="try"
+        )
+        assert added.status_code == 200
+        sink = await rows.read_sink(world.db, "a")
+        assert sink is not None
+        assert (await rows.read_backlog(world.db, sink)).events == 1
 
 
 @pytest.mark.parametrize(
