@@ -31,6 +31,7 @@ from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.metrics import CONTENT_TYPE_LATEST, Metrics
 from syncserver.middleware import Edge
+from syncserver.nightly import handoff_stages
 from syncserver.oneroster_zip import ARCHIVE_BYTES_MAX
 from syncserver.openapi import OPENAPI
 from syncserver.orders import ORDERS
@@ -45,6 +46,7 @@ from syncserver.store.meta import Meta, read_meta
 from syncserver.store.port import Database
 from syncserver.sync import Conversations
 from syncserver.tokens import principal_of
+from syncserver.upstream.feed import tell_age
 
 _CALL_BODY_MAX = 16_384
 _ORDER_TYPE = "application/octet-stream"
@@ -117,7 +119,12 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         puller=puller,
         talk=talk,
         calls=Calls(config, db, ports, meta, book, Bundles(ports, intake), intake.settled_wake),
-        stages=[settler.run, partial(parity_stage.run, db, config, ports), partial(webhooks.run, db, config, ports)],
+        stages=[
+            settler.run,
+            partial(parity_stage.run, db, config, ports),
+            partial(webhooks.run, db, config, ports),
+            *handoff_stages(db, config, ports),
+        ],
     )
 
 
@@ -274,6 +281,7 @@ async def _metrics(request: Request) -> Response:
     server = _server(request)
     await server.settler.tell_lag()
     await webhooks.tell_lag(server.db, server.metrics, server.ports.clock.wall_ms())
+    await tell_age(server.db, server.metrics, server.ports.clock.wall_ms())
     return Response(server.metrics.write(), headers={"content-type": CONTENT_TYPE_LATEST, **_NO_STORE})
 
 

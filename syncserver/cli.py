@@ -59,6 +59,7 @@ class LazyGroup(click.Group):
         "parity": ("syncserver.cli_parity", "parity"),
         "profiles": ("syncserver.cli_lab", "profiles"),
         "pupil": ("syncserver.cli_decide", "pupil"),
+        "reconcile": ("syncserver.cli_upstream", "reconcile"),
         "release": ("syncserver.cli_access", "release"),
         "report": ("syncserver.cli_reports", "report"),
         "restore": ("syncserver.cli_store", "restore"),
@@ -67,6 +68,7 @@ class LazyGroup(click.Group):
         "sheet": ("syncserver.cli_reports", "sheet"),
         "sink": ("syncserver.cli_sinks", "sink"),
         "simulate": ("syncserver.cli_lab", "simulate"),
+        "upstream": ("syncserver.cli_upstream", "upstream"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

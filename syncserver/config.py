@@ -7,10 +7,47 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from syncserver.errors import ConfigError
 
 _ENV = re.compile(r"[a-z0-9-]{1,16}")
+
+
+SCOPE_DEFAULT = "https://purl.imsglobal.org/spec/or/v1p2/scope/roster.readonly"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamConfig:
+    """Where the school system answers, and what we show it: a token that never changes, or a client's credentials.
+
+    Attributes:
+        url: What stands before `/ims/oneroster/…`; https, to this machine itself also http.
+        token: A bearer token.
+        client_id: OAuth 2 client credentials, with `client_secret` and `token_url`.
+        client_secret: See `client_id`.
+        token_url: Where tokens are made.
+        scope: What is asked for there.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    token_url: str | None = None
+    scope: str = SCOPE_DEFAULT
+
+    def __post_init__(self) -> None:
+        _check_address("HUDUR_UPSTREAM_URL", self.url)
+        client = (self.client_id, self.client_secret, self.token_url)
+        if (self.token is None) == (None in client) or (self.token is not None and any(client)):
+            raise ConfigError(
+                "bad-config",
+                "set HUDUR_UPSTREAM_TOKEN, or HUDUR_UPSTREAM_CLIENT_ID, HUDUR_UPSTREAM_CLIENT_SECRET and "
+                "HUDUR_UPSTREAM_TOKEN_URL, and not both",
+            )
+        if self.token_url is not None:
+            _check_address("HUDUR_UPSTREAM_TOKEN_URL", self.token_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +70,7 @@ class Config:
         settle_batch: Changes the settle stage takes in one transaction.
         consumes: Whether this process settles the log as well; exactly one process per partition may.
         pending_days: Days after which a change whose dependencies never came becomes a dead letter.
+        upstream: The school system that rosters come from and attendance goes back to; None: there is none.
     """
 
     store: Path
@@ -50,6 +88,7 @@ class Config:
     settle_batch: int = 256
     pending_days: int = 3
     consumes: bool = True
+    upstream: UpstreamConfig | None = None
 
     def __post_init__(self) -> None:
         if _ENV.fullmatch(self.env) is None:
@@ -78,6 +117,35 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _check_address(setting: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        host = ""
+    plain = bool(host) and parts.username is None and not parts.query and not parts.fragment
+    if not plain or parts.scheme not in ("https", "http"):
+        raise ConfigError("bad-config", f"{setting} is https://host/path, without a name, password, query or fragment")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigError("bad-config", f"{setting}: https only; http reaches this machine alone")
+
+
+def read_upstream(environment: Mapping[str, str]) -> UpstreamConfig | None:
+    """The school system's settings, HUDUR_UPSTREAM_*; None where no HUDUR_UPSTREAM_URL is set.
+
+    Raises:
+        ConfigError: says what to change.
+    """
+    said = {
+        name: environment.get(f"HUDUR_UPSTREAM_{name.upper()}") or None
+        for name in ("token", "client_id", "client_secret", "token_url")
+    }
+    url = environment.get("HUDUR_UPSTREAM_URL")
+    if not url:
+        return None
+    return UpstreamConfig(url=url.rstrip("/"), **said, scope=environment.get("HUDUR_UPSTREAM_SCOPE") or SCOPE_DEFAULT)
+
+
 def store_path(text: str) -> Path:
     """The file of `sqlite:PATH`.
 
@@ -96,7 +164,8 @@ def read_config(
     """Configuration from an environment mapping, the command line winning.
 
     Args:
-        environment: Usually `os.environ`. Read: HUDUR_HOST, PORT, HUDUR_ENV, HUDUR_ZONE, HUDUR_OPERATOR_TOKEN.
+        environment: Usually `os.environ`. Read: HUDUR_HOST, PORT, HUDUR_ENV, HUDUR_ZONE, HUDUR_OPERATOR_TOKEN,
+            HUDUR_UPSTREAM_*.
         store: `sqlite:PATH`.
         host: Address to listen on.
         port: TCP port.
@@ -114,4 +183,5 @@ def read_config(
         env=environment.get("HUDUR_ENV", "demo"),
         zone=environment.get("HUDUR_ZONE", "Africa/Cairo"),
         operator_token=environment.get("HUDUR_OPERATOR_TOKEN") or None,
+        upstream=read_upstream(environment),
     )

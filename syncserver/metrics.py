@@ -43,6 +43,7 @@ class Metrics:
         self.sink_failures = Gauge(
             "hudur_webhook_failures", "Tries since the last that was taken", ["sink"], registry=registry
         )
+        self.feed_age_s = Gauge("hudur_upstream_feed_age_seconds", "Since upstream was last heard", registry=registry)
         self.settled = Counter("hudur_settled_registers", "Registers settled", registry=registry)
         self.events = Counter("hudur_events", "Events written", registry=registry)
 

@@ -14,6 +14,7 @@ from syncserver.orders import (
     disputes,
     explain,
     identity,
+    nightly,
     operating,
     paper,
     parity,
@@ -22,6 +23,7 @@ from syncserver.orders import (
     reports,
     rights,
     sinks,
+    upstream,
 )
 
 ORDERS: Mapping[str, Order] = {
@@ -33,6 +35,7 @@ ORDERS: Mapping[str, Order] = {
     **disputes.ORDERS,
     **explain.ORDERS,
     **identity.ORDERS,
+    **nightly.ORDERS,
     **operating.ORDERS,
     **paper.ORDERS,
     **parity.ORDERS,
@@ -41,4 +44,5 @@ ORDERS: Mapping[str, Order] = {
     **reports.ORDERS,
     **rights.ORDERS,
     **sinks.ORDERS,
+    **upstream.ORDERS,
 }

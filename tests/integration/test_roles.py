@@ -105,6 +105,11 @@ TABLE: dict[str, Row] = {
     "sink-remove": Row(OFFICES, EVERY, {"name": "unknown", "reason": "x"}),
     "sink-requeue": Row(OFFICES, EVERY, {"name": "unknown", "from": 1, "reason": "x"}),
     "sink-resume": Row(OFFICES, EVERY, {"name": "unknown", "reason": "x"}),
+    # the school system
+    "reconcile": Row(OFFICES, EVERY, {}),
+    "upstream-pull": Row(KEEPERS, EVERY, {}),
+    "upstream-requeue": Row(OFFICES, EVERY, {"id": 7, "reason": "x"}),
+    "upstream-status": Row("central auditor operator", EVERY, {}),
     # audit
     "audit": Row("central auditor operator", EVERY),
     "audit-verify": Row("central auditor operator", EVERY),
