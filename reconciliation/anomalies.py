@@ -10,6 +10,8 @@ are never added up. How a wrong clock is kept from flagging anybody:
     its receipt has no *stamp*: checks of moments do not see it.
   - Distances between the taps of one sitting do not depend on the clock being right. The check for copies uses them as
     the phone gave them, and passes by registers whose distances are too coarse to tell one sitting from another.
+  - A clock that shows whole seconds makes equal stamps and steady paces by itself. Of its taps more is asked: more
+    in one second than a hand makes, a pace of several seconds, two rooms of one person, all distances of a register.
   - "Days later" counts from the earliest moment possible: doubt speaks for the author.
   - The sign for moved clocks never reaches the threshold.
 
@@ -36,6 +38,11 @@ TAPS_MIN = 8  # with fewer marks of its own kind, chance and habit explain anyth
 EQUAL_MIN = 3  # two fingers may meet in one millisecond
 STEADY_MS = 20  # a hand does not keep its pace to this, one tap after another
 HUMAN_GAP_MS = 60  # nobody marks pupil after pupil in less
+COARSE_MS = 1_000  # the steps of a clock that shows whole seconds
+COARSE_STEADY_MS = 5 * COARSE_MS  # from this pace on such a clock would show a hand's variance
+COARSE_GAPS_MIN = (
+    20  # fewer distances, or fewer than `TAPS_MIN` unlike the rest, may be those of two sittings by chance
+)
 BULK_SPAN_MS = 1_000  # marks of one "all present" are written within this behind it
 BATCH_SPAN_MS = 3_600_000  # one sitting
 DAYS_LATE_MS = 86_400_000  # a whole day after the register's day has ended
@@ -138,6 +145,12 @@ class Taken:
         """Marks that were made one by one and have a stamp."""
         return [tap for tap in self.taps if tap.has_stamp and not tap.by_bulk]
 
+    @property
+    def coarse(self) -> frozenset[str]:
+        """Authors whose clock shows whole seconds, by all their marks."""
+        fine = {tap.author for tap in self.taps if tap.phone_ms % COARSE_MS}
+        return frozenset(tap.author for tap in self.taps) - fine
+
 
 Signs = dict[RegisterId, tuple[Sign, ...]]
 
@@ -214,24 +227,35 @@ def _sign(kind: Kind, count: int, of: int, score: Fraction | None = None) -> Sig
 
 
 def _identical(taken: Taken) -> Sign | None:
-    """Half of the marks in one millisecond is as good as all."""
+    """Half of the marks in one millisecond is as good as all; a second holds several taps of a quick hand."""
     taps = taken.stamped
     if len(taps) < TAPS_MIN:
         return None
-    most = max(Counter(tap.at_ms for tap in taps).values())
+    coarse = taken.coarse
+    equal = Counter((tap.at_ms, tap.author in coarse) for tap in taps)
+    most = max((count for (_, is_coarse), count in equal.items() if not is_coarse or count > TAPS_MIN), default=0)
     return _sign(Kind.IDENTICAL_STAMPS, most, len(taps), Fraction(2 * most, len(taps))) if most >= EQUAL_MIN else None
 
 
-def _gaps(taken: Taken) -> list[int]:
+def _gaps(taken: Taken) -> dict[str, list[int]]:
     """Distances between the taps of one person that follow each other; people may take a register together."""
     sittings: defaultdict[str, set[int]] = defaultdict(set)
     for tap in taken.stamped:
         sittings[tap.author].add(tap.at_ms)
-    return [later - earlier for moments in sittings.values() for earlier, later in pairwise(sorted(moments))]
+    return {
+        author: sorted(later - earlier for earlier, later in pairwise(sorted(moments)))
+        for author, moments in sittings.items()
+    }
 
 
 def _steady(taken: Taken) -> Sign | None:
-    gaps = sorted(_gaps(taken))
+    coarse = taken.coarse
+    gaps = sorted(
+        gap
+        for author, own in _gaps(taken).items()
+        if own and (author not in coarse or own[len(own) // 2] >= COARSE_STEADY_MS)
+        for gap in own
+    )
     if len(gaps) < TAPS_MIN - 1:
         return None
     middle = gaps[len(gaps) // 2]
@@ -240,7 +264,7 @@ def _steady(taken: Taken) -> Sign | None:
 
 
 def _fast(taken: Taken) -> Sign | None:
-    gaps = _gaps(taken)
+    gaps = [gap for own in _gaps(taken).values() for gap in own]
     if len(gaps) < TAPS_MIN - 1:
         return None
     return _sign(Kind.IMPOSSIBLE_RATE, sum(gap < HUMAN_GAP_MS for gap in gaps), len(gaps))
@@ -255,14 +279,20 @@ def _clock(taken: Taken) -> Sign | None:
 
 
 def _shared(week: Sequence[Taken]) -> dict[RegisterId, Sign]:
-    """The same moments in several registers: nobody is in two rooms at once, "all present" or not."""
-    holders: Counter[int] = Counter()
+    """The same moments in several registers: nobody is in two rooms at once, "all present" or not.
+
+    Two people meet in one second every morning, so a moment by a clock of whole seconds is one of its author's.
+    """
+    holders: Counter[tuple[int, str]] = Counter()
+    of_register: list[tuple[Taken, list[tuple[int, str]]]] = []
     for one in week:
-        holders.update({tap.at_ms for tap in one.taps if tap.has_stamp})
+        coarse = one.coarse
+        stamps = [(tap.at_ms, tap.author if tap.author in coarse else "") for tap in one.taps if tap.has_stamp]
+        holders.update(set(stamps))
+        of_register.append((one, stamps))
     found = {}
-    for one in week:
-        stamps = [tap.at_ms for tap in one.taps if tap.has_stamp]
-        sign = _sign(Kind.SHARED_STAMPS, sum(holders[at_ms] > 1 for at_ms in stamps), len(stamps))
+    for one, stamps in of_register:
+        sign = _sign(Kind.SHARED_STAMPS, sum(holders[stamp] > 1 for stamp in stamps), len(stamps))
         if sign is not None and len(stamps) >= TAPS_MIN:
             found[one.register] = sign
     return found
@@ -276,7 +306,10 @@ def _copied(week: Sequence[Taken], before: Sequence[Taken]) -> dict[RegisterId, 
         marks = _fingerprint(one)
         alike = Counter(other for mark in marks for other in known[mark])
         most = max(alike.values(), default=0)
-        sign = _sign(Kind.COPIED_PATTERN, most, len(marks)) if most else None
+        # In whole seconds one moment of the day comes twice by chance, but not three times.
+        moment = _one_moment(one)
+        once = len(alike) == 1 and moment is not None and moment % COARSE_MS == 0
+        sign = _sign(Kind.COPIED_PATTERN, most, len(marks), Fraction(1, 2) if once else None) if most else None
         if sign is not None and number >= len(before):
             found[one.register] = sign
         for mark in marks:
@@ -284,26 +317,37 @@ def _copied(week: Sequence[Taken], before: Sequence[Taken]) -> dict[RegisterId, 
     return found
 
 
+def _one_moment(taken: Taken) -> int | None:
+    """The time of day, by the phone, that half of the marks share."""
+    if len(taken.taps) < TAPS_MIN:
+        return None
+    moment, most = Counter(tap.phone_ms for tap in taken.taps).most_common(1)[0]
+    return moment if 2 * most >= len(taken.taps) else None
+
+
 def _fingerprint(taken: Taken) -> set[object]:
     """What no two sittings have in common: pairs of distances that follow each other, in milliseconds.
 
-    A register whose marks share one moment has one feature instead: that time of day, to the millisecond, in its class.
+    Of a clock that shows whole seconds all distances as one, for its pairs are those of every sitting. A register whose
+    marks share one moment has one feature instead: that time of day, to the millisecond, in its class.
     """
-    moments = Counter(tap.phone_ms for tap in taken.taps)
-    if len(taken.taps) >= TAPS_MIN:
-        moment, most = moments.most_common(1)[0]
-        if 2 * most >= len(taken.taps):
-            return {(taken.register.class_id, moment)}
+    moment = _one_moment(taken)
+    if moment is not None:
+        return {(taken.register.class_id, moment)}
     sittings: defaultdict[str, list[int]] = defaultdict(list)
     for tap in taken.own:
         sittings[tap.author].append(tap.phone_ms)
-    pairs: list[object] = []
-    for own in sittings.values():
+    coarse, pairs = taken.coarse, []
+    whole: set[object] = set()
+    for author, own in sittings.items():
         gaps = [later - earlier for earlier, later in pairwise(sorted(own))]
-        pairs += [pair for pair in pairwise(gaps) if pair != (0, 0)]
-    distinct = set(pairs)
-    # A clock that shows whole seconds gives few different pairs: they say nothing.
-    return distinct if len(pairs) >= TAPS_MIN - 2 and 2 * len(distinct) > len(pairs) else set()
+        if author not in coarse:
+            pairs += [pair for pair in pairwise(gaps) if pair != (0, 0)]
+        elif len(gaps) >= COARSE_GAPS_MIN and len(gaps) - max(Counter(gaps).values()) >= TAPS_MIN:
+            whole.add(tuple(gaps))
+    distinct: set[object] = set(pairs)
+    # Few different pairs (a clock of tenths of a second, an even hand) say nothing.
+    return whole | (distinct if len(pairs) >= TAPS_MIN - 2 and 2 * len(distinct) > len(pairs) else set())
 
 
 def _batches(week: Sequence[Taken]) -> dict[RegisterId, Sign]:

@@ -278,9 +278,10 @@ def days_of_week(week: str) -> tuple[str, ...]:
 
 
 def civil_date(at_ms: int, zone: Zone) -> str:
-    """The civil date of a moment by a table of offsets."""
+    """The civil date of a moment by a table of offsets; beyond all dates the first or last one."""
     offset_s = next((offset for from_ms, offset in reversed(zone) if from_ms <= at_ms), zone[0][1])
-    return (Date(1970, 1, 1) + timedelta(days=(at_ms + offset_s * 1000) // DAY_MS)).isoformat()
+    ordinal = Date(1970, 1, 1).toordinal() + (at_ms + offset_s * 1000) // DAY_MS
+    return Date.fromordinal(min(max(ordinal, 1), Date.max.toordinal())).isoformat()
 
 
 def _check_span(from_date: str, until_date: str | None, what: str) -> None:

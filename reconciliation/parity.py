@@ -206,7 +206,7 @@ def expected_registers(
     Args:
         rosters: Date to class to pupils; classes without pupils are not expected.
         sessions: Date to the sessions of the calendar; closed dates have none.
-        seen: Registers of which there is paper or a mark.
+        seen: Registers of which there is paper or a mark, about a pupil or about the session.
     """
     shifts: dict[str, set[str]] = {}
     for class_id, _, session in seen:
@@ -267,14 +267,14 @@ def _weigh(
         if digital is not None and digital.no_session and sheet is None:
             return RegisterParity(key=key, standing=Standing.NO_SESSION)
         return RegisterParity(key=key, standing=_WITHOUT_PAPER[None if sheet is None else sheet.state], signs=signs)
-    if digital is not None and digital.no_session:
-        # Signed paper contradicts it: the register stays expected and lacks its digital side; no cell is compared.
-        return RegisterParity(key=key, standing=Standing.DIGITAL_MISSING)
     said: Mapping[str, Family | None] = dict.fromkeys(pupils) if digital is None else digital.families
+    if digital is not None and digital.no_session:
+        # Signed paper contradicts it: nobody is taken, in every cell. Calling sessions off is no way to lose bad ones.
+        said = dict.fromkeys(said)
     cells = [(_on_paper(sheet.marks.get(pupil)), family) for pupil, family in said.items()]
     kinds = Counter(f"{paper}/{family or NOT_TAKEN}" for paper, family in cells if paper is not family)
     standing = Standing.COMPARED
-    if digital is None or not digital.is_taken:
+    if not any(family is not None for family in said.values()):
         standing = Standing.DIGITAL_MISSING
     elif is_flagged(signs):
         standing = Standing.EXCLUDED

@@ -69,6 +69,7 @@ _STAGES = {
     Stage.LOCKED: ADJUSTMENT_LOCKED,
     Stage.REJECTED: ADJUSTMENT_REJECTED,
 }
+_OF_REQUESTS = frozenset(_STAGES.values())
 
 
 def reconcile(register: RegisterId, history: History, receipts: Mapping[bytes, Receipt], context: Context) -> Outcome:
@@ -99,15 +100,16 @@ def reconcile(register: RegisterId, history: History, receipts: Mapping[bytes, R
             if answer.disputed:
                 for mark in answer.values:
                     reasons[mark.change_hash].add(DISPUTED)
+    held = _held_marks(history, judged, aside, marks, roster, context)
     return Outcome(
         register=register,
         roster_version=context.roster_version,
         occasion=occasion,
         no_session_reason=no_session_reason,
         closed=context.closed,
-        labels=_register_labels(history, visible, aside, reasons, context),
+        labels=_register_labels(visible, held, reasons, context),
         answers=answers,
-        held=_held_marks(history, judged, aside, marks, roster, context),
+        held=held,
         changes=_settled(history, judged, reasons),
         bulk_at_ms=_bulk_acts(history, counted, aside, judged),
     )
@@ -280,9 +282,11 @@ def _answer(
     mark, disputed, chosen_by = found.mark, found.disputed, None
     choice = context.decisions.choices.get(pupil)
     if disputed and choice is not None and _may_choose(choice, found.values):
-        for one in found.values:
-            if (one.change_hash, one.value) == (choice.chosen, choice.value):
-                mark, disputed, chosen_by = one, False, choice.by
+        # Of a merged record one change may hold several marks; a choice made in sight of one row speaks for no other.
+        of_change = [one for one in found.values if one.change_hash == choice.chosen]
+        best = provisional(of_change)[0] if of_change else None
+        if best is not None and best.value == choice.value:
+            mark, disputed, chosen_by = best, False, choice.by
     assert mark is not None
     judgement = judged[mark.change_hash]
     labels = reasons[mark.change_hash] & {CALENDAR, FUTURE}
@@ -330,16 +334,14 @@ def _ruled(pupil: str, answer: Answer, context: Context) -> Answer:
 
 
 def _register_labels(
-    history: History,
     visible: Mapping[str, list[Put]],
-    aside: set[OpId],
+    held: tuple[HeldMark, ...],
     reasons: Mapping[bytes, set[str]],
     context: Context,
 ) -> tuple[str, ...]:
-    """What is to be said of the register as a whole, from the changes that still show in it."""
+    """What is to be said of the register as a whole, from the changes that still show in it and from open requests."""
     shown = {put.change_hash for puts in visible.values() for put in puts}
-    if aside:
-        shown |= {put.change_hash for puts in history.visible().values() for put in puts if put.id in aside}
+    shown |= {mark.change_hash for mark in held if mark.slug in _OF_REQUESTS}
     labels = {slug for digest in shown for slug in reasons[digest]}
     if len({put.value[0] for put in visible.get("~session", ())}) > 1 or NO_SESSION in labels:
         labels.add(DISPUTED)
@@ -356,7 +358,10 @@ def _held_marks(
     roster: set[str],
     context: Context,
 ) -> tuple[HeldMark, ...]:
-    """Marks kept out: of held changes and requests, unless somebody wrote over them; of pupils not on the roster."""
+    """Marks kept out: of held changes and requests, and of pupils not on the roster.
+
+    What its own author, or a mark that counts, wrote over is none of them; what only others' held marks wrote over is.
+    """
     held = [
         HeldMark(key=key, value=m.value, slug=UNKNOWN_PUPIL, user_id=m.user_id, change_hash=m.change_hash)
         for key, values in marks.items()
@@ -364,18 +369,39 @@ def _held_marks(
         for m in values
     ]
     if aside or any(judgement.held is not None for judgement in judged.values()):
-        for key, puts in history.visible().items():
-            for put in puts:
-                judgement = judged[put.change_hash]
-                slug = judgement.held
-                if put.id in aside and judgement.request is not None:
-                    slug = _STAGES[judgement.request.stage]
-                if slug is not None:
-                    user_id = None if judgement.receipt is None else judgement.receipt.user_id
-                    held.append(
-                        HeldMark(key=key, value=put.value, slug=slug, user_id=user_id, change_hash=put.change_hash)
-                    )
+        later = _written_over_by(history, judged, aside)
+        for put in history.puts():
+            judgement = judged[put.change_hash]
+            slug = judgement.held
+            if put.id in aside and judgement.request is not None:
+                slug = _STAGES[judgement.request.stage]
+            user_id = None if judgement.receipt is None else judgement.receipt.user_id
+            if slug is not None and later.get(put.id, _NOBODY).isdisjoint((_COUNTED, user_id)):
+                held.append(
+                    HeldMark(key=put.key, value=put.value, slug=slug, user_id=user_id, change_hash=put.change_hash)
+                )
     return tuple(sorted(held, key=lambda mark: (mark.key, mark.change_hash, mark.value)))
+
+
+_COUNTED = ""  # no user has this id
+_NOBODY: frozenset[str | None] = frozenset()
+
+
+def _written_over_by(
+    history: History, judged: Mapping[bytes, _Judgement], aside: set[OpId]
+) -> dict[OpId, frozenset[str | None]]:
+    """Operation to the authors of everything that was written over it, one after another; `_COUNTED`: it counts."""
+    found: dict[OpId, frozenset[str | None]] = {}
+    for digest in reversed(tuple(history.merged)):  # what was written later comes first
+        change, judgement = history.merged[digest], judged[digest]
+        user_id = None if judgement.receipt is None else judgement.receipt.user_id
+        for counter, op in enumerate(change.ops, change.start_op):
+            name = (counter, change.actor)
+            counts = judgement.held is None and name not in aside
+            authors = found.get(name, _NOBODY) | {user_id, *([_COUNTED] if counts else [])}
+            for pred in op.preds:
+                found[pred] = found.get(pred, _NOBODY) | authors
+    return found
 
 
 def _settled(

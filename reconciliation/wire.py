@@ -44,12 +44,14 @@ VERSION = 2
 NOT_TAKEN_WORD = "not_taken"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # of the years 1 and 9999: a phone may name any date
 
 
 @lru_cache(maxsize=4_096)  # one moment stands in many parts of an event and in many events
 def iso(at_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds, e.g. `2026-11-22T08:00:00.000Z`."""
-    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    """RFC 3339 in UTC with milliseconds, e.g. `2026-11-22T08:00:00.000Z`; beyond all dates the first or last moment."""
+    moment = _EPOCH + timedelta(milliseconds=min(max(at_ms, _FIRST_MS), _LAST_MS))
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def canonical(data: object) -> bytes:

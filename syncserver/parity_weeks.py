@@ -11,6 +11,7 @@ from datetime import date as Date
 from functools import partial
 from typing import Any
 
+from clientcore.register import Code
 from reconciliation.anomalies import Taken, examine, read_taken
 from reconciliation.calendar import SchoolCalendar, days_of_week, week_of
 from reconciliation.gate import is_due, next_week
@@ -24,7 +25,7 @@ from syncserver.store import parity as rows
 from syncserver.store.decisions import aliases_of
 from syncserver.store.port import Reader
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Rises when a rule changes, so that every week is weighed again by it."""
 
 
@@ -133,7 +134,7 @@ def _weigh(
         expected=expected_registers(
             {day: _rosters(school, day) for day in open_days},
             {day: school.calendar.sessions_on(day) for day in open_days},
-            {key for key, one in digital.items() if one.is_taken} | sheets.keys(),
+            {key for key, one in digital.items() if one.is_taken or one.no_session} | sheets.keys(),
         ),
         digital=digital,
         sheets=sheets,
@@ -145,10 +146,10 @@ def _merged(entry: Entry, aliases: Mapping[str, str]) -> Entry:
     """The entry with the ids into which duplicate records were merged."""
     if aliases.keys().isdisjoint(entry.marks):
         return entry
-    # Where a duplicate and its record both stand on the sheet, the first by code letter counts: absent before late.
+    # Where a duplicate and its record both stand on the sheet, absent outweighs late.
     marks = {
         aliases.get(pupil, pupil): code
-        for pupil, code in sorted(entry.marks.items(), key=lambda item: item[1].value, reverse=True)
+        for pupil, code in sorted(entry.marks.items(), key=lambda item: (item[1] is not Code.LATE, item[1].value))
     }
     return Entry(
         id=entry.id, document=entry.document, signed_by=entry.signed_by, entered_by=entry.entered_by, marks=marks,

@@ -124,11 +124,11 @@ def test_digital_without_paper_is_not_compared_and_lowers_the_coverage() -> None
 
 
 def test_a_session_that_did_not_take_place_is_not_compared_unless_paper_says_it_did() -> None:
-    """Without paper it is not expected; with signed paper it is expected and lacks its digital side."""
+    """Without paper it is not expected; with signed paper every cell is a mismatch, as where nobody marked."""
     none = Digital(families=dict.fromkeys(THREE), no_session=True)
     assert one(none, None).standing is Standing.NO_SESSION
     contradicted = one(none, {})
-    assert (contradicted.standing, contradicted.cells) == (Standing.DIGITAL_MISSING, 0)
+    assert (contradicted.standing, contradicted.cells, contradicted.matched) == (Standing.DIGITAL_MISSING, 3, 0)
 
 
 def test_a_flagged_register_is_excluded_and_shown_and_a_doubt_excludes_nothing() -> None:
