@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,11 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def listening(serve: Serve) -> AsyncIterator[str]:
+    """A server at an address; when it ends nothing of a connection is left for the garbage collector to complain of."""
+    open_ones: list[asyncio.StreamWriter] = []
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones.append(writer)
         try:
             await serve(reader, writer)
         except ConnectionError:
@@ -40,6 +44,10 @@ async def listening(serve: Serve) -> AsyncIterator[str]:
     finally:
         server.close()
         await server.wait_closed()
+        for writer in open_ones:
+            writer.transport.abort()  # a client that went away in the middle leaves bytes that would never be flushed
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
