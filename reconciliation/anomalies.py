@@ -10,8 +10,8 @@ are never added up. How a wrong clock is kept from flagging anybody:
     its receipt has no *stamp*: checks of moments do not see it.
   - Distances between the taps of one sitting do not depend on the clock being right. The check for copies uses them as
     the phone gave them, and passes by registers whose distances are too coarse to tell one sitting from another.
-  - A clock that shows whole seconds makes equal stamps and steady paces by itself. Of its taps more is asked: more
-    in one second than a hand makes, a pace of several seconds, two rooms of one person, all distances of a register.
+  - A clock of whole seconds or tenths makes equal stamps and steady paces by itself. Of its taps more is asked: more
+    in one step than a hand makes, a pace of several steps, two rooms of one person, all distances of a register.
   - "Days later" counts from the earliest moment possible: doubt speaks for the author.
   - The sign for moved clocks never reaches the threshold.
 
@@ -23,10 +23,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from itertools import pairwise
+from math import gcd
 from typing import Any, NamedTuple
 
 from clientcore.register import RegisterId
@@ -38,8 +39,8 @@ TAPS_MIN = 8  # with fewer marks of its own kind, chance and habit explain anyth
 EQUAL_MIN = 3  # two fingers may meet in one millisecond
 STEADY_MS = 20  # a hand does not keep its pace to this, one tap after another
 HUMAN_GAP_MS = 60  # nobody marks pupil after pupil in less
-COARSE_MS = 1_000  # the steps of a clock that shows whole seconds
-COARSE_STEADY_MS = 5 * COARSE_MS  # from this pace on such a clock would show a hand's variance
+COARSE_MS = (1_000, 100)  # the steps of clocks that show whole seconds, or tenths as some browsers do
+COARSE_STEADY = 5  # from a pace of so many steps on such a clock would show a hand's variance
 COARSE_GAPS_MIN = (
     20  # fewer distances, or fewer than `TAPS_MIN` unlike the rest, may be those of two sittings by chance
 )
@@ -129,11 +130,20 @@ class Taken:
         register: Which.
         ended_ms: First moment after its civil day.
         taps: Its official marks.
+        coarse: Authors whose clock is coarse, by all their marks, and its steps (ms).
     """
 
     register: RegisterId
     ended_ms: int
     taps: tuple[Tap, ...]
+    coarse: Mapping[str, int] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        shared: dict[str, int] = {}
+        for tap in self.taps:
+            shared[tap.author] = gcd(shared.get(tap.author, 0), tap.phone_ms)
+        coarse = {author: next((s for s in COARSE_MS if ms % s == 0), 0) for author, ms in shared.items()}
+        object.__setattr__(self, "coarse", {author: step for author, step in coarse.items() if step})
 
     @property
     def own(self) -> list[Tap]:
@@ -144,12 +154,6 @@ class Taken:
     def stamped(self) -> list[Tap]:
         """Marks that were made one by one and have a stamp."""
         return [tap for tap in self.taps if tap.has_stamp and not tap.by_bulk]
-
-    @property
-    def coarse(self) -> frozenset[str]:
-        """Authors whose clock shows whole seconds, by all their marks."""
-        fine = {tap.author for tap in self.taps if tap.phone_ms % COARSE_MS}
-        return frozenset(tap.author for tap in self.taps) - fine
 
 
 Signs = dict[RegisterId, tuple[Sign, ...]]
@@ -227,13 +231,14 @@ def _sign(kind: Kind, count: int, of: int, score: Fraction | None = None) -> Sig
 
 
 def _identical(taken: Taken) -> Sign | None:
-    """Half of the marks in one millisecond is as good as all; a second holds several taps of a quick hand."""
+    """Half of the marks in one millisecond is as good as all; a second may hold several taps of a quick hand."""
     taps = taken.stamped
     if len(taps) < TAPS_MIN:
         return None
     coarse = taken.coarse
-    equal = Counter((tap.at_ms, tap.author in coarse) for tap in taps)
-    most = max((count for (_, is_coarse), count in equal.items() if not is_coarse or count > TAPS_MIN), default=0)
+    equal = Counter(tap.at_ms for tap in taps if tap.author not in coarse)
+    stepped = Counter(tap.at_ms for tap in taps if tap.author in coarse)
+    most = max([*equal.values(), *(count for count in stepped.values() if count > TAPS_MIN)], default=0)
     return _sign(Kind.IDENTICAL_STAMPS, most, len(taps), Fraction(2 * most, len(taps))) if most >= EQUAL_MIN else None
 
 
@@ -253,7 +258,7 @@ def _steady(taken: Taken) -> Sign | None:
     gaps = sorted(
         gap
         for author, own in _gaps(taken).items()
-        if own and (author not in coarse or own[len(own) // 2] >= COARSE_STEADY_MS)
+        if own and (author not in coarse or own[len(own) // 2] >= COARSE_STEADY * coarse[author])
         for gap in own
     )
     if len(gaps) < TAPS_MIN - 1:
@@ -281,7 +286,7 @@ def _clock(taken: Taken) -> Sign | None:
 def _shared(week: Sequence[Taken]) -> dict[RegisterId, Sign]:
     """The same moments in several registers: nobody is in two rooms at once, "all present" or not.
 
-    Two people meet in one second every morning, so a moment by a clock of whole seconds is one of its author's.
+    Two people meet in one second every morning, so a moment by a coarse clock is one of its author's.
     """
     holders: Counter[tuple[int, str]] = Counter()
     of_register: list[tuple[Taken, list[tuple[int, str]]]] = []
@@ -306,9 +311,9 @@ def _copied(week: Sequence[Taken], before: Sequence[Taken]) -> dict[RegisterId, 
         marks = _fingerprint(one)
         alike = Counter(other for mark in marks for other in known[mark])
         most = max(alike.values(), default=0)
-        # In whole seconds one moment of the day comes twice by chance, but not three times.
+        # By a coarse clock one moment of the day comes twice by chance, but not three times.
         moment = _one_moment(one)
-        once = len(alike) == 1 and moment is not None and moment % COARSE_MS == 0
+        once = len(alike) == 1 and moment is not None and moment % COARSE_MS[-1] == 0
         sign = _sign(Kind.COPIED_PATTERN, most, len(marks), Fraction(1, 2) if once else None) if most else None
         if sign is not None and number >= len(before):
             found[one.register] = sign
@@ -328,8 +333,8 @@ def _one_moment(taken: Taken) -> int | None:
 def _fingerprint(taken: Taken) -> set[object]:
     """What no two sittings have in common: pairs of distances that follow each other, in milliseconds.
 
-    Of a clock that shows whole seconds all distances as one, for its pairs are those of every sitting. A register whose
-    marks share one moment has one feature instead: that time of day, to the millisecond, in its class.
+    Of a coarse clock all distances as one, for its pairs are those of every sitting. A register whose marks share one
+    moment has one feature instead: that time of day, to the millisecond, in its class.
     """
     moment = _one_moment(taken)
     if moment is not None:
@@ -346,7 +351,7 @@ def _fingerprint(taken: Taken) -> set[object]:
         elif len(gaps) >= COARSE_GAPS_MIN and len(gaps) - max(Counter(gaps).values()) >= TAPS_MIN:
             whole.add(tuple(gaps))
     distinct: set[object] = set(pairs)
-    # Few different pairs (a clock of tenths of a second, an even hand) say nothing.
+    # Few different pairs (an even hand) say nothing.
     return whole | (distinct if len(pairs) >= TAPS_MIN - 2 and 2 * len(distinct) > len(pairs) else set())
 
 
