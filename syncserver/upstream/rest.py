@@ -126,9 +126,12 @@ def _person(item: Item) -> PersonNow:
         if word in _STAFF_WORDS:
             known = posts.get(school, "")
             posts[school] = None if until is None or known is None else max(until, known)
-    withdrawn = item.word("status", _STATUS) == "tobedeleted" or not item.flag("enabledUser")
+    status, enabled = item.word("status", _STATUS), item.flag("enabledUser")
     return PersonNow(
-        user_id=item.text("sourcedId"), modified_ms=item.moment("dateLastModified"), withdrawn=withdrawn, posts=posts
+        user_id=item.text("sourcedId"),
+        modified_ms=item.moment("dateLastModified"),
+        withdrawn=status == "tobedeleted" or not enabled,
+        posts=posts,
     )
 
 

@@ -12,8 +12,8 @@ Objects = dict[str, list[dict[str, Any]]]
 FIRST_MS = "2026-08-01T06:00:00.000Z"
 
 
-def small_roster() -> GeneratedRoster:
-    return generate(schools=2, seed=5, first_day="2026-08-01", until_day="2027-10-01")
+def small_roster(schools: int = 2) -> GeneratedRoster:
+    return generate(schools=schools, seed=5, first_day="2026-08-01", until_day="2027-10-01")
 
 
 def objects_of(roster: GeneratedRoster) -> Objects:
