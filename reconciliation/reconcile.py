@@ -299,9 +299,10 @@ def _answer(
     ):
         if holds:
             labels.add(label)
-    original = None
-    if originals is not None and ADJUSTED in labels:
-        original = gather(pupil, originals, context.aliases).mark
+    # An adjustment can also move the answer to a mark made in time, by taking away the one that stood.
+    original = None if originals is None else gather(pupil, originals, context.aliases).mark
+    if original == mark or (original == found.mark and ADJUSTED not in labels):
+        original = None
     answer = Answer(
         mark=mark,
         disputed=disputed,

@@ -14,7 +14,7 @@ from clientcore.register import Code, RegisterId
 from reconciliation.anomalies import FLAG_FROM, Taken, examine, is_flagged
 from reconciliation.calendar import SchoolCalendar, civil_date, day_window
 from reconciliation.clocks import midnight_ms, zone_table
-from reconciliation.decisions import Choice, Decisions
+from reconciliation.decisions import Approval, Choice, Decisions, Level, Reason
 from reconciliation.explain import explain
 from reconciliation.model import Context, Outcome, Right, first_receipts
 from reconciliation.paper import Document, Entry, Family
@@ -283,3 +283,27 @@ def test_moments_beyond_the_last_date_have_a_name() -> None:
     assert civil_date(midnight_ms("9999-12-31", zone, days_later=1), zone) == "9999-12-31"
     assert iso(10**18) == "9999-12-31T23:59:59.999Z"
     assert iso(-(10**18)) == "0001-01-01T00:00:00.000Z"
+
+
+def test_an_approved_adjustment_that_moves_the_answer_to_another_mark_keeps_what_stood() -> None:
+    """Basma's *present* stood; what she asked for later leaves Amal's mark alone: the first answer stays beside it."""
+    amal, basma = Phone(label="a", user="amal"), Phone(label="b", user="basma")
+    two = basma.mark({"s1": "P28800300"})
+    first = [amal.mark({"s2": f"P2880000{n}"}) for n in range(4)]  # later operations win
+    one = amal.mark({"s1": "A28800100"})
+    late_ms = day_window(REGISTER, context().zone).closes_ms + 7 * 3_600_000
+    three = basma.mark({"s1": f"E{30 * 3_600_000}"})
+    receipts = [receipt(one, amal), receipt(two, basma, offset=2)]
+    receipts += [receipt(change, amal, offset=9 + n) for n, change in enumerate(first)]
+    receipts.append(receipt(three, basma, offset=3, received_at_ms=late_ms))
+    word = Approval(
+        id=1, change_hash=three.hash, approved=True, reason=Reason.WRONG_CODE, by="head", level=Level.SCHOOL,
+        reference="", at_ms=late_ms + 1,
+    )  # fmt: skip
+    before = settle([*first, one, two, three], receipts, context()).answers["s1"]
+    assert (before.code, before.original) == (Code.PRESENT, None)
+    around = replace(context(), decisions=Decisions(approvals={three.hash: (word,)}))
+    after = settle([*first, one, two, three], receipts, around).answers["s1"]
+    assert after.code is not Code.PRESENT
+    assert after.original is not None
+    assert after.original.code is Code.PRESENT
