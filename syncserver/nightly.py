@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -48,8 +48,8 @@ from syncserver.upstream.rest import open_upstream
 
 _LOG = logging.getLogger("hudur.nightly")
 SAME, DIFFERENT, SILENT, CONTRACT = "same", "different", "silent", "contract"
-NIGHT_FROM_HOUR = 2  # local: late arrivals of the evening are in, and nobody works
-DATES_BACK = 7  # changes made later than that are compared by hand
+NIGHT_FROM_HOUR, NIGHT_UNTIL_HOUR = 2, 6  # local: the evening's late arrivals are in, the morning's have not begun
+DATES_BACK = 7  # changes made later than that are compared by hand; a night that was missed is made up for
 RETRY_MS = 15 * 60_000
 CLASSES_DRILLED_MAX = 200
 PUPILS_TOLD_MAX = 2_000
@@ -100,7 +100,7 @@ class Night:
         if now_ms < self._not_before_ms <= now_ms + RETRY_MS:
             return False
         local = datetime.fromtimestamp(now_ms / 1000, tz=UTC).astimezone(ZoneInfo(self._config.zone))
-        if local.hour < NIGHT_FROM_HOUR:
+        if not NIGHT_FROM_HOUR <= local.hour < NIGHT_UNTIL_HOUR:
             return False
         night = local.date().isoformat()
         done = await rows.compared_on(self._db, night)
@@ -159,7 +159,7 @@ async def surroundings(reader: Reader, now_ms: int) -> dict[str, Any]:
         "lag": {
             "settle_offsets": lag.offsets,
             "settle_age_s": 0 if lag.oldest_ms is None else max(0, now_ms - lag.oldest_ms) // 1000,
-            "upstream_events": (await rows.unsent(reader, sent.sent_seq))[0],
+            "upstream_events": await rows.unsent(reader, sent.sent_seq),
             "sinks": [
                 {"name": sink.name, "events": (await sink_rows.read_backlog(reader, sink)).events}
                 for sink in await sink_rows.read_sinks(reader)
@@ -176,7 +176,8 @@ async def _compare(db: Reader, aside: Aside, upstream: Upstream, date: str) -> d
     theirs = (await upstream.day(date)).classes
     ours = await tallies_here(db, aside, date)
     differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key, NOTHING) != theirs.get(key, NOTHING))
-    drilled = [await _drill(db, aside, upstream, key, date) for key in differing[:CLASSES_DRILLED_MAX]]
+    waiting = await rows.unsent_registers(db, (await rows.read_sent(db)).sent_seq, date) if differing else set()
+    drilled = [await _drill(db, aside, upstream, key, date, waiting) for key in differing[:CLASSES_DRILLED_MAX]]
     classes = [one for one in drilled if one["causes"]]
     told = 0
     for one in classes:
@@ -215,7 +216,9 @@ def _lines(body: bytes) -> list[Line]:
     return lines_of(Outcome.from_wire(json.loads(zlib.decompress(body))))
 
 
-async def _drill(db: Reader, aside: Aside, upstream: Upstream, key: ClassKey, date: str) -> dict[str, Any]:
+async def _drill(
+    db: Reader, aside: Aside, upstream: Upstream, key: ClassKey, date: str, waiting: Collection[str]
+) -> dict[str, Any]:
     """One class that differs, down to the pupil-day.
 
     Both sides are read now, a moment after they were counted: what came in between may have mended it, and then no
@@ -226,8 +229,6 @@ async def _drill(db: Reader, aside: Aside, upstream: Upstream, key: ClassKey, da
     ours = await aside.run(lambda: [line for body in bodies for line in _lines(body)])
     prefix = f"{key[0]}/{key[1]}/{date}/"
     sessions = {line.session for line in (*ours, *theirs)}
-    sent = await rows.read_sent(db)
-    _, waiting = await rows.unsent(db, sent.sent_seq)
     refused = await rows.refused_cells(db, [prefix + session for session in sorted(sessions)])
     found = differences(
         ours,

@@ -214,10 +214,23 @@ async def refused_cells(reader: Reader, registers: Sequence[str]) -> set[tuple[s
     return found
 
 
-async def unsent(reader: Reader, sent_seq: int) -> tuple[int, set[str]]:
-    """How many events wait to be handed over, and of which registers."""
-    rows = await reader.fetch_all("SELECT first_seq, last_seq, register FROM events WHERE last_seq > ?", (sent_seq,))
-    return sum(last - max(first, sent_seq + 1) + 1 for first, last, _ in rows), {row[2] for row in rows}
+async def unsent(reader: Reader, sent_seq: int) -> int:
+    """How many events wait to be handed over."""
+    row = await reader.fetch_one(
+        """SELECT coalesce(sum(CASE WHEN first_seq > ? THEN last_seq - first_seq + 1 ELSE last_seq - ? END), 0)
+        FROM events WHERE last_seq > ?""",
+        (sent_seq, sent_seq, sent_seq),
+    )
+    assert row is not None
+    return int(row[0])
+
+
+async def unsent_registers(reader: Reader, sent_seq: int, date: str) -> set[str]:
+    """Registers of a date of which an event waits to be handed over."""
+    rows = await reader.fetch_all(
+        "SELECT DISTINCT register FROM events WHERE last_seq > ? AND register LIKE ?", (sent_seq, f"%/{date}/%")
+    )
+    return {row[0] for row in rows}
 
 
 # ---- imports and nights -----------------------------------------------------------------------------------------

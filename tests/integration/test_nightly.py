@@ -210,7 +210,9 @@ async def test_the_server_compares_once_a_night_the_last_dates(both: Both) -> No
     made = await nights(both.world)
     assert {one[0] for one in made} == {"2026-11-23"}
     assert [one[1] for one in made] == [f"2026-11-{day}" for day in range(22, 15, -1)]
-    both.world.clock.advance(24 * HOUR_MS)
+    both.world.clock.advance(4 * HOUR_MS)
+    assert not await night.step(both.upstream)  # phones come back: nothing is compared in the morning
+    both.world.clock.advance(20 * HOUR_MS)
     assert await night.step(both.upstream)
     assert (await nights(both.world))[-1] == ("2026-11-24", "2026-11-23")
 

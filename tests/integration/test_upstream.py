@@ -6,7 +6,6 @@ import io
 import json
 import zipfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clientcore.exchange import write_sync
-from clientcore.ports import ManualClock, SeededRandom
+from clientcore.ports import ManualClock
 from reconciliation.wire import iso
 from syncserver import oneroster
 from syncserver.cli import main
-from syncserver.config import Config, UpstreamConfig, read_config
+from syncserver.config import UpstreamConfig, read_config
 from syncserver.errors import ConfigError
-from syncserver.ports import ServerPorts
 from syncserver.rosterwrite import write_zip
-from syncserver.upstream import feed, writeback
-from syncserver.upstream.digests import Line, tally
+from syncserver.upstream import feed
 from syncserver.upstream.feed import Ending, endings
-from syncserver.upstream.http import UpstreamHttp, open_http
 from syncserver.upstream.port import ContractBroken, PersonNow, UpstreamSilent
-from syncserver.upstream.rest import RestUpstream
 from tests.support.server.orders import ask_with, operator, token
 from tests.support.server.wait import until
-from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, World, open_world
+from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY
 from tests.support.sis.data import small_roster
-from tests.support.sis.server import CLIENT, SECRET, TOKEN, Sis, open_sis
+from tests.support.sis.server import CLIENT, SECRET, Sis, open_sis
+from tests.support.sis.world import client_of, settings_of, world_of
 
 NOW_MS = ManualClock().now_ms
 MINUTE_MS = 60_000
@@ -46,25 +42,6 @@ PUPILS = ("s001", "s002", "s003")
 async def sis() -> AsyncIterator[Sis]:
     async with open_sis() as made:
         yield made
-
-
-def settings_of(sis: Sis) -> UpstreamConfig:
-    return UpstreamConfig(url=sis.url, token=TOKEN)
-
-
-@asynccontextmanager
-async def world_of(sis: Sis, tmp_path: Path, *, background: bool = False) -> AsyncIterator[World]:
-    path = tmp_path / "store.db"
-    config = Config(store=path, poll_ms=50, upstream=settings_of(sis))
-    async with open_world(path, config=config, background=background) as world:
-        yield world
-
-
-@asynccontextmanager
-async def client_of(config: UpstreamConfig, clock: ManualClock | None = None) -> AsyncIterator[RestUpstream]:
-    ports = ServerPorts(clock=clock or ManualClock(), random=SeededRandom(1))
-    async with open_http() as http:
-        yield RestUpstream(UpstreamHttp(config, ports, http))
 
 
 def with_staff(sis: Sis, *people: str) -> None:
@@ -258,6 +235,30 @@ async def test_every_way_of_ending_somebody(sis: Sis, tmp_path: Path, change: di
         assert user == (0, NOW_MS + MINUTE_MS)
 
 
+async def test_who_comes_back_comes_with_the_next_pull(sis: Sis, tmp_path: Path) -> None:
+    """What was held meanwhile is settled then; the feed itself brings nobody back."""
+    async with world_of(sis, tmp_path) as world, client_of(settings_of(sis)) as upstream:
+        await operator(world, "upstream-pull")
+        phone = await world.phone("t101001", school="eg-mn-101")
+        row = await world.db.fetch_one("SELECT class_id FROM members WHERE user_id = 't101001' AND role = 'teacher'")
+        assert row is not None
+        pupil = await world.db.fetch_one("SELECT user_id FROM members WHERE class_id = ? AND role = 'pupil'", row)
+        assert pupil is not None
+        sis.change("users", "t101001", iso(NOW_MS), enabledUser="false")
+        assert await feed.step(world.db, world.server.config, world.server.ports, upstream)
+        world.clock.advance(MINUTE_MS)
+        register = f"{row[0]}/{TODAY}/day"
+        late = phone.frame([(register, phone.take(register, {pupil[0]: "P"}).chunk)])
+        assert (await phone.post("/v1/sync", write_sync([late.raw]))).json()["held"] == 1
+        sis.change("users", "t101001", iso(NOW_MS + MINUTE_MS), enabledUser="true")
+        assert await feed.step(world.db, world.server.config, world.server.ports, upstream)
+        await world.settle()
+        assert await world.events() == []
+        assert (await operator(world, "upstream-pull"))["state"] == "applied"
+        await world.settle()
+        assert [one["data"]["pupil"] for one in await world.events()] == [pupil[0]]
+
+
 async def test_a_post_that_is_lost_ends_at_that_school_alone(sis: Sis, tmp_path: Path) -> None:
     """And a post whose day after the last has come; one that ends later does not."""
     with_staff(sis, "t1", "t2")
@@ -352,119 +353,6 @@ def test_who_is_ended(posts: dict[str, str | None], withdrawn: bool, here: set[s
     assert all(isinstance(one, Ending) and one.why for one in found)
 
 
-# ---- attendance goes back ---------------------------------------------------------------------------------------
-
-
-async def mark(
-    world: World, *, code: str = "P", seed: int = 1, pupils: tuple[str, ...] = PUPILS
-) -> list[dict[str, Any]]:
-    phone = await world.phone("t1", seed=seed)
-    register = f"c-3a/{TODAY}/day"
-    await phone.sync((register, phone.take(register, dict.fromkeys(pupils, code))))
-    await world.settle()
-    return await world.events()
-
-
-@asynccontextmanager
-async def carrier_of(world: World, sis: Sis) -> AsyncIterator[writeback.Carrier]:
-    async with client_of(settings_of(sis)) as upstream:
-        yield writeback.Carrier(world.db, world.server.ports, upstream)
-
-
-async def test_events_go_back_once_with_the_bytes_of_the_feed(sis: Sis, tmp_path: Path) -> None:
-    """An answer that was lost: the same again, and event ids make that harmless."""
-    async with world_of(sis, tmp_path) as world, carrier_of(world, sis) as carrier:
-        await mark(world)
-        sis.forget_answer = True
-        assert not await carrier.step()
-        state = (await operator(world, "upstream-status"))["attendance"]
-        assert (state["sent_seq"], state["failures"], state["waiting"]) == (0, 1, 3)
-        assert not await carrier.step()  # in its gap
-        world.clock.advance(10_000)
-        assert await carrier.step()
-        assert not await carrier.step()
-        assert sis.bodies[0] == sis.bodies[1] == (await world.http.get("/v1/events")).content
-        assert len(sis.events) == 3
-        state = (await operator(world, "upstream-status"))["attendance"]
-        assert (state["sent_seq"], state["waiting"], state["last_result"]) == (3, 0, "ok")
-
-
-async def test_the_stage_hands_over_by_itself(sis: Sis, tmp_path: Path) -> None:
-    """In the running server, without anybody's order."""
-    async with world_of(sis, tmp_path, background=True) as world:
-        phone = await world.phone("t1")
-        register = f"c-3a/{TODAY}/day"
-        await phone.sync((register, phone.take(register, dict.fromkeys(PUPILS, "P"))))
-
-        async def held() -> int:
-            return len(sis.events)
-
-        await until(held, lambda seen: seen == 3)
-
-
-async def test_a_refused_event_holds_nobody_up_and_goes_again_by_cause(sis: Sis, tmp_path: Path) -> None:
-    """Kept with its cause; sent again singly or by cause, with an audit row; refused again it waits again."""
-    causes = {"s001": "unknown-pupil", "s002": "closed-term"}
-    sis.refuse = lambda event: causes.get(event["data"]["pupil"])
-    async with world_of(sis, tmp_path) as world, carrier_of(world, sis) as carrier:
-        await mark(world)
-        assert await carrier.step()
-        status = (await operator(world, "upstream-status"))["attendance"]
-        assert (status["sent_seq"], status["waiting"]) == (3, 0)
-        assert {one["cause"]: one["letters"] for one in status["refused"]} == {"unknown-pupil": 1, "closed-term": 1}
-        first = sis.bodies[0]
-        del causes["s001"]
-        for cause, left in (("unknown-pupil", {"closed-term"}), ("closed-term", {"closed-term"})):
-            done = await operator(world, "upstream-requeue", cause=cause, reason="mended upstream")
-            assert len(done["requeued"]) == 1
-            assert await carrier.step()
-            refused = (await operator(world, "upstream-status"))["attendance"]["refused"]
-            assert {one["cause"] for one in refused} == left
-        assert {event["data"]["pupil"] for event in sis.events.values()} == {"s001", "s003"}
-        assert json.loads(sis.bodies[1])[0] in json.loads(first)  # the same bytes, from the feed itself
-        (letter,) = await world.db.fetch_all("SELECT id, tries FROM upstream_letters WHERE state = 'waiting'")
-        assert letter[1] == 2
-        assert (await operator(world, "upstream-requeue", id=letter[0], reason="once more"))["requeued"] == [letter[0]]
-        missing = await world.http.post(
-            "/v1/operator/upstream-requeue",
-            params={"args": json.dumps({"cause": "nothing", "reason": "x"})},
-            headers={"content-type": "application/octet-stream"},
-        )
-        assert missing.status_code == 404
-        audit = await world.db.fetch_all("SELECT actor, subject, reason FROM audit WHERE action = 'upstream-requeue'")
-        assert audit[0] == ("operator", "upstream:unknown-pupil", "mended upstream")
-        assert len(audit) == 3
-
-
-async def test_a_batch_that_is_too_large_goes_in_halves(sis: Sis, tmp_path: Path) -> None:
-    """Down to single events; one that is too large alone is refused and holds nobody up."""
-    async with world_of(sis, tmp_path) as world, carrier_of(world, sis) as carrier:
-        await mark(world, pupils=tuple(f"s{n:03d}" for n in range(1, 8)))
-        sis.status = 413
-        for _ in range(3):
-            assert await carrier.step()
-        sis.status = None
-        assert await carrier.step()
-        assert not await carrier.step()
-        assert len(sis.events) == 6
-        refused = (await operator(world, "upstream-status"))["attendance"]["refused"]
-        assert [(one["cause"], one["letters"]) for one in refused] == [("too-large", 1)]
-
-
-async def test_a_wish_to_wait_is_kept_to(sis: Sis, tmp_path: Path) -> None:
-    """`Retry-After` counts; nothing is skipped meanwhile."""
-    async with world_of(sis, tmp_path) as world, carrier_of(world, sis) as carrier:
-        await mark(world)
-        sis.status, sis.retry_after = 503, "1800"
-        assert not await carrier.step()
-        state = (await operator(world, "upstream-status"))["attendance"]
-        assert state["next_try_ms"] - world.clock.wall_ms() == 1_800_000
-        sis.status = None
-        world.clock.advance(1_800_000)
-        assert await carrier.step()
-        assert len(sis.events) == 3
-
-
 # ---- settings, commands -----------------------------------------------------------------------------------------
 
 
@@ -507,10 +395,3 @@ def test_commands_without_an_upstream_say_what_to_set(tmp_path: Path) -> None:
         assert (done.exit_code, "HUDUR_UPSTREAM_URL" in done.output) == (1, True)
     shown = CliRunner().invoke(main, ["upstream", "status", "--store", store])
     assert (shown.exit_code, "not set" in shown.output) == (0, True)
-
-
-@settings(derandomize=True, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["am1", "pm1"]), st.integers(1, 9), st.sampled_from(["present", "late"]))))
-def test_a_tally_knows_no_order(cells: list[tuple[str, int, str]]) -> None:
-    lines = [Line(session=session, pupil=f"s{n}", code=code) for session, n, code in cells]
-    assert tally(lines) == tally(reversed(lines))
