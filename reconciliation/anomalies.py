@@ -286,19 +286,25 @@ def _clock(taken: Taken) -> Sign | None:
 def _shared(week: Sequence[Taken]) -> dict[RegisterId, Sign]:
     """The same moments in several registers: nobody is in two rooms at once, "all present" or not.
 
-    Two people meet in one second every morning, so a moment by a coarse clock is one of its author's.
+    Two people meet in one second every morning, so a moment by a coarse clock is one of its author's. And of the marks
+    of one moment only as many are shared as another register has at it: one tap elsewhere, in the very millisecond of
+    an "all present", copies nothing.
     """
-    holders: Counter[tuple[int, str]] = Counter()
-    of_register: list[tuple[Taken, list[tuple[int, str]]]] = []
+    most: dict[tuple[int, str], list[int]] = {}  # moment -> how many marks the registers have at it, the two greatest
+    of_register: list[tuple[Taken, Counter[tuple[int, str]]]] = []
     for one in week:
         coarse = one.coarse
-        stamps = [(tap.at_ms, tap.author if tap.author in coarse else "") for tap in one.taps if tap.has_stamp]
-        holders.update(set(stamps))
+        stamps = Counter((tap.at_ms, tap.author if tap.author in coarse else "") for tap in one.taps if tap.has_stamp)
+        for stamp, count in stamps.items():
+            most[stamp] = sorted((*most.get(stamp, ()), count), reverse=True)[:2]
         of_register.append((one, stamps))
     found = {}
     for one, stamps in of_register:
-        sign = _sign(Kind.SHARED_STAMPS, sum(holders[stamp] > 1 for stamp in stamps), len(stamps))
-        if sign is not None and len(stamps) >= TAPS_MIN:
+        # Among all registers of a moment the least of the own number and the greatest other one: the second greatest,
+        # unless the own number is smaller still.
+        shared = sum(min(count, most[stamp][1]) for stamp, count in stamps.items() if len(most[stamp]) > 1)
+        sign = _sign(Kind.SHARED_STAMPS, shared, stamps.total())
+        if sign is not None and stamps.total() >= TAPS_MIN:
             found[one.register] = sign
     return found
 

@@ -13,7 +13,7 @@ from typing import Any
 from clientcore.register import Code
 from reconciliation.decisions import NONE, Approval, Choice, Decisions, Level, Reason, Release, Ruling
 from reconciliation.identity import follow
-from syncserver.store.key import Key
+from syncserver.store.key import BY_KEY, Key, flat, wanted
 from syncserver.store.port import Reader, Row
 
 _OF_REGISTER = """
@@ -30,9 +30,9 @@ async def decisions_of(reader: Reader, key: Key) -> Decisions:
 async def decisions_of_all(reader: Reader, keys: Sequence[Key]) -> dict[Key, Decisions]:
     """The decisions of those of the given registers that have any."""
     held = await reader.fetch_all(
-        f"""SELECT DISTINCT school, class_id, date, session FROM decisions
-        WHERE (school, class_id, date, session) IN (VALUES {", ".join(["(?, ?, ?, ?)"] * len(keys))})""",
-        [name for key in keys for name in key],
+        f"""{wanted(keys)} SELECT DISTINCT o.school, o.class_id, o.date, o.session
+        FROM wanted w JOIN decisions o ON {BY_KEY}""",
+        flat(keys),
     )
     return {(a, b, c, d): await decisions_of(reader, (a, b, c, d)) for a, b, c, d in held}
 

@@ -2,5 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 Key = tuple[str, str, str, str]
 """school, class, date, session."""
+
+
+def wanted(keys: Sequence[Key]) -> str:
+    """The head of a query about some registers: a table `wanted` to join, one row for each; its parameters: `flat`.
+
+    `(school, …) IN (VALUES …)` reads alike, but SQLite looks through the whole table for it; a join goes by the index.
+    """
+    rows = ", ".join(["(?, ?, ?, ?)"] * len(keys))
+    return f"WITH wanted (school, class_id, date, session) AS (VALUES {rows})"
+
+
+def flat(keys: Sequence[Key]) -> list[str]:
+    """The parameters of `wanted`."""
+    return [name for key in keys for name in key]
+
+
+BY_KEY = "o.school = w.school AND o.class_id = w.class_id AND o.date = w.date AND o.session = w.session"
+"""Joins `wanted w` to a table `o` of registers."""

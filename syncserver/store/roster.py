@@ -302,6 +302,14 @@ async def write_plan(tx: Transaction, plan: RosterPlan, now_ms: int) -> None:
         "INSERT INTO settle_again (school, class_id, cause, at_ms) VALUES (?, ?, 'roster-import', ?)",
         [(school, class_id, now_ms) for school, class_id in sorted(plan.touched)],
     )
+    # Champions, and whoever stood in by a delegation, have marks in classes of which they are no member.
+    await tx.executemany(
+        """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
+        SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'roster-import', ? FROM devices d
+        JOIN settlements s ON s.device = d.id JOIN changes c ON c.log_offset = s.log_offset
+        WHERE d.school = ? AND d.user_id = ?""",
+        [(now_ms, u.school, u.user_id) for u in plan.users.changed + plan.users.ended if u.role != Role.PUPIL],
+    )
 
 
 async def write_import(

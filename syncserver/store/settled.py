@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciliation.reports import Summary
-from syncserver.store.key import Key
+from syncserver.store.key import BY_KEY, Key, flat, wanted
 from syncserver.store.port import Reader, Row, Transaction, placeholders
 from syncserver.store.registers import pack_json
 from syncserver.store.summaries import write_summaries
@@ -313,9 +313,9 @@ async def read_unsettled(reader: Reader, key: Key) -> dict[int, bytes]:
 async def read_sizes(reader: Reader, keys: Sequence[Key]) -> dict[Key, int]:
     """Number of changes of some registers."""
     found = await reader.fetch_all(
-        f"""SELECT school, class_id, date, session, count(*) FROM changes
-        WHERE (school, class_id, date, session) IN (VALUES {_rows_of(keys)}) GROUP BY 1, 2, 3, 4""",
-        [name for key in keys for name in key],
+        f"""{wanted(keys)} SELECT o.school, o.class_id, o.date, o.session, count(*)
+        FROM wanted w JOIN changes o ON {BY_KEY} GROUP BY 1, 2, 3, 4""",
+        flat(keys),
     )
     return {(row[0], row[1], row[2], row[3]): row[4] for row in found}
 
@@ -334,15 +334,11 @@ async def read_first_beyond(reader: Reader, key: Key, slug: str) -> int | None:
 async def read_outcomes(reader: Reader, keys: Sequence[Key]) -> dict[Key, Row]:
     """Revision, body and revisions of the last outcomes, as stored: reading a large one takes its time."""
     found = await reader.fetch_all(
-        f"""SELECT school, class_id, date, session, revision, body, revisions FROM outcomes
-        WHERE (school, class_id, date, session) IN (VALUES {_rows_of(keys)})""",
-        [name for key in keys for name in key],
+        f"""{wanted(keys)} SELECT o.school, o.class_id, o.date, o.session, o.revision, o.body, o.revisions
+        FROM wanted w JOIN outcomes o ON {BY_KEY}""",
+        flat(keys),
     )
     return {(row[0], row[1], row[2], row[3]): row[4:] for row in found}
-
-
-def _rows_of(keys: Sequence[Key]) -> str:
-    return ", ".join(["(?, ?, ?, ?)"] * len(keys))
 
 
 async def defer(tx: Transaction, key: Key, *, at_ms: int) -> None:

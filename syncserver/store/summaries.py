@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from reconciliation.model import Occasion, Outcome
 from reconciliation.reports import CODE_WORDS, Contact, Key, Summary, summary_of
+from syncserver.store.key import BY_KEY, flat, wanted
 from syncserver.store.port import Reader, Row, Transaction, placeholders
 
 _NUMBERS = ("roster", *CODE_WORDS, "not_taken", "late_arrivals", "adjustments", "waiting", "disputed", "held")
@@ -89,10 +90,9 @@ async def summaries_of(
 
 
 async def _from_outcomes(reader: Reader, school: str, keys: Sequence[Key]) -> dict[Key, Summary]:
+    names = [(school, *key) for key in keys]
     rows = await reader.fetch_all(
-        f"""SELECT body FROM outcomes WHERE (school, class_id, date, session) IN
-        (VALUES {", ".join(["(?, ?, ?, ?)"] * len(keys))})""",
-        [name for key in keys for name in (school, *key)],
+        f"{wanted(names)} SELECT o.body FROM wanted w JOIN outcomes o ON {BY_KEY}", flat(names)
     )
     found = [summary_of(Outcome.from_wire(json.loads(zlib.decompress(row[0])))) for row in rows]
     return {one.key: one for one in found}

@@ -194,3 +194,13 @@ def test_every_sign_speaks_both_languages() -> None:
                 assert str(sign.count) in sign.in_words(language)
                 assert "amal" not in sign.in_words(language)
     assert len(kinds) > 2
+
+
+def test_one_tap_in_the_millisecond_of_another_classs_all_present_copies_nothing() -> None:
+    """Forty marks of one act share their moment with one tap next door: one of forty is shared, on either side."""
+    whole = taken(outcome(register(SUNDAY, "c-3a"), at_once(EIGHT_MS)))
+    stamps = by_hand(5)
+    tapped = taken(outcome(register(SUNDAY, "c-3b"), marks([EIGHT_MS, *stamps[1:]])))
+    assert not is_flagged(examine([whole, tapped]).get(whole.register, ()))
+    copied = taken(outcome(register(SUNDAY, "c-3c"), at_once(EIGHT_MS)))
+    assert is_flagged(examine([whole, tapped, copied])[copied.register])
