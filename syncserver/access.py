@@ -190,10 +190,12 @@ async def give(order: Order, desk: Desk, args: Args, data: bytes = b"") -> dict[
     """Check the right, then carry the order out.
 
     Raises:
-        RequestProblem: `forbidden` for another role or school; whatever the order itself refuses.
+        RequestProblem: `forbidden` for another role or school; `bad-request` for arguments that no store can hold;
+            whatever the order itself refuses.
     """
     who = desk.who
     who.check_role(order.roles)
+    _check_storable(args)
     if who.schools is not None:
         school = await order.about(desk.db, args)
         if school is None:
@@ -201,6 +203,25 @@ async def give(order: Order, desk: Desk, args: Args, data: bytes = b"") -> dict[
         else:
             who.check_school(school)
     return await order.run(desk, args, data)
+
+
+def _check_storable(args: Args) -> None:
+    """JSON can say what no column takes: half a character, a NUL, a number beyond 64 bits.
+
+    Raises:
+        RequestProblem: `bad-request`.
+    """
+    rest: list[Any] = [dict(args)]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            rest += one
+        elif isinstance(one, str) and ("\0" in one or any("\ud800" <= char <= "\udfff" for char in one)):
+            raise RequestProblem("bad-request", "a text has half a character or a NUL in it")
+        elif isinstance(one, int) and not -(1 << 63) <= one < 1 << 63:
+            raise RequestProblem("bad-request", "a number is too large")
 
 
 # ---- routes -----------------------------------------------------------------------------------------------------

@@ -266,6 +266,7 @@ async def _order(request: Request) -> Response:
         args = None
     if not isinstance(args, dict):
         raise RequestProblem("bad-request", "args is a JSON object")
+    who_asks(request).check_role(order.roles)  # `give` checks it too; nobody else makes the server hold a file
     data = await read_body(request.receive, _ORDER_BODY_MAX)
     desk = Desk(config=server.config, db=server.db, ports=server.ports, who=who_asks(request))
     result = await give(order, desk, args, data)

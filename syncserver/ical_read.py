@@ -14,6 +14,7 @@ from syncserver.errors import RequestProblem
 
 FILE_BYTES_MAX = 1 << 20
 _DAYS_MAX = 2_000
+_NAMED_MAX = 20_000  # dates of all events together: the same long holiday ten thousand times is no calendar
 _FIRST, _UNTIL = date(2000, 1, 1), date(2100, 1, 1)
 _SLUG = re.compile(r"[a-z0-9_]{1,24}")
 _DAY = timedelta(days=1)
@@ -55,6 +56,7 @@ def read_days(data: bytes, *, default: str) -> ReadDays:
         raise RequestProblem("bad-request", "the file is no iCalendar: it does not begin with BEGIN:VCALENDAR")
     days: dict[str, ReadDay] = {}
     skipped: list[str] = []
+    named = 0
     for event in cast(Iterable[Event], file.walk("VEVENT")):
         name = str(event.get("SUMMARY", event.get("UID", "an event")))[:80]
         why = _why_skipped(event, name)
@@ -62,7 +64,11 @@ def read_days(data: bytes, *, default: str) -> ReadDays:
             skipped.append(f"{name}: {why}")
             continue
         one = ReadDay(is_open=str(event.get("X-HUDUR-OPEN", "")).upper() == "TRUE", reason=_reason(event, default))
-        for day in _dates(event, name):
+        dates = _dates(event, name)
+        named += len(dates)
+        if named > _NAMED_MAX:
+            raise RequestProblem("bad-request", "the file names the same days too often")
+        for day in dates:
             if days.setdefault(day, one).is_open != one.is_open:
                 raise _wrong(name, f"{day} is both open and closed")
         if len(days) > _DAYS_MAX:
@@ -92,7 +98,10 @@ def _dates(event: Event, name: str) -> list[str]:
     first = cast(date, _moment(event, "DTSTART", name))
     until = _moment(event, "DTEND", name)
     if until is None:
-        until = first + _length(event, name)
+        try:
+            until = first + _length(event, name)
+        except OverflowError:
+            raise _wrong(name, f"its dates are not between {_FIRST} and {_UNTIL}") from None
     if isinstance(until, datetime) or until < first:
         raise _wrong(name, "DTEND is no date after DTSTART")
     until = max(until, first + _DAY)  # some programs end a single day where it begins

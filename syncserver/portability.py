@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from typing import Any
 
 from clientcore.change import parse
 from clientcore.errors import BadInput, HudurError
-from clientcore.frame import parse_frame
+from clientcore.frame import FramedChange, parse_frame
 from clientcore.history import merge
 from clientcore.register import RegisterId, is_id
 from clientcore.wire import pack
@@ -50,6 +51,10 @@ FORMAT = "hudur-school/1"
 _MANIFEST, _FRAMES, _EVENTS, _AUDIT = "manifest.json", "log/frames.bin", "events/events.jsonl", "audit/audit.jsonl"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _INFLATED_BYTES_MAX = 1 << 30
+_UNREADABLE = (  # RuntimeError: a zip with a password or an unknown method, JSON nested too deep
+    HudurError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, EOFError, OSError,
+    OverflowError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 _FILES_MAX = 100_000
 _PAGE = 500
 _AUDIT_COLUMNS = (
@@ -296,7 +301,7 @@ def unpack_school(data: bytes) -> School:
         _check_evidence(taken)
     except BadInput:
         raise
-    except (HudurError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as fault:
+    except _UNREADABLE as fault:
         raise BadInput("not-portable", f"this is no file of a school: {type(fault).__name__}: {fault}") from None
     if digests_of(taken) != manifest["digests"]:
         raise BadInput("not-portable", "the rows are not those the manifest's digests were made of")
@@ -371,14 +376,18 @@ def _check_evidence(taken: School) -> None:
     """Frames are their devices' own, and changes lie in them: no manifest can make a mark."""
     keys = {row["id"]: row["public_key"] for row in taken.rows["devices"]}
     bodies: dict[int, bytes] = {}
+    framed: dict[int, list[FramedChange]] = {}
     for number, row in enumerate(taken.rows["frames"], 1):
         frame = parse_frame(row["body"])
         same = (frame.hash, frame.device, frame.school) == (row["hash"], row["device"], taken.school)
         if row["id"] != number or not same or not frame.is_signed_by(keys[row["device"]]):
             raise BadInput("not-portable", f"frame {row['id']} is not what its device signed")
-        bodies[number] = row["body"]
+        bodies[number], framed[number] = row["body"], list(frame.changes)
     for number, row in enumerate(taken.rows["changes"], 1):
-        if row["log_offset"] != number or parse(_chunk(bodies[row["frame_id"]], row)).hash != row["hash"]:
+        chunk = _chunk(bodies[row["frame_id"]], row)
+        told = FramedChange(register="/".join(_key(row)[1:]), chunk=chunk, delegation=row["delegation"])
+        same = row["school"] == taken.school and told in framed[row["frame_id"]]
+        if row["log_offset"] != number or not same or parse(chunk).hash != row["hash"]:
             raise BadInput("not-portable", f"change {row['log_offset']} is not what its hash says")
 
 

@@ -8,6 +8,7 @@ that is expected of the first words of each phone, and told apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -150,7 +151,10 @@ async def read_trail(
         limit: How many.
         about: Only rows whose subject or actor has this text in it (a school, a register, an id).
     """
-    where, params = ("", []) if about is None else (" AND (subject LIKE ? OR actor LIKE ?)", [f"%{about}%"] * 2)
+    where, params = "", []
+    if about is not None:  # ids have `_` in them, which LIKE takes for any letter
+        where = " AND (subject LIKE ? ESCAPE '!' OR actor LIKE ? ESCAPE '!')"
+        params = ["%" + re.sub(r"[!%_]", r"!\g<0>", about) + "%"] * 2
     rows = await reader.fetch_all(
         f"SELECT {', '.join(_NAMES)}, hash FROM audit WHERE id > ?{where} ORDER BY id LIMIT ?", (after, *params, limit)
     )

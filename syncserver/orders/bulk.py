@@ -13,7 +13,7 @@ from reconciliation.wire import iso
 from syncserver.access import ApiRole, Args, Desk, Order, named_school, number, only, refusal, roles, text
 from syncserver.errors import RequestProblem
 from syncserver.orders.bulk_plan import CODES, Plan, plan_of, shown_plan, still_holds, wish_of
-from syncserver.orders.deciding import level_of, reference_of, shown
+from syncserver.orders.deciding import check_central, level_of, reference_of, shown
 from syncserver.orders.identity import undo_closed
 from syncserver.store import audit
 from syncserver.store.deciding import settle_again, write_decisions
@@ -186,7 +186,8 @@ async def order_undo(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`school`, `bulk` (number), `reason`; `reference` from central, who may also after 72 hours."""
     school, bulk_id, reason = text(args, "school"), number(args, "bulk"), text(args, "reason")
     reference, now_ms = reference_of(desk, args), desk.now_ms
-    _, _, state, cells, _, _, _, _, _, applied_ms, _ = await _bulk(desk.db, school, bulk_id)
+    _, _, state, cells, kept, _, _, _, _, applied_ms, _ = await _bulk(desk.db, school, bulk_id)
+    check_central(desk, Level(json.loads(kept)["level"]))
     if applied_ms is not None and now_ms >= applied_ms + UNDO_MS and level_of(desk) is not Level.CENTRAL:
         raise undo_closed(applied_ms + UNDO_MS)
     restored, rest = await _standing(desk, bulk_id)

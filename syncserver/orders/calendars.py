@@ -103,7 +103,7 @@ async def order_week(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         return await _end(desk, args, "calendar_weeks", "calendar-week")
     scope, reference = await read_scope(desk.db, args), text(args, "reference")
     names = args.get("days")
-    if not isinstance(names, list) or not names or not set(names) <= set(WEEKDAYS):
+    if not isinstance(names, list) or not names or not all(name in WEEKDAYS for name in names):
         raise RequestProblem("bad-request", f"days is a list of some of {', '.join(WEEKDAYS)}")
     first, until = read_date(args, "from"), None
     if args.get("to") is not None:

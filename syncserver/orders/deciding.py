@@ -63,6 +63,21 @@ def reference_of(desk: Desk, args: Args) -> str:
     return ""
 
 
+def check_central(desk: Desk, decided: Level) -> None:
+    """What the central office decided, no school takes back.
+
+    Raises:
+        RequestProblem: `rule`, `central-decision`.
+    """
+    if decided is Level.CENTRAL and level_of(desk) is not Level.CENTRAL:
+        raise refusal(
+            "central-decision",
+            "The central office has decided this; only it can decide again.",
+            arabic="صدر في هذا قرار مركزي، ولا يتغيّر إلا بقرار مركزي.",
+            who="central, with a reference",
+        )
+
+
 def register_of(args: Args) -> RegisterId:
     """The register in `register`.
 

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciliation.conflicts import provisional
+from reconciliation.decisions import Level
 from reconciliation.model import Answer, VisibleMark
 from syncserver.access import ApiRole, Args, Desk, Order, named_register, named_school, only, refusal, roles, text
 from syncserver.orders.deciding import (
     REGISTERS_MAX,
     Sheet,
     change_of,
+    check_central,
     key_of,
     level_of,
     need_sheet,
@@ -28,6 +30,8 @@ from syncserver.orders.deciding import (
 )
 from syncserver.store import audit
 from syncserver.store.deciding import review_keys, settle_again, write_decision
+from syncserver.store.key import Key
+from syncserver.store.port import Reader
 
 _CALM = (
     "Different marks were made by people who had not seen each other's. All are kept and nobody is at fault.",
@@ -71,6 +75,8 @@ async def order_settle(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         answer = sheet.outcome.answers.get(pupil)
         mark = _chosen(answer, digest, by)
         assert answer is not None
+        if answer.chosen_by is not None:
+            check_central(desk, await _chosen_from(tx, key, pupil))
         among = sorted({one.change_hash.hex() for one in answer.values})
         after = {"change": digest.hex(), "code": mark.code.word, "reference": reference}
         audit_id = await audit.record(
@@ -83,6 +89,16 @@ async def order_settle(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         )  # fmt: skip
         await settle_again(tx, [key], at_ms=now_ms)
     return {"register": str(register), "pupil": pupil, **after, "audit": audit_id}
+
+
+async def _chosen_from(reader: Reader, key: Key, pupil: str) -> Level:
+    """From where the choice came that counts now."""
+    row = await reader.fetch_one(
+        """SELECT level FROM decisions WHERE school = ? AND class_id = ? AND date = ? AND session = ? AND pupil = ?
+        AND kind = 'choose' AND undone_ms IS NULL ORDER BY id DESC LIMIT 1""",
+        (*key, pupil),
+    )
+    return Level.SCHOOL if row is None else Level(row[0])
 
 
 def _chosen(answer: Answer | None, digest: bytes, by: str) -> VisibleMark:

@@ -11,7 +11,7 @@ from reconciliation.wire import iso
 from syncserver.access import ApiRole, Args, Desk, Order, named_school, number, only, refusal, roles, text
 from syncserver.calendar import local_date
 from syncserver.errors import RequestProblem
-from syncserver.orders.deciding import level_of, reference_of
+from syncserver.orders.deciding import check_central, level_of, reference_of
 from syncserver.store import audit
 from syncserver.store.deciding import keys_of_pupils, settle_again
 from syncserver.store.decisions import aliases_of
@@ -100,11 +100,14 @@ async def order_undo(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     reference, now_ms = reference_of(desk, args), desk.now_ms
     async with desk.db.transaction() as tx:
         row = await tx.fetch_one(
-            "SELECT alias, canonical, at_ms, undone_ms FROM aliases WHERE school = ? AND id = ?", (school, merge_id)
+            "SELECT alias, canonical, at_ms, undone_ms, by_id FROM aliases WHERE school = ? AND id = ?",
+            (school, merge_id),
         )
         if row is None:
             raise RequestProblem("not-found", f"{merge_id}: no such merge in this school")
-        alias, canonical, at_ms, undone_ms = row
+        alias, canonical, at_ms, undone_ms, by_id = row
+        # Of those who may merge only the central office speaks with a token; no user id has a colon.
+        check_central(desk, Level.CENTRAL if ":" in by_id else Level.SCHOOL)
         if undone_ms is not None:
             raise _undone(undone_ms)
         if now_ms >= at_ms + UNDO_MS and level_of(desk) is not Level.CENTRAL:

@@ -88,11 +88,12 @@ async def order_resync(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     if level not in champion.LEVELS:
         raise RequestProblem("bad-request", f"the level is one of {', '.join(champion.LEVELS)}")
     if await desk.db.fetch_one("SELECT 1 FROM schools WHERE school = ?", (target,)):
-        devices = await champion.living_devices(desk.db, target)
+        devices, subject = await champion.living_devices(desk.db, target), target
     else:
         devices = [await _target(desk.db, target)]
+        subject = devices[0].hex()
     ids = await champion.order_resync(
-        desk.db, devices=devices, level=level, reason=reason, actor=desk.who.actor, subject=target, now_ms=desk.now_ms
+        desk.db, devices=devices, level=level, reason=reason, actor=desk.who.actor, subject=subject, now_ms=desk.now_ms
     )
     return {"directives": ids, "devices": [device.hex() for device in devices], "level": level}
 
@@ -158,7 +159,7 @@ async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
             at_ms=desk.now_ms,
             actor=desk.who.actor,
             action="unrevoke" if undo else "revoke",
-            subject=name,
+            subject=device.hex(),
             reason=reason,
             before={"revoked_ms": row[2]},
             after={"revoked_ms": revoked_ms},

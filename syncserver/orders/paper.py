@@ -33,6 +33,8 @@ from syncserver.store import paper as rows
 from syncserver.store.paper import ALL_SCHOOLS, NewEntry, PaperRule
 from syncserver.store.port import Reader
 
+_YEAR_MIN, _YEAR_MAX = 2000, 2100
+
 
 def _today(desk: Desk) -> str:
     return local_date(desk.now_ms, desk.config.zone).isoformat()
@@ -151,8 +153,8 @@ def read_week(args: Args, today: str) -> str:
         RequestProblem: `bad-request`.
     """
     date = args.get("week") or today
-    if not isinstance(date, str) or not is_date(date):
-        raise RequestProblem("bad-request", "week is a date YYYY-MM-DD")
+    if not isinstance(date, str) or not is_date(date) or not _YEAR_MIN <= int(date[:4]) < _YEAR_MAX:
+        raise RequestProblem("bad-request", f"week is a date YYYY-MM-DD, from {_YEAR_MIN} to {_YEAR_MAX - 1}")
     return week_of(date)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from clientcore.register import is_id
@@ -14,6 +15,7 @@ from syncserver.store import audit, calendars
 from syncserver.store.port import Reader, Transaction
 
 _COLUMNS = ("school", "district", "governorate")
+_LINES_MAX = 100_000  # there are some 60,000 schools in the country
 _TOLD_MAX = 20  # unknown schools and wrong lines named in an answer
 
 Places = dict[str, tuple[str, str]]
@@ -102,9 +104,11 @@ def _read_csv(data: bytes) -> Places:
     except UnicodeDecodeError:
         raise RequestProblem("bad-request", "the file is not UTF-8") from None
     try:
-        lines = list(csv.reader(io.StringIO(content), strict=True))
+        lines = list(islice(csv.reader(io.StringIO(content), strict=True), _LINES_MAX + 1))
     except csv.Error as wrong:
         raise RequestProblem("bad-request", f"the file is no CSV: {wrong}") from None
+    if len(lines) > _LINES_MAX:
+        raise RequestProblem("bad-request", f"more than {_LINES_MAX} lines: cut the file")
     if not lines or tuple(name.strip().lower() for name in lines[0]) != _COLUMNS:
         raise RequestProblem("bad-request", f"the first line reads {','.join(_COLUMNS)}")
     places: Places = {}

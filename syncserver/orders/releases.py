@@ -14,6 +14,7 @@ from reconciliation.decisions import Level
 from reconciliation.scope import OUT_OF_SCOPE, REVOKED
 from syncserver.access import ApiRole, Args, Desk, Order, named_register, named_school, only, refusal, roles, text
 from syncserver.errors import RequestProblem
+from syncserver.orders.deciding import reference_of
 from syncserver.store import audit
 from syncserver.store.port import Reader, Transaction, placeholders
 
@@ -116,7 +117,7 @@ async def _named(reader: Reader, args: Args) -> _Named:
 
 async def order_release(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`register`, `change` (hex), `reason`; central also `reference`. The whole change counts from the next round."""
-    reason, reference = text(args, "reason"), str(args.get("reference") or "")
+    reason, reference = text(args, "reason"), reference_of(desk, args)
     async with desk.db.transaction() as tx:
         one = await _named(tx, args)
         if await _released_by(tx, one) is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from datetime import date as Date
 from typing import Any
 
+from clientcore.errors import BadInput
 from clientcore.register import is_date
 from syncserver import portability
 from syncserver.access import (
@@ -26,6 +28,8 @@ from syncserver.reports.codes import STANDARDS, export_codes
 from syncserver.reports.sheet import find_sheets, read_sheet, register_meant, write_html
 from syncserver.store import audit
 from syncserver.store.port import Reader
+
+_EXPORT_DAYS_MAX = 92  # of a large school some 40 MB of lines, which are made in memory
 
 
 async def order_report(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
@@ -58,7 +62,7 @@ async def about_sheet(_: Reader, args: Args) -> str | None:
 async def order_sheet_find(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`school`, `code`: the registers whose printed sheet has this code."""
     school, code = text(args, "school"), text(args, "code", chars_max=20)
-    found = await find_sheets(desk.db, school, code, today_of(desk.now_ms, desk.config.zone))
+    found = await find_sheets(desk.db, school, code, today_of(desk.now_ms, desk.config.zone), desk.ports.aside)
     return {"school": school, "registers": [str(register) for register in found]}
 
 
@@ -67,6 +71,8 @@ async def order_export_codes(desk: Desk, args: Args, _: bytes) -> dict[str, Any]
     school, standard, first, last = (text(args, name) for name in ("school", "standard", "from", "to"))
     if standard not in STANDARDS or not is_date(first) or not is_date(last) or last < first:
         raise RequestProblem("bad-request", "the standard is edfi or ceds; from and to are dates, in this order")
+    if (Date.fromisoformat(last) - Date.fromisoformat(first)).days >= _EXPORT_DAYS_MAX:
+        raise RequestProblem("bad-request", f"at most {_EXPORT_DAYS_MAX} days at once: a term in two files")
     done = await export_codes(desk.db, school, first, last, standard)
     async with desk.db.transaction() as tx:
         audit_id = await audit.record(
@@ -97,7 +103,10 @@ async def order_export_school(desk: Desk, args: Args, _: bytes) -> dict[str, Any
 async def order_import_school(desk: Desk, args: Args, data: bytes) -> dict[str, Any]:
     """The zip is the body; `reason`. Only into a store without schools; what it says is settled anew afterwards."""
     reason = text(args, "reason")
-    taken = await desk.ports.aside.run(lambda: portability.unpack_school(data))
+    try:
+        taken = await desk.ports.aside.run(lambda: portability.unpack_school(data))
+    except BadInput as wrong:
+        raise RequestProblem("bad-request", wrong.detail) from None
     async with desk.db.transaction() as tx:
         await portability.check_empty(tx)
         audit_id = await audit.record(

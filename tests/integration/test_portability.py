@@ -344,7 +344,7 @@ async def test_a_refused_import_writes_nothing(world: World, tmp_path: Path) -> 
     db = await open_sqlite(tmp_path / "to.db")
     try:
         desk = Desk(config=world.server.config, db=db, ports=world.server.ports)
-        with pytest.raises(BadInput):
+        with pytest.raises(RequestProblem, match="altered"):
             await give(ORDERS["import-school"], desk, {"reason": "x"}, repacked(out, other_answer))
         for name in portability_tables.columns():
             if name != "schema_version":

@@ -167,7 +167,7 @@ async def test_what_central_released_only_central_holds_again(world: World) -> N
 async def test_a_token_called_like_the_author_is_not_the_author(world: World) -> None:
     """A token's name and a user's id are different things."""
     change = await out_of_scope(world)
-    reply = await ask_with(world, await token(world, "t3", "central"), "release", **this(change))
+    reply = await ask_with(world, await token(world, "t3", "central"), "release", **this(change), reference="letter 3")
     assert reply.status_code == 200
     await world.settle()
     assert "s001" in await codes(world)
