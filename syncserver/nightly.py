@@ -134,7 +134,7 @@ async def reconcile(
     now_ms = ports.clock.wall_ms()
     report = {"date": date, "at_ms": now_ms, **found, **await surroundings(db, now_ms)}
     async with db.transaction() as tx:
-        await rows.write_run(
+        await rows.write_night(
             tx, date=date, night=night, at_ms=now_ms, made_by=actor, state=report["state"], body=pack_json(report)
         )
     return report

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from syncserver.store.key import BY_KEY, flat, wanted
 from syncserver.store.port import Reader, Transaction, placeholders
 
 WAITING, REQUEUED, ACCEPTED = "waiting", "requeued", "accepted"
+SUPERSEDED = "superseded"  # a later word about the same pupil has been told since: this one is never sent again
 PULLED = ("applied", "unchanged")
 _ONE = 1  # the only row of tables that have one
 
@@ -178,6 +181,35 @@ async def requeued(reader: Reader, limit: int) -> list[int]:
     return [seq for (seq,) in rows]
 
 
+async def write_superseded(tx: Transaction, sequences: Sequence[int], *, now_ms: int) -> None:
+    """These refused events are history: a later word about the same pupil stands."""
+    await tx.executemany(
+        "UPDATE upstream_letters SET state = ?, at_ms = ? WHERE seq = ?",
+        [(SUPERSEDED, now_ms, seq) for seq in sequences],
+    )
+
+
+async def last_revisions(reader: Reader, registers: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Register to pupil to the number of the last event about them."""
+    found: dict[str, dict[str, int]] = {}
+    keys = [(a, b, c, d) for a, b, c, d in (one.split("/") for one in sorted(set(registers)) if one.count("/") == 3)]
+    for at in range(0, len(keys), 200):
+        some = keys[at : at + 200]
+        for row in await reader.fetch_all(
+            f"""{wanted(some)} SELECT o.school, o.class_id, o.date, o.session, o.revisions
+            FROM wanted w JOIN outcomes o ON {BY_KEY}""",
+            flat(some),
+        ):
+            found["/".join(row[:4])] = json.loads(zlib.decompress(row[4]))
+    return found
+
+
+def revision_of(event: str) -> int:
+    """The revision in an event's id, `<register>/<pupil>/<revision>`; 0 where it has none."""
+    tail = event.rpartition("/")[2]
+    return int(tail) if tail.isdecimal() else 0
+
+
 async def letters_by_cause(reader: Reader) -> list[dict[str, Any]]:
     """Refused events that wait for a person, by cause; the most first."""
     rows = await reader.fetch_all(
@@ -203,14 +235,19 @@ async def requeue(tx: Transaction, *, letter: int | None, cause: str | None) -> 
 async def refused_cells(reader: Reader, registers: Sequence[str]) -> set[tuple[str, str]]:
     """Registers and pupils of whom the last word upstream had was refused."""
     found: set[tuple[str, str]] = set()
+    revisions = await last_revisions(reader, registers)
     for at in range(0, len(registers), 500):
         some = registers[at : at + 500]
         rows = await reader.fetch_all(
-            f"""SELECT register, pupil FROM upstream_letters WHERE state <> ?
+            f"""SELECT register, pupil, event FROM upstream_letters WHERE state <> ? AND state <> ?
             AND register IN ({placeholders(len(some))})""",
-            (ACCEPTED, *some),
+            (ACCEPTED, SUPERSEDED, *some),
         )
-        found |= {(row[0], row[1]) for row in rows}
+        found |= {
+            (register, pupil)
+            for register, pupil, event in rows
+            if revision_of(event) >= revisions.get(register, {}).get(pupil, 0)
+        }
     return found
 
 
@@ -262,7 +299,7 @@ async def write_pull(
     )
 
 
-async def write_run(
+async def write_night(
     tx: Transaction, *, date: str, night: str | None, at_ms: int, made_by: str, state: str, body: bytes
 ) -> None:
     """A date was compared."""

@@ -28,7 +28,7 @@ from syncserver.store import upstream as rows
 from syncserver.store.port import Database, Reader, Transaction
 from syncserver.upstream.port import ContractBroken, PersonNow, Upstream, UpstreamSilent
 from syncserver.upstream.rest import open_upstream
-from syncserver.webhooks import is_due, retry_after_ms
+from syncserver.webhooks import retry_after_ms
 
 _LOG = logging.getLogger("hudur.upstream")
 EVERY_MS, JITTER_MS = 15_000, 10_000  # a look every 15 to 25 s
@@ -36,6 +36,7 @@ OVERLAP_MS = 10 * 60_000
 STALE_MS = 10 * 60_000  # no look succeeded for so long: an alarm
 FIRST_LOOK_BACK_MS = 48 * 3_600_000  # before the first look, imports have told of whoever ended
 _ASKED_PATIENCE_MAX_MS = 120_000  # a wish to be left alone counts up to here: the promise to schools is an hour
+_WAIT_MAX_MS = _ASKED_PATIENCE_MAX_MS + EVERY_MS + JITTER_MS
 _ACTOR = "server"
 
 
@@ -80,7 +81,8 @@ async def step(db: Database, config: Config, ports: ServerPorts, upstream: Upstr
             await rows.start_feed(tx, now_ms=now_ms, horizon_ms=now_ms - FIRST_LOOK_BACK_MS)
         state = await rows.read_feed(db)
         assert state is not None
-    if not is_due(state.next_try_ms, now_ms):
+    # Further off than we ever wait: the clock was put back.
+    if now_ms < state.next_try_ms <= now_ms + _WAIT_MAX_MS:
         return False
     next_ms = EVERY_MS + int(JITTER_MS * ports.random.fraction())
     try:

@@ -120,17 +120,20 @@ def _changed_after(since_ms: int) -> str:
 
 def _person(item: Item) -> PersonNow:
     """A changed user. A word we do not know is a fault: read as *no role*, it would end somebody."""
+    status = item.word("status", _STATUS)
+    if status == "tobedeleted":  # nothing else of a withdrawn person needs to be readable to end them
+        return PersonNow(user_id=item.text("sourcedId"), modified_ms=item.moment("dateLastModified"), withdrawn=True)
     posts: dict[str, str | None] = {}
     for role in item.many("roles"):
         word, school, until = role.word("role", _ROLE_WORDS), role.ref("org"), role.date("endDate") or None
         if word in _STAFF_WORDS:
             known = posts.get(school, "")
             posts[school] = None if until is None or known is None else max(until, known)
-    status, enabled = item.word("status", _STATUS), item.flag("enabledUser")
+    enabled = item.flag("enabledUser")
     return PersonNow(
         user_id=item.text("sourcedId"),
         modified_ms=item.moment("dateLastModified"),
-        withdrawn=status == "tobedeleted" or not enabled,
+        withdrawn=not enabled,
         posts=posts,
     )
 

@@ -4,7 +4,8 @@ Invariants:
   1. Our place moves only when every event of a batch has its answer: accepted, or rejected with a cause.
   2. A batch whose answer was lost is sent again; event ids make that harmless (docs/handoff.md).
   3. A refused event holds nobody up: it is kept with its cause, for a person to send again.
-  4. A system that is silent is asked again for as long as it takes, in growing gaps; nothing is skipped.
+  4. An event that a later one about the same pupil has followed is never sent again.
+  5. A system that is silent is asked again for as long as it takes, in growing gaps; nothing is skipped.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Carrier:
         now_ms = self._ports.clock.wall_ms()
         if not is_due(state.next_try_ms, now_ms):
             return False
-        again = await self._again()
+        again = await self._again(now_ms)
         batch = again or await self._next(state.sent_seq)
         if not batch:
             return False
@@ -79,12 +80,20 @@ class Carrier:
         await self._taken(batch, replies, sent_seq)
         return True
 
-    async def _again(self) -> Events:
-        """Refused events that a person wants sent again."""
+    async def _again(self, now_ms: int) -> Events:
+        """Refused events that a person wants sent again, and that are still the last word about their pupil.
+
+        An older word sent after a newer one could bring back an absence that was corrected long ago.
+        """
         found: Events = []
         for seq in await rows.requeued(self._db, min(self._limit, REQUEUED_MAX)):
             found += (await feed.read_page(self._db, after=seq - 1, limit=1, up_to=seq)).events
-        return cut(found)
+        revisions = await rows.last_revisions(self._db, [str(one["data"].get("register", "")) for one in found])
+        old = [one for one in found if _is_superseded(one, revisions)]
+        if old:
+            async with self._db.transaction() as tx:
+                await rows.write_superseded(tx, [int(one["sequence"]) for one in old], now_ms=now_ms)
+        return cut([one for one in found if one not in old])
 
     async def _next(self, sent_seq: int) -> Events:
         return cut((await feed.read_page(self._db, after=sent_seq, limit=self._limit)).events)
@@ -107,6 +116,12 @@ class Carrier:
                 tx, sent_seq=sent_seq, refused=refused, accepted=accepted, now_ms=self._ports.clock.wall_ms()
             )
         self._limit = BATCH_EVENTS_MAX
+
+
+def _is_superseded(event: dict[str, Any], revisions: dict[str, dict[str, int]]) -> bool:
+    data = event["data"]
+    last = revisions.get(data.get("register", ""), {}).get(data.get("pupil", ""), 0)
+    return last > rows.revision_of(event["id"])
 
 
 def _letter(event: dict[str, Any], cause: str) -> rows.Letter:
