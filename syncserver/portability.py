@@ -30,6 +30,7 @@ from clientcore.change import parse
 from clientcore.errors import BadInput, HudurError
 from clientcore.frame import FramedChange, parse_frame
 from clientcore.history import merge
+from clientcore.keys import device_id
 from clientcore.register import RegisterId, is_id
 from clientcore.wire import pack
 from reconciliation.events import WITHDRAWN
@@ -375,6 +376,8 @@ def _read_audit_line(line: Row) -> Row:
 def _check_evidence(taken: School) -> None:
     """Frames are their devices' own, and changes lie in them: no manifest can make a mark."""
     keys = {row["id"]: row["public_key"] for row in taken.rows["devices"]}
+    if any(device_id(key) != name for name, key in keys.items()):
+        raise BadInput("not-portable", "a device has another key than its id says")
     bodies: dict[int, bytes] = {}
     framed: dict[int, list[FramedChange]] = {}
     for number, row in enumerate(taken.rows["frames"], 1):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clientcore.register import Code, RegisterId, is_session
 from reconciliation.adjustments import asking_ends_ms
-from reconciliation.bulk import CELLS_MAX, Cell, Wish, cells_of, needs_second, plan_digest, word_of
+from reconciliation.bulk import CELLS_MAX, Bar, Cell, Wish, cells_of, needs_second, plan_digest, word_of
 from reconciliation.calendar import day_window
 from reconciliation.wire import NOT_TAKEN_WORD
 from syncserver.access import Args, Desk, text
@@ -17,6 +17,7 @@ from syncserver.calendar import calendar_of
 from syncserver.errors import RequestProblem
 from syncserver.orders.deciding import level_of, span_of
 from syncserver.store.deciding import is_settling
+from syncserver.store.decisions import aliases_of
 from syncserver.store.port import Reader, Row, placeholders
 from syncserver.store.registers import stored_outcome
 
@@ -95,14 +96,19 @@ async def plan_of(desk: Desk, args: Args, wish: Wish) -> Plan:
         asking[day] = asking_ends_ms(register, calendar)
         ahead[day] = day_window(register, calendar.zone).opens_ms > desk.now_ms
 
+    aliases = await aliases_of(reader, school)
+
     def work() -> list[Cell]:
-        return [
-            cell
-            for class_id, day, session, *row in rows
-            for cell in cells_of(
-                stored_outcome(tuple(row)).outcome, wish, locked=desk.now_ms >= asking[day], ahead=ahead[day]
-            )
-        ]
+        found: list[Cell] = []
+        for _, day, _, *row in rows:
+            outcome = stored_outcome(tuple(row)).outcome
+            # What waits for another person's approval is not put through by its author as a list.
+            own = {aliases.get(held.key, held.key) for held in outcome.held if held.user_id == wish.by}
+            cells = cells_of(outcome, wish, locked=desk.now_ms >= asking[day], ahead=ahead[day])
+            found += [
+                replace(cell, bar=Bar.OWN_MARK) if cell.bar is None and cell.pupil in own else cell for cell in cells
+            ]
+        return found
 
     cells = await desk.ports.aside.run(work)
     if len(cells) > CELLS_MAX:

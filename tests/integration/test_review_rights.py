@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import httpx
 import pytest
 
 from clientcore.errors import BadInput
+from clientcore.frame import parse_frame, seal_frame
+from clientcore.keys import SigningKey
 from syncserver import portability
 from syncserver.errors import RequestProblem
 from syncserver.ical_read import read_days
@@ -27,6 +30,7 @@ from tests.support.server.world import PUPILS, SCHOOL, TODAY, World, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
 FULL = f"{SCHOOL}/{REGISTER}"
+DAY_MS = 86_400_000
 TRIP = {"school": SCHOOL, "from": TODAY, "until": TODAY, "code": "official_duty", "code_reason": "trip"}
 
 
@@ -223,6 +227,25 @@ async def test_a_change_is_of_the_register_its_phone_signed(world: World, change
         portability.unpack_school(repacked(out, lie, honest=True))
 
 
+async def test_a_device_in_a_file_has_the_name_its_key_gives_it(world: World) -> None:
+    """Otherwise a packer's own key could sign everything anew in the phone's name."""
+    await live(world)
+    out = await export(world)
+    taken = portability.unpack_school(out.data)
+    key, device = SigningKey.generate(), taken.rows["devices"][0]["id"]
+    frame = next(row for row in taken.rows["frames"] if row["device"] == device)
+    old = parse_frame(frame["body"])
+    forged = seal_frame(
+        key, env=old.env, school=old.school, device=device, number=old.number, prev=old.prev, clock=old.clock,
+        changes=(), ask=None,
+    )  # fmt: skip
+    own = {**taken.rows["devices"][0], "public_key": key.public}
+    row = {**frame, "id": 1, "hash": forged.hash, "body": forged.raw}
+    lie = replace(taken, rows={**taken.rows, "devices": [own], "frames": [row], "changes": []})
+    with pytest.raises(BadInput, match="not-portable"):
+        portability._check_evidence(lie)
+
+
 def locked_zip() -> bytes:
     """A zip whose only file says that it needs a password."""
     made = BytesIO()
@@ -282,3 +305,29 @@ async def test_a_revoked_token_and_another_district_open_nothing(world: World) -
         assert (await ask_with(world, bearer, order, **args)).status_code == 403, order
     await at_the_machine(world).does("access-revoke", name="office", reason="over")
     assert (await ask_with(world, bearer, "held", school=SCHOOL)).json()["type"] == "/problems/operator"
+
+
+# ---- one's own work ---------------------------------------------------------------------------------------------
+
+
+async def test_a_bulk_operation_is_no_way_to_approve_ones_own_request(world: World) -> None:
+    """What waits for another person's approval is not put through as a list of one cell."""
+    teacher, phone = await world.phone("t1"), await world.phone("ch1", seed=2)
+    morning = teacher.take(REGISTER, {"s001": "A", "s002": "A"})
+    await teacher.sync((REGISTER, morning))
+    await world.settle()
+    world.clock.advance(DAY_MS)
+    phone.changes[REGISTER] = [morning]
+    phone.taken = DAY_MS // 60_000
+    change = phone.take(REGISTER, {"s001": "P"})
+    await phone.sync((REGISTER, change))
+    await world.settle()
+    person = champion(world)
+    named = {"register": FULL, "change": change.hash.hex(), "reason": "wrong_code"}
+    assert (await person.is_refused("adjustment-approve", **named))["rule"] == "approver-is-author"
+    wish = {"school": SCHOOL, "from": TODAY, "until": TODAY, "code": "present"}
+    plan = await person.does("bulk-preview", **wish)
+    assert [cell["pupil"] for cell in plan["cells"]] == ["s002"]
+    assert {cell["pupil"]: cell["why"] for cell in plan["refused"]}["s001"] == "approver-is-author"
+    other = await champion(world, "ch2").does("bulk-preview", **wish)
+    assert [cell["pupil"] for cell in other["cells"]] == ["s001", "s002"]
