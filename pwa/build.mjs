@@ -29,15 +29,24 @@ const TYPES = {
 };
 
 const sha256 = (data, encoding) => createHash('sha256').update(data).digest(encoding);
+/** Encodings to try: mode, window, postfix bits, direct distances. Which is smallest changes with every hash in the page. */
+const ENCODINGS = [constants.BROTLI_MODE_TEXT, constants.BROTLI_MODE_GENERIC].flatMap((mode) =>
+  [16, 24].flatMap((window) => [[0, 0], [0, 4], [0, 8], [1, 2]].map(([postfix, direct]) => [mode, window, postfix, direct])));
+
+/** The smallest of several encodings: all of them are plain brotli, and the difference is up to a hundred bytes of the start page. */
 const brotli = (data) =>
-  brotliCompressSync(data, {
-    params: {
-      [constants.BROTLI_PARAM_QUALITY]: 11,
-      [constants.BROTLI_PARAM_MODE]: constants.BROTLI_MODE_TEXT,
-      [constants.BROTLI_PARAM_SIZE_HINT]: data.length,
-      [constants.BROTLI_PARAM_LGWIN]: 24,
-    },
-  });
+  ENCODINGS.map(([mode, window, postfix, direct]) =>
+    brotliCompressSync(data, {
+      params: {
+        [constants.BROTLI_PARAM_QUALITY]: 11,
+        [constants.BROTLI_PARAM_MODE]: mode,
+        [constants.BROTLI_PARAM_SIZE_HINT]: data.length,
+        [constants.BROTLI_PARAM_LGWIN]: window,
+        [constants.BROTLI_PARAM_NPOSTFIX]: postfix,
+        [constants.BROTLI_PARAM_NDIRECT]: direct,
+      },
+    }),
+  ).reduce((best, one) => (one.length < best.length ? one : best));
 
 /** Release name: the package's version and a digest of every source file, at most 16 characters. */
 function releaseName(src) {

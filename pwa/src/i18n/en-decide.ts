@@ -15,7 +15,7 @@ export const enDecide: DecideWords = {
   toSchool: 'Page of the school',
   more: 'This is the beginning of the list. The rest shows when these are decided.',
 
-  adjustments: 'Changes asked for after the window',
+  adjustments: 'Changes asked for after the day',
   requests: ['No request waits for a decision', '{0} request', '', '', '', '{0} requests'],
   waiting: 'Waits for a decision',
   locked: 'Closed at school',

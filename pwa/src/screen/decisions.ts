@@ -77,7 +77,7 @@ export function decisions(app: App, { instantText, more, problemText, sheet }: S
   const head = (register: string, state: HTMLElement): HTMLElement => {
     const { classId, date, session } = named(register);
     const info = room(classId);
-    return h('div', null, h('h3', null, bdi(info ? info.name : classId)), h('small', null, dateText(date), ' · ', sessionText(session)), h('p', null, state));
+    return h('div', null, h('h3', null, bdi(info ? info.name : classId)), h('small', null, dateText(date), ' · ', sessionText(session)), h('p', { class: 'state' }, state));
   };
 
   const groupsOf = (classId: string, cells: readonly Cell[], asked: string): Child =>
@@ -92,8 +92,8 @@ export function decisions(app: App, { instantText, more, problemText, sheet }: S
 
   /** The card says what was decided; the list is asked again only by hand, so that nothing moves under a finger. */
   const settled = (node: HTMLElement, [shape, word, then]: Wish['done']): void => {
-    const actions = node.querySelector('.actions')!;
-    refill(actions, chip(shape, word), h('p', null, then));
+    refill(node.querySelector('.state')!, chip(shape, word));
+    refill(node.querySelector('.actions')!, h('p', null, then));
     node.focus();
     say(word);
   };
@@ -239,7 +239,8 @@ export function decisions(app: App, { instantText, more, problemText, sheet }: S
     } catch (error) {
       console.info(error);
       const [what, todo] = problemText(slugOf(error));
-      refill(status, PASSING[slugOf(error)] ? note(what, words.needsNetwork, button(t.retry, load)) : ruleOf(error) ? refusal(error) : note(what, todo, button(t.retry, load), true));
+      const passing = PASSING[slugOf(error)];
+      refill(status, passing ? note(what, passing === 'busy' ? todo : words.needsNetwork, button(t.retry, load)) : ruleOf(error) ? refusal(error) : note(what, todo, button(t.retry, load), true));
     }
   };
   void load();

@@ -159,7 +159,7 @@ function devicesView(app: App, { instantText, more, problemText, sheet }: Sheets
   const picker = h('input', { type: 'file', id: 'file', onchange: (event) => takeFile(event.target as HTMLInputElement).catch((error) => console.error(error)) });
 
   const body = h('div', null,
-    h('section', { class: 'note' }, h('p', null, words.decideWhy), button(words.decide, () => app.go('m/d'))),
+    h('section', { class: 'note' }, h('p', null, words.decideWhy), button(words.decide, () => app.go('m/d'), 'decide')),
     h('h2', { class: 'part' }, words.devices), h('p', { class: 'dim' }, words.devicesWhy), devicesBox,
     h('h2', { class: 'part' }, words.newCode), h('p', { class: 'dim' }, words.newCodeWhy), usersBox, codeBox,
     h('h2', { class: 'part' }, words.import), h('p', { class: 'dim' }, words.importWhy), h('label', { for: 'file' }, words.pickFile), picker, importBox);
