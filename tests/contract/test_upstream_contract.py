@@ -177,7 +177,7 @@ async def test_every_field_of_the_status_feed(objects: dict[str, list[dict[str, 
     """Nobody is ended, the feed has not moved, and what is wrong stands in the status."""
     async with talk(objects, tmp_path) as (world, sis, upstream):
         await operator(world, "upstream-pull")
-        sis.change("users", "t101001", iso(world.clock.wall_ms()), status="tobedeleted")
+        sis.change("users", "t101001", iso(world.clock.wall_ms()), enabledUser=False)
         sis.change("enrollments", sis.objects["enrollments"][0]["sourcedId"], iso(world.clock.wall_ms()))
         try:
             for mutation in mutations(FEED_FIELDS):
@@ -193,7 +193,7 @@ async def test_every_field_of_the_status_feed(objects: dict[str, list[dict[str, 
             assert await feed.step(world.db, world.server.config, ports_of(world), upstream)
             assert (await operator(world, "upstream-status"))["feed"]["ended"] == 1
         finally:
-            sis.change("users", "t101001", "2026-08-01T06:00:00.000Z", status="active")
+            sis.change("users", "t101001", "2026-08-01T06:00:00.000Z", enabledUser=True)
 
 
 @pytest.mark.parametrize("word", ["Teacher", "teaching"])
