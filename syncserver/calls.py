@@ -15,7 +15,7 @@ from syncserver.access import ApiRole, Desk, Principal, give
 from syncserver.bundles import Bundles
 from syncserver.calendar import calendar_of, local_date
 from syncserver.config import Config
-from syncserver.enrol import make_code
+from syncserver.enrol import check_code, make_code
 from syncserver.errors import RequestProblem
 from syncserver.orders import ORDERS
 from syncserver.ports import ServerPorts
@@ -203,6 +203,7 @@ class Calls:
         person = await roster.user(self._db, school, user_id, today)
         if person is None or not person.active or str(person.role) not in (TEACHER, CHAMPION):
             raise RequestProblem("forbidden", "no teacher of your school has this id")
+        check_code(caller.identity.user_id, user_id, str(person.role))
         code, expires_ms = await make_code(self._db, self._ports, school=school, user_id=user_id, made_by=caller.actor)
         return Result(value=[code, expires_ms])
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from clientcore.exchange import EnrolRequest
 from clientcore.keys import device_id
+from syncserver.access import refusal
 from syncserver.errors import RequestProblem
 from syncserver.ports import ServerPorts
 from syncserver.store import audit
@@ -44,6 +45,29 @@ class Enrolment:
     user_id: str
     nonce: bytes
     wiped: tuple[bytes, ...]
+
+
+def check_code(who: str | None, user_id: str, role: str) -> None:
+    """A champion makes codes for teachers and for their own phones, never for another champion.
+
+    Two champions are what keeps the author of a late mark from approving it: whoever could enrol as the other would be
+    both.
+
+    Args:
+        who: User id of the champion who asks; None: whoever keeps the server.
+        user_id: For whom.
+        role: Of that person.
+
+    Raises:
+        RequestProblem: `rule`, `code-for-champion`.
+    """
+    if who is not None and role == "champion" and who != user_id:
+        raise refusal(
+            "code-for-champion",
+            "A champion's code for another champion would let one person be both; whoever keeps the server makes it.",
+            arabic="رمز التسجيل لمنسّق آخر يصدر من مشغّل الخادم، حتى لا يكون شخص واحد هو الطالب والمعتمِد.",
+            who="operator",
+        )
 
 
 async def make_code(

@@ -7,7 +7,7 @@ from typing import Any
 
 from syncserver.access import ApiRole, Args, Desk, Order, every_school, named_school, number, refusal, roles, text
 from syncserver.calendar import calendar_of, local_date
-from syncserver.enrol import make_code
+from syncserver.enrol import check_code, make_code
 from syncserver.errors import RequestProblem
 from syncserver.roster import import_zip
 from syncserver.store import audit, champion
@@ -76,6 +76,8 @@ def _device(args: Args) -> bytes:
 async def order_code(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`user`: an id, or `SCHOOL/ID` where several schools have it."""
     school, user_id = await _person(desk.db, args)
+    row = await desk.db.fetch_one("SELECT role FROM users WHERE school = ? AND id = ?", (school, user_id))
+    check_code(desk.who.user_id, user_id, "" if row is None else row[0])
     code, expires_ms = await make_code(desk.db, desk.ports, school=school, user_id=user_id, made_by=desk.who.actor)
     shown = f"{code[:3]}-{code[3:7]}-{code[7:]}"
     return {"school": school, "user": user_id, "code": code, "shown": shown, "expires_ms": expires_ms,

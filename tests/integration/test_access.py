@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from syncserver.config import Config
-from tests.support.server.orders import ORDER_TYPE, ask, ask_with, give, operator, token
+from tests.support.server.orders import ORDER_TYPE, ask, ask_with, give, operator, refused, token
 from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, World, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
@@ -179,3 +179,19 @@ async def test_nobody_releases_their_own_stolen_phone(world: World) -> None:
     reply = await ask(phone, "revoke", **theft, undo=True)
     assert (reply.status_code, reply.json()["rule"]) == (409, "own-work")
     assert (await world.order("revoke", **theft, undo=True))["revoked"] is False
+
+
+async def test_a_champion_cannot_become_the_other_champion(world: World) -> None:
+    """Whoever could enrol as the second champion would approve their own late marks; a code for oneself is fine."""
+    async with world.db.transaction() as tx:
+        await tx.execute("INSERT INTO users VALUES (?, 'ch2', 'منسق ثان', 'champion', NULL, NULL, 1, NULL)", (SCHOOL,))
+    phone = await world.phone("ch1", seed=41)
+    said = await refused(phone, "code", user=f"{SCHOOL}/ch2")
+    assert (said["rule"], said["who"]) == ("code-for-champion", "operator")
+    reply = await phone.call("code", "ch2")
+    if reply.status_code == 409 and reply.json()["type"] == "/problems/stale-nonce":
+        phone.nonce = bytes.fromhex(reply.json()["nonce"])
+        reply = await phone.call("code", "ch2")
+    assert reply.json()["rule"] == "code-for-champion"
+    assert (await give(phone, "code", user=f"{SCHOOL}/ch1"))["user"] == "ch1"
+    assert (await world.order("code", user=f"{SCHOOL}/ch2"))["user"] == "ch2"

@@ -100,6 +100,7 @@ export const arDecide = {
   whoBy: {
     'adjustment-locked': central,
     'decided-centrally': central,
+    'central-decision': central,
     'approver-is-author': another,
     'party-to-the-dispute': another,
     'own-work': another,

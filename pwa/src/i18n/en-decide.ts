@@ -98,6 +98,7 @@ export const enDecide: DecideWords = {
   whoBy: {
     'adjustment-locked': central,
     'decided-centrally': central,
+    'central-decision': central,
     'approver-is-author': another,
     'party-to-the-dispute': another,
     'own-work': another,
