@@ -6,6 +6,7 @@ Exit codes: 0 done · 1 it cannot be done (said why) · 2 wrong usage · 3 a pro
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -410,21 +411,8 @@ def prove_(date: str | None, store: str, as_json: bool) -> None:
 @store_option
 def export_(register: str, form: str, out: Path | None, store: str) -> None:
     """Write one register: every mark ever made (json), or the Automerge document itself (automerge)."""
-    from syncserver.export import export_json
-    from syncserver.prove import export_automerge
-    from syncserver.store.registers import StoredChange, changes_of
-
-    async def look(reader: Reader) -> list[StoredChange]:
-        name = RegisterId.parse(register)
-        return await changes_of(reader, (name.school, name.class_id, name.date, name.session), 1 << 53)
-
-    stored = _read(store, look)
-    if not stored:
-        raise click.ClickException(f"{register}: not taken. Nothing has arrived for this register.")
-    try:
-        data = export_json(register, stored) if form == "json" else export_automerge([one.chunk for one in stored])
-    except HudurError as error:
-        raise click.ClickException(str(error)) from error
+    made = _order(store, "export-register", {"register": register, "format": form})
+    data = base64.b64decode(made["data"])
     if out is None:
         click.echo(data, nl=False)
     else:

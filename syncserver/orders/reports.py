@@ -9,7 +9,7 @@ from datetime import date as Date
 from typing import Any
 
 from clientcore.errors import BadInput
-from clientcore.register import is_date
+from clientcore.register import RegisterId, is_date
 from syncserver import portability
 from syncserver.access import (
     ApiRole,
@@ -23,11 +23,14 @@ from syncserver.access import (
     text,
 )
 from syncserver.errors import RequestProblem
+from syncserver.export import export_json
+from syncserver.prove import export_automerge
 from syncserver.reports.build import read_wish, report, schools_meant, today_of
 from syncserver.reports.codes import STANDARDS, export_codes
 from syncserver.reports.sheet import find_sheets, read_sheet, register_meant, write_html
 from syncserver.store import audit
 from syncserver.store.port import Reader
+from syncserver.store.registers import changes_of
 
 _EXPORT_DAYS_MAX = 92  # of a large school some 40 MB of lines, which are made in memory
 
@@ -84,6 +87,33 @@ async def order_export_codes(desk: Desk, args: Args, _: bytes) -> dict[str, Any]
             "disputed": done.disputed, "audit": audit_id, "lines": done.data.decode()}  # fmt: skip
 
 
+async def order_export_register(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
+    """`register`, `format` (json, automerge): every mark ever made, or the document; base64 in `data`."""
+    try:
+        register = RegisterId.parse(text(args, "register"))
+    except BadInput as error:
+        raise RequestProblem("bad-request", error.detail) from None
+    form = args.get("format", "json")
+    if form not in ("json", "automerge"):
+        raise RequestProblem("bad-request", "the format is json or automerge")
+    key = (register.school, register.class_id, register.date, register.session)
+    stored = await changes_of(desk.db, key, 1 << 53)
+    if not stored:
+        raise RequestProblem("not-found", f"{register}: not taken. Nothing has arrived for this register.")
+    if form == "json":
+        data = export_json(str(register), stored)
+    else:
+        data = await desk.ports.aside.run(lambda: export_automerge([one.chunk for one in stored]))
+    digest = hashlib.sha256(data).hexdigest()
+    async with desk.db.transaction() as tx:
+        audit_id = await audit.record(
+            tx, at_ms=desk.now_ms, actor=desk.who.actor, action="export-register", subject=str(register), reason="",
+            after={"format": form, "changes": len(stored), "sha256": digest},
+        )  # fmt: skip
+    return {"register": str(register), "format": form, "sha256": digest, "audit": audit_id,
+            "data": base64.b64encode(data).decode()}  # fmt: skip
+
+
 async def order_export_school(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`school`, `reason`: everything of a school as one zip, base64 in `zip`."""
     school, reason = text(args, "school"), text(args, "reason")
@@ -122,6 +152,9 @@ _READERS = roles(ApiRole.CHAMPION, ApiRole.DISTRICT, ApiRole.CENTRAL, ApiRole.AU
 ORDERS: Mapping[str, Order] = {
     "export-codes": Order(
         run=order_export_codes, roles=roles(ApiRole.CONSUMER, ApiRole.CENTRAL, ApiRole.AUDITOR), about=named_school
+    ),
+    "export-register": Order(
+        run=order_export_register, roles=roles(ApiRole.CENTRAL, ApiRole.AUDITOR), about=about_sheet
     ),
     "export-school": Order(run=order_export_school, roles=roles(ApiRole.CENTRAL), about=named_school),
     "import-school": Order(run=order_import_school, roles=only(ApiRole.OPERATOR), about=every_school),

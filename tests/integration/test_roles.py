@@ -93,6 +93,7 @@ TABLE: dict[str, Row] = {
     "parity-evaluate": Row(KEEPERS, EVERY),
     # reports, printed sheets, exports
     "export-codes": Row("consumer central auditor operator", ONE, {"school": "{school}", "standard": "x"}),
+    "export-register": Row("central auditor operator", ONE, {"register": "{school}/c-3a/2026-11-22/day"}),
     "export-school": Row(OFFICES),
     "import-school": Row(KEEPERS, EVERY, {}),
     "report": Row(READERS, ONE, {"kind": "school", "school": "{school}"}),

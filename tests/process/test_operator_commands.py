@@ -124,6 +124,8 @@ def test_proof_and_export(store: tuple[str, str], tmp_path: Path) -> None:
         assert out.read_bytes().startswith(start)
     exported = json.loads(out.read_bytes())
     assert len(exported["marks"]) == 40
+    left = [row for row in hudur("audit", "list", "--store", where) if row["action"] == "export-register"]
+    assert [json.loads(row["after_json"])["format"] for row in left] == ["automerge", "json"]
 
 
 def test_a_second_server_on_the_same_store_is_refused(store: tuple[str, str], request: pytest.FixtureRequest) -> None:
