@@ -248,11 +248,11 @@ SETTLE = (
     ),
     Saboteur(
         name="national-holiday-not-resettled",
-        file="syncserver/store/settled.py",
-        before='("school", None if school == "*" else school)',
-        after='("school", school)',
+        file="syncserver/store/calendars.py",
+        before="    if scope != EVERY_SCHOOL:\n        where +=",
+        after="    if scope:\n        where +=",
         breaks=("I4",),
-        why="One school was tried.",
+        why="One governorate was tried.",
         seen_by="A day closed (or opened again) late for all schools, after registers of it were settled. "
         "Recomputation: the labels differ.",
     ),
