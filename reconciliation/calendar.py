@@ -291,10 +291,9 @@ def _check_span(from_date: str, until_date: str | None, what: str) -> None:
 
 def _wall_ms(date: str, minute: int, zone: Zone) -> int:
     """The moment at which clocks on the wall show a minute of a date; where they show it twice, the later one."""
-    noon_less = midnight_ms(date, zone)
     wall_ms = (Date.fromisoformat(date) - Date(1970, 1, 1)).days * DAY_MS + minute * 60_000
-    for from_ms, offset_s in reversed(zone):
+    for from_ms, offset_s in reversed(zone[1:]):
         at_ms = wall_ms - offset_s * 1000
         if at_ms >= from_ms:
             return at_ms
-    return noon_less + minute * 60_000
+    return wall_ms - zone[0][1] * 1000

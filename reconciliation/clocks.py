@@ -108,7 +108,7 @@ def capture_reader(receipt: Receipt, *, actor: bytes, midnight: int, window: Win
     # Nobody marks a register more than a day before it or its receipt; nor before 1970, whatever date it claims.
     floor = max(min(midnight, received) - DAY_MS, 0)
     shift = received - clock.wall_ms  # phone time to the latest server time
-    since_beacon = _shift_by_beacon(clock, received)
+    since_beacon = offset_floor_ms(clock, received)
     believed = _believed_shift(receipt, shift)
     same_session = actor[:8] == clock.session
 
@@ -139,8 +139,11 @@ def capture_reader(receipt: Receipt, *, actor: bytes, midnight: int, window: Win
     return read
 
 
-def _shift_by_beacon(clock: ClockEvidence, received_ms: int) -> int | None:
-    """Phone time to the earliest server time; None without a beacon that can be true."""
+def offset_floor_ms(clock: ClockEvidence, received_ms: int) -> int | None:
+    """Phone time to the earliest server time: the least by which the server's clock is ahead, as one frame proves it.
+
+    None without a beacon that can be true.
+    """
     if clock.beacon is None:
         return None
     server_ms, came_ms = clock.beacon
@@ -163,11 +166,6 @@ def _believed_shift(receipt: Receipt, shift_ms: int) -> int | None:
     if abs(shift_ms) <= TOLERANCE_MS:
         return min(shift_ms, 0)  # the clock agrees with the receipt: right, and sent at once
     return None
-
-
-def offset_floor_ms(clock: ClockEvidence, received_ms: int) -> int | None:
-    """The least by which the server's time is ahead of the phone's clock, as one frame proves it; None: it does not."""
-    return _shift_by_beacon(clock, received_ms)
 
 
 def _by_receipt_alone(received_ms: int, earliest_ms: int) -> Capture:

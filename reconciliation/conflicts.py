@@ -50,25 +50,20 @@ def visible_puts(history: History, counted: Set[bytes], aside: Set[OpId] = froze
         counted: Changes that count.
         aside: Single operations of them that do not (adjustments that wait for an approval).
     """
-    if not aside:
-        shown = history.visible(counted)
-        if len(counted) == len(history.merged):
-            return shown
-        replaced = _replaced_through_held(history, counted, aside)
-    else:
-        replaced = _replaced_through_held(history, counted, aside) | {
-            pred
-            for digest in counted
-            for name, op in _operations(history, digest)
-            if name not in aside
-            for pred in op.preds
-        }
-        shown = {}
-        for put in history.puts():
-            if put.change_hash in counted and put.id not in aside:
-                shown.setdefault(put.key, []).append(put)
-    left = {key: [put for put in puts if put.id not in replaced] for key, puts in shown.items()}
-    return {key: puts for key, puts in left.items() if puts}
+    if not aside and len(counted) == len(history.merged):
+        return history.visible()
+    replaced = _replaced_through_held(history, counted, aside) | {
+        pred
+        for digest in counted
+        for name, op in _operations(history, digest)
+        if name not in aside
+        for pred in op.preds
+    }
+    shown: dict[str, list[Put]] = {}
+    for put in history.puts():
+        if put.change_hash in counted and put.id not in aside and put.id not in replaced:
+            shown.setdefault(put.key, []).append(put)
+    return shown
 
 
 def _operations(history: History, digest: bytes) -> Iterable[tuple[OpId, Op]]:

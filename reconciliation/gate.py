@@ -21,7 +21,7 @@ from fractions import Fraction
 
 from reconciliation.adjustments import WORKING_DAYS
 from reconciliation.calendar import SchoolCalendar, days_of_week
-from reconciliation.parity import PASS_FROM, Status, WeekParity
+from reconciliation.parity import PASS_FROM, Status, WeekParity, share
 
 WEEKS_NEEDED = 4
 
@@ -67,13 +67,12 @@ class Verdict:
     @property
     def rate(self) -> Fraction | None:
         """Matched of compared."""
-        return Fraction(self.matched, self.compared) if self.compared else None
+        return share(self.matched, self.compared)
 
     @property
     def guarded(self) -> Fraction | None:
         """What has to reach 98 of 100: see `parity.WeekParity.guarded`."""
-        whole = self.compared + self.against
-        return Fraction(self.matched, whole) if whole else None
+        return share(self.matched, self.compared + self.against)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,11 @@ class RegisterParity:
     signs: tuple[Sign, ...] = ()
 
 
+def share(part: int, whole: int) -> Fraction | None:
+    """Exactly `part` of `whole`; None where there is no whole."""
+    return Fraction(part, whole) if whole else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeekParity:
     """One school week.
@@ -162,13 +167,12 @@ class WeekParity:
     @property
     def rate(self) -> Fraction | None:
         """Matched of compared; None when nothing was compared."""
-        return Fraction(self.matched, self.compared) if self.compared else None
+        return share(self.matched, self.compared)
 
     @property
     def guarded(self) -> Fraction | None:
         """The same with the disagreements of excluded registers: what has to reach `PASS_FROM`."""
-        whole = self.compared + self.against
-        return Fraction(self.matched, whole) if whole else None
+        return share(self.matched, self.compared + self.against)
 
     @property
     def coverage(self) -> Fraction:

@@ -95,11 +95,10 @@ def reconcile(register: RegisterId, history: History, receipts: Mapping[bytes, R
     reasons = _reasons(history, judged, visible, marks, roster, context, occasion)
     originals = _originals(history, counted, judged) if any(j.adjusting for j in judged.values()) else None
     answers = {pupil: _answer(pupil, marks, judged, reasons, originals, occasion, context) for pupil in sorted(roster)}
-    if occasion is not Occasion.NO_SESSION:
-        for answer in answers.values():
-            if answer.disputed:
-                for mark in answer.values:
-                    reasons[mark.change_hash].add(DISPUTED)
+    for answer in answers.values():
+        if answer.disputed:
+            for mark in answer.values:
+                reasons[mark.change_hash].add(DISPUTED)
     held = _held_marks(history, judged, aside, marks, roster, context)
     return Outcome(
         register=register,
@@ -238,17 +237,14 @@ def _reasons(
             found.add(_STAGES[judgement.request.stage])
         if not roster.issuperset(context.aliases.get(pupil, pupil) for pupil in pupils):
             found.add(UNKNOWN_PUPIL)
-    for key, values in marks.items():  # strangers' marks can be in dispute as well
-        if context.aliases.get(key, key) not in roster and provisional(values)[1]:
+    for key, values in marks.items():  # of strangers, and of a session that did not take place, nobody is answered
+        unanswered = occasion is Occasion.NO_SESSION or context.aliases.get(key, key) not in roster
+        if unanswered and provisional(values)[1]:
             for mark in values:
                 reasons[mark.change_hash].add(DISPUTED)
     if occasion is Occasion.NO_SESSION:
         for put in _marks_beside_no_session(history, visible):
             reasons[put.change_hash].add(NO_SESSION)
-        for values in marks.values():
-            if provisional(values)[1]:
-                for mark in values:
-                    reasons[mark.change_hash].add(DISPUTED)
     return reasons
 
 

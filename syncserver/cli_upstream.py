@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,37 +15,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from syncserver.cli import EXIT_DIFFERENT, EXIT_UNUSABLE, _do, _print, _table, json_option, store_option
+from syncserver.cli import EXIT_DIFFERENT, EXIT_UNUSABLE, _order, _print, _table, json_option, store_option
 
 EXIT_ERRORS, EXIT_MASS_ENDING = 3, 4
 _PULL_EXITS = {"errors": EXIT_ERRORS, "contract": EXIT_ERRORS, "mass-ending": EXIT_MASS_ENDING}
 _RECONCILE_EXITS = {"different": EXIT_DIFFERENT, "silent": EXIT_UNUSABLE, "contract": EXIT_UNUSABLE}
-
-
-def _give(store: str, order: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """An order to the running server, else to the store itself with the settings of this environment."""
-    from syncserver.access import Desk, give
-    from syncserver.config import read_config
-    from syncserver.errors import StoreInUse
-    from syncserver.operator import Operator
-    from syncserver.orders import ORDERS
-    from syncserver.ports import ServerPorts
-    from syncserver.store.sqlite import open_sqlite
-
-    async def work() -> dict[str, Any]:
-        config = read_config(os.environ, store=store)
-        try:
-            db = await open_sqlite(config.store)
-        except StoreInUse:
-            async with Operator.connect(config.store) as operator:
-                return await operator.call(order, args)
-        try:
-            return await give(ORDERS[order], Desk(config=config, db=db, ports=ServerPorts()), args)
-        finally:
-            await db.close()
-
-    done: dict[str, Any] = _do(work)
-    return done
 
 
 @click.group("upstream")
@@ -63,7 +36,7 @@ def upstream() -> None:
 def pull_(dry_run: bool, allow_mass_ending: bool, allow_vanished: bool, store: str, as_json: bool) -> None:
     """Bring the roster in as the school system has it now (OneRoster 1.2): whole, or not at all."""
     args = {"dry_run": dry_run, "allow_mass_ending": allow_mass_ending, "allow_vanished": allow_vanished}
-    report = _give(store, "upstream-pull", args)
+    report = _order(store, "upstream-pull", args)
     _print(report, as_json, _show_pull)
     sys.exit(_PULL_EXITS.get(report["state"], 0))
 
@@ -84,7 +57,7 @@ def _show_pull(report: dict[str, Any], console: Console) -> None:
 @json_option
 def status_(store: str, as_json: bool) -> None:
     """How old the status feed is, how far attendance is, what was refused, the last import and nights."""
-    _print(_give(store, "upstream-status", {}), as_json, _show_status)
+    _print(_order(store, "upstream-status", {}), as_json, _show_status)
 
 
 def _show_status(found: dict[str, Any], console: Console) -> None:
@@ -117,7 +90,7 @@ def requeue_(letter: int | None, cause: str | None, every: bool, reason: str, st
     """Send refused events to the school system again."""
     if [letter is not None, cause is not None, every].count(True) != 1:
         raise click.UsageError("name one refused event, --cause, or --all")
-    done = _give(store, "upstream-requeue", {"id": letter, "cause": cause, "all": every, "reason": reason})
+    done = _order(store, "upstream-requeue", {"id": letter, "cause": cause, "all": every, "reason": reason})
     _print(done, as_json, lambda one, con: con.print(f"requeued: {len(one['requeued'])}"))
 
 
@@ -127,7 +100,7 @@ def requeue_(letter: int | None, cause: str | None, every: bool, reason: str, st
 @json_option
 def reconcile(date: str | None, store: str, as_json: bool) -> None:
     """Compare a date with what the school system holds. Exit code 3 when they differ."""
-    report = _give(store, "reconcile", {} if date is None else {"date": date})
+    report = _order(store, "reconcile", {} if date is None else {"date": date})
     _print(report, as_json, _show_report)
     sys.exit(_RECONCILE_EXITS.get(report["state"], 0))
 

@@ -17,11 +17,10 @@ import httpx
 
 from clientcore.errors import Problem, TransportError
 from syncserver.access import Desk, give
-from syncserver.config import Config
+from syncserver.config import read_config
 from syncserver.errors import StoreInUse
 from syncserver.orders import ORDERS
 from syncserver.ports import ServerPorts
-from syncserver.store.port import Database
 from syncserver.store.sqlite import open_sqlite
 
 _DEADLINE_S = 600  # a national roster takes minutes
@@ -35,8 +34,8 @@ def address_file(store: Path) -> Path:
 class Operator:
     """Gives orders (`syncserver.orders.ORDERS`)."""
 
-    def __init__(self, *, db: Database | None, http: httpx.AsyncClient | None, store: Path) -> None:
-        self._db, self._http, self._store = db, http, store
+    def __init__(self, *, desk: Desk | None = None, http: httpx.AsyncClient | None = None) -> None:
+        self._desk, self._http = desk, http
 
     @classmethod
     @asynccontextmanager
@@ -45,23 +44,25 @@ class Operator:
 
         Args:
             store: The store file.
-            environment: HUDUR_OPERATOR_TOKEN is read from it; `os.environ` by default.
+            environment: The settings, as a server would read them; `os.environ` by default.
 
         Raises:
             StoreInUse: another program holds the store and has not said where it answers.
             StoreFailed: the store cannot be opened.
         """
+        settings = os.environ if environment is None else environment
         try:
             db = await open_sqlite(store)
         except StoreInUse:
             address = address_file(store)
             if not address.exists():
                 raise
-            async with _client(address.read_text("utf-8").strip(), environment or os.environ) as http:
-                yield cls(db=None, http=http, store=store)
+            async with _client(address.read_text("utf-8").strip(), settings) as http:
+                yield cls(http=http)
             return
         try:
-            yield cls(db=db, http=None, store=store)
+            config = read_config(settings, store=f"sqlite:{store}", host="127.0.0.1", port=0)  # it does not listen
+            yield cls(desk=Desk(config=config, db=db, ports=ServerPorts()))
         finally:
             await db.close()
 
@@ -74,9 +75,8 @@ class Operator:
             TransportError: the server does not answer.
         """
         if self._http is None:
-            assert self._db is not None
-            desk = Desk(config=Config(store=self._store), db=self._db, ports=ServerPorts())
-            return await give(ORDERS[order], desk, args, data)
+            assert self._desk is not None
+            return await give(ORDERS[order], self._desk, args, data)
         try:
             reply = await self._http.post(
                 f"/v1/operator/{order}",

@@ -115,7 +115,7 @@ async def read_school(reader: Reader, school: str) -> School:
     position = await settled.read_position(reader, PARTITION)
     if await reader.fetch_one(
         "SELECT 1 FROM changes WHERE school = ? AND log_offset > ? LIMIT 1", (school, position)
-    ) or await reader.fetch_one("SELECT 1 FROM settle_again WHERE school IN (?, '*') LIMIT 1", (school,)):
+    ) or await reader.fetch_one("SELECT 1 FROM settle_again WHERE school = ? LIMIT 1", (school,)):
         raise RequestProblem("busy", "changes of the school wait to become official; try again", retry_after_s=5)
     rows = {name: await tables.read_rows(reader, name, school) for name in tables.EXPORTED}
     audit = await _read_audit(reader, school, rows)

@@ -198,13 +198,13 @@ async def order_end(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
 async def order_delegations(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
     """`school`; `running` (true: only those that are not over). A teacher sees those they made or stand in by."""
     school = text(args, "school")
-    where, params = "", []
+    where, params = "", list[object]()
     if desk.who.role is ApiRole.TEACHER:
         where += " AND (by_user = ? OR to_user = ?)"
         params += [desk.who.user_id] * 2
     if args.get("running") is True:
         where += " AND ended_ms IS NULL AND until_ms > ?"
-        params += [desk.now_ms]  # type: ignore[list-item]
+        params.append(desk.now_ms)
     rows = await desk.db.fetch_all(
         f"""SELECT id, class_id, by_user, to_user, from_ms, until_ms, reason, made_ms, ended_ms FROM delegations
         WHERE school = ?{where} ORDER BY from_ms DESC, id LIMIT {_SHOWN_MAX}""",

@@ -97,7 +97,7 @@ async def moment_of(reader: Reader, school: str) -> Moment:
     assert row is not None
     waiting = await reader.fetch_one(
         "SELECT 1 FROM changes WHERE log_offset > ? AND school = ? LIMIT 1", (row[0], school)
-    ) or await reader.fetch_one("SELECT 1 FROM settle_again WHERE school IN (?, '*') LIMIT 1", (school,))
+    ) or await reader.fetch_one("SELECT 1 FROM settle_again WHERE school = ? LIMIT 1", (school,))
     return Moment(
         log_offset=row[0],
         audit_id=row[1],

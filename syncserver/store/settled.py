@@ -143,7 +143,7 @@ async def spread_again(tx: Transaction) -> int:
     )
     for order_id, school, class_id, date, cause, at_ms in orders:
         where, params = "1 = 1", []
-        for column, value in (("school", None if school == "*" else school), ("class_id", class_id), ("date", date)):
+        for column, value in (("school", school), ("class_id", class_id), ("date", date)):
             if value is not None:
                 where += f" AND {column} = ?"
                 params.append(value)
