@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from clientcore.change import Change, OpId
@@ -55,25 +55,15 @@ class History:
         ]
         return sorted(found, key=lambda put: put.id)
 
-    def visible(self, admitted: Collection[bytes] | None = None) -> dict[str, list[Put]]:
+    def visible(self) -> dict[str, list[Put]]:
         """Visible marks per key, the winner last; more than one means that authors disagree.
 
-        Args:
-            admitted: Hashes of the changes whose operations count; None: all merged ones. Leaving a change out also
-                leaves out what it superseded, so marks of someone without the right never hide anybody else's. An
-                earlier mark of the same author comes back by this: see `reconciliation.conflicts.visible_puts`.
+        What is visible when some changes do not count: `reconciliation.conflicts.visible_puts`.
         """
-        counted = self.merged.keys() if admitted is None else admitted
-        superseded = {
-            pred
-            for digest, change in self.merged.items()
-            if digest in counted
-            for op in change.ops
-            for pred in op.preds
-        }
+        superseded = {pred for change in self.merged.values() for op in change.ops for pred in op.preds}
         result: dict[str, list[Put]] = {}
         for put in self.puts():
-            if put.change_hash in counted and put.id not in superseded:
+            if put.id not in superseded:
                 result.setdefault(put.key, []).append(put)
         return result
 

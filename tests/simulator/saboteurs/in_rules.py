@@ -28,9 +28,9 @@ RULES = (
     ),
     Saboteur(
         name="held-change-hides-marks",
-        file="clientcore/history.py",
-        before="            if digest in counted\n            for op in change.ops",
-        after="            for op in change.ops",
+        file="reconciliation/conflicts.py",
+        before="        pred\n        for digest in counted\n",
+        after="        pred\n        for digest in history.merged\n",
         breaks=("I11", "I5"),
         why="What was replaced is replaced.",
         seen_by="A revoked or unentitled author marks a pupil over an entitled one's mark. Checker: leaving all held "

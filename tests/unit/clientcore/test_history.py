@@ -7,7 +7,7 @@ import tracemalloc
 
 from clientcore.history import EMPTY, merge
 from tests.support.random_registers import grow
-from tests.vectors.cases.changes import A, B, C, build, delete, put
+from tests.vectors.cases.changes import A, B, build, put
 
 
 def test_nothing_merges_to_the_empty_history() -> None:
@@ -31,26 +31,6 @@ def test_every_mark_ever_made_is_kept_in_order() -> None:
         "s2": ["P2"],
     }
     assert (history.max_op, history.last_seq(A), history.last_seq(B)) == (3, 2, 0)
-
-
-def test_a_change_that_does_not_count_hides_nobody_elses_mark() -> None:
-    """Leaving a change out brings back what it superseded or deleted."""
-    first = build([put("s1", "P1")])
-    by_a = build([put("s1", "A2", (1, A))], seq=2, start_op=2, deps=[first.hash])
-    by_b = build([put("s1", "L3:4", (1, A))], author=B, start_op=2, deps=[first.hash])
-    loser = min((2, A), (2, B))
-    settled = build([delete("s1", loser)], author=C, start_op=3, deps=[by_a.hash, by_b.hash])
-    history = merge([first, by_a, by_b, settled])
-
-    def values(*left_out: bytes) -> list[str]:
-        admitted = history.merged.keys() - set(left_out)
-        return sorted(one.value for one in history.visible(admitted).get("s1", []))
-
-    assert len(values()) == 1
-    assert values(settled.hash) == ["A2", "L3:4"]
-    assert values(settled.hash, by_a.hash) == ["L3:4"]
-    assert values(settled.hash, by_a.hash, by_b.hash) == ["P1"]
-    assert values(first.hash, settled.hash, by_a.hash, by_b.hash) == []
 
 
 def test_every_change_is_accounted_for() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from clientcore.change import Change
 from clientcore.history import merge
 from reconciliation.conflicts import Sight, provisional, visible_puts
 from reconciliation.model import Capture, Confidence, Timeliness, VisibleMark
@@ -69,7 +70,28 @@ def test_who_wrote_over_a_held_mark_has_also_replaced_what_it_hid() -> None:
     second = amal.mark({"s1": "L3:4"})
     history = merge([first, held, second])
     assert values(visible_puts(history, {first.hash, second.hash})) == ["L3:4"]
-    assert values(history.visible({first.hash, second.hash})) == ["P1", "L3:4"]  # what the plain view would show
+
+
+def test_leaving_changes_out_brings_back_what_they_superseded_or_deleted() -> None:
+    """A mark over another, and the dropping of a loser: each is undone when its change does not count."""
+    amal, basma, omar = phones("amal", "basma", "omar")
+    first = amal.mark({"s1": "P1"})
+    basma.learn([first])
+    by_amal, by_basma = amal.mark({"s1": "A2"}), basma.mark({"s1": "L3:4"})
+    omar.learn([first, by_amal, by_basma])
+    kept = omar.keep_winner("s1")
+    assert kept is not None
+    history = merge([first, by_amal, by_basma, kept])
+
+    def left(*out: Change) -> list[str]:
+        shown = visible_puts(history, history.merged.keys() - {one.hash for one in out})
+        return sorted(values(shown)) if shown else []
+
+    assert len(left()) == 1
+    assert left(kept) == ["A2", "L3:4"]
+    assert left(kept, by_amal) == ["L3:4"]
+    assert left(kept, by_amal, by_basma) == ["P1"]
+    assert left(first, kept, by_amal, by_basma) == []
 
 
 def test_a_held_mark_of_one_pupil_replaces_nothing_for_another() -> None:

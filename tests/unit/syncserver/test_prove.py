@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -51,8 +51,8 @@ def test_changes_that_are_set_aside_are_counted_and_not_compared() -> None:
 class FirstWins(History):
     """A history with the wrong winner."""
 
-    def visible(self, admitted: Collection[bytes] | None = None) -> dict[str, list[Put]]:
-        shown = merge(self.merged.values()).visible(self.merged if admitted is None else admitted)
+    def visible(self) -> dict[str, list[Put]]:
+        shown = merge(self.merged.values()).visible()
         return {key: puts[::-1] for key, puts in shown.items()}
 
 
