@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from syncserver.store.port import Params, Row, Transaction
+from syncserver.store.port import Params, Reader, Row, Transaction
 
 T = TypeVar("T")
 
@@ -53,6 +53,20 @@ def run_inline(connection: sqlite3.Connection, work: Callable[[Transaction], Cor
             connection.execute("ROLLBACK")
         raise
     return result
+
+
+def read_inline(connection: sqlite3.Connection, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+    """`work` over one state of the store, in this thread.
+
+    Raises:
+        RuntimeError: as `run_inline`.
+    """
+    connection.execute("BEGIN")
+    try:
+        return _finish(work(InlineTransaction(connection)))
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _finish(steps: Coroutine[Any, Any, T]) -> T:

@@ -71,6 +71,19 @@ class Database(Reader, Protocol):
         """
         ...
 
+    async def snapshot(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+        """Run `work` over the store as it is at one moment, however much is written meanwhile.
+
+        For whoever asks many questions at once: SQLite answers all of them in its own thread, with one hop.
+
+        Args:
+            work: May await nothing but the reader it is given.
+
+        Raises:
+            StoreFailed: as every read.
+        """
+        ...
+
     def when_failed(self, told: Callable[[], None]) -> None:
         """Call `told` whenever a transaction of anybody failed on the disk: somebody has to `reopen`."""
         ...

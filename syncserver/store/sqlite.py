@@ -22,8 +22,8 @@ import aiosqlite
 
 from syncserver.errors import ConstraintBroken, StoreFailed, StoreInUse
 from syncserver.files import FOLDER_OWNER_ONLY, touch_private
-from syncserver.store.inline import run_inline
-from syncserver.store.port import Params, Row, T, Transaction
+from syncserver.store.inline import read_inline, run_inline
+from syncserver.store.port import Params, Reader, Row, T, Transaction
 from syncserver.store.schema import SCHEMA_VERSION, schema_statements
 from syncserver.store.swap import finish_exchange, plan_path
 
@@ -59,6 +59,11 @@ class _Connection:
         # and the store's contract tests would notice if they did.
         result: T = await self.inner._execute(run_inline, self.inner._conn, work)  # type: ignore[no-untyped-call]
         return result
+
+    async def read_in_its_thread(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+        with _translated():
+            result: T = await self.inner._execute(read_inline, self.inner._conn, work)  # type: ignore[no-untyped-call]
+            return result
 
 
 class _translated:  # noqa: N801  (reads as a word in a with-statement)
@@ -206,6 +211,10 @@ class SqliteDatabase:
     async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
         """See `Reader`."""
         return await self._reading().fetch_one(sql, params)
+
+    async def snapshot(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+        """See `Database`."""
+        return await self._reading().read_in_its_thread(work)
 
     def _reading(self) -> _Connection:
         if self._reader is None:
