@@ -1,20 +1,59 @@
-"""`python -m bench [NAME …]`: run benchmarks and print their tables; without a name, all of them."""
+"""`python -m bench [NAME …] [--quick]`: run benchmarks, print their tables, store what they found in `bench/results/`.
+
+Without a name, all of them, then `report`, which writes docs/performance.md. `--quick` measures less and stores nothing.
+A benchmark is a module `bench.<name>` with `run(quick, console) -> Result`; those with options of their own have `main`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import os
 import sys
+from collections.abc import Sequence
 
-NAMES = ("wire", "push", "settle", "phone", "governorate")
+from rich.console import Console
+
+from bench.results import about_run, show, write_result
+
+NAMES = ("wire", "push", "settle", "growth", "store", "peers", "morning", "phone", "governorate")
+REPORT = "report"
 
 
-def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in NAMES]
+def run_one(name: str, *, quick: bool, console: Console) -> None:
+    """Run one benchmark, print it, and store it unless it was a quick one."""
+    module = importlib.import_module(f"bench.{name}")
+    if not hasattr(module, "run"):
+        module.main()
+        return
+    loads = os.getloadavg()
+    result = module.run(quick=quick, console=console)
+    show(result, console)
+    if quick:
+        console.print("quick: nothing was stored")
+        return
+    command = ["python", "-m", "bench", name]
+    path = write_result(result, about_run(command) | {"load_before": round(loads[0], 2)})
+    console.print(f"stored in {path.relative_to(path.parents[2])}")
+
+
+def main(words: Sequence[str]) -> int:
+    """Entry point; the exit code says whether every benchmark ran, not whether goals were met."""
+    arguments = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}, or {REPORT}")
+    arguments.add_argument("--quick", action="store_true", help="measure less, store nothing")
+    given = arguments.parse_args(words)
+    unknown = [name for name in given.names if name not in (*NAMES, REPORT)]
     if unknown:
-        print(f"unknown: {', '.join(unknown)}; there are: {', '.join(NAMES)}", file=sys.stderr)
+        print(f"unknown: {', '.join(unknown)}; there are: {', '.join((*NAMES, REPORT))}", file=sys.stderr)
         return 2
-    for name in names or NAMES:
-        importlib.import_module(f"bench.{name}").main()
+    console = Console(width=140)
+    for name in given.names or (*NAMES, REPORT):
+        console.rule(name)
+        if name == REPORT:
+            importlib.import_module("bench.report").main()
+        else:
+            run_one(name, quick=given.quick, console=console)
     return 0
 
 
