@@ -1,7 +1,7 @@
-"""`python -m bench [NAME …] [--quick]`: run benchmarks, print their tables, store what they found in `bench/results/`.
+"""`python -m bench [NAME …] [--quick]`: run benchmarks, print their tables, store the figures in `bench/results/`.
 
-Without a name, all of them, then `report`, which writes docs/performance.md. `--quick` measures less and stores nothing.
-A benchmark is a module `bench.<name>` with `run(quick, console) -> Result`; those with options of their own have `main`.
+Without a name, all of them, then `report`, which writes docs/performance.md. `--quick` measures less, stores nothing.
+A benchmark is a module `bench.<name>` with `run(quick, console) -> Result`; one with its own options has `main`.
 """
 
 from __future__ import annotations

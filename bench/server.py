@@ -1,12 +1,16 @@
 """The server of the benchmarks: the real application and store, quotas out of the way, a code for every phone.
 
-`python -m bench.server FOLDER --phones N [--settle]` prints one JSON line once it answers and serves until SIGTERM.
+`python -m bench.server FOLDER --phones N [--settle] [--schools N]` prints one JSON line once it answers and serves
+until SIGTERM. A store that is there already is served as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
+from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import uvloop
@@ -24,8 +28,36 @@ from syncserver.store.roster import classes_in, roster_on, staff_of
 from syncserver.store.sqlite import open_sqlite
 
 
-async def run(folder: Path, *, phones: int, settle: bool) -> None:
-    """Make a store with one generated school and serve it."""
+async def make_store(store: Path, *, schools: int, today: str, now_ms: int) -> None:
+    """A store with one generated school, imported by the real code, and copies of it until there are `schools`."""
+    first_day, until_day = school_year(date.fromisoformat(today))
+    data = write_zip(generate(schools=1, seed=7, first_day=first_day, until_day=until_day))
+    db = await open_sqlite(store)
+    report = await import_zip(db, data, dry_run=False, now_ms=now_ms, on=today)
+    await db.close()
+    if report["state"] not in ("applied", "unchanged"):
+        raise SystemExit(f"roster: {report['state']}")
+    if schools > 1:
+        copy_school(store, schools - 1)
+
+
+def copy_school(store: Path, copies: int) -> None:
+    """Copy every row of the one school under other names: importing a thousand takes minutes that measure nothing."""
+    with closing(sqlite3.connect(store)) as db, db:
+        found = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        db.execute("CREATE TEMP TABLE numbers AS WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n "
+                   f"WHERE i < {int(copies)}) SELECT i FROM n")  # fmt: skip
+        for table in found:
+            columns = [(row[1], row[2], row[5]) for row in db.execute(f"PRAGMA table_info({table})")]
+            kept = [name for name, kind, key in columns if not (key and kind == "INTEGER" and name == "id")]
+            if "school" in kept:
+                values = ", ".join("t.school || '-' || n.i" if name == "school" else f"t.{name}" for name in kept)
+                db.execute(f"INSERT INTO {table} ({', '.join(kept)}) SELECT {values} FROM {table} t, numbers n "
+                           "WHERE t.school <> '*'")  # fmt: skip
+
+
+async def run(folder: Path, *, phones: int, settle: bool, schools: int) -> None:
+    """Make a store unless there is one, and serve it."""
     store = folder / "store.db"
     now_ms = SystemClock().wall_ms()
     config = Config(
@@ -37,16 +69,11 @@ async def run(folder: Path, *, phones: int, settle: bool) -> None:
         codes_per_minute=9_999,
     )
     today = local_date(now_ms, config.zone)
-    first_day, until_day = school_year(today)
-    data = write_zip(generate(schools=1, seed=7, first_day=first_day, until_day=until_day))
-    db = await open_sqlite(store)
-    report = await import_zip(db, data, dry_run=False, now_ms=now_ms, on=today.isoformat())
-    await db.close()
-    if report["state"] not in ("applied", "unchanged"):
-        raise SystemExit(f"roster: {report['state']}")
+    if not store.exists():
+        await make_store(store, schools=schools, today=today.isoformat(), now_ms=now_ms)
 
     async def tell(server: Server, url: str) -> None:
-        row = await server.db.fetch_one("SELECT school FROM schools")
+        row = await server.db.fetch_one("SELECT school FROM schools ORDER BY school")
         assert row is not None
         school, on = row[0], today.isoformat()
         staff = [one for one in await staff_of(server.db, school, on) if one.role == "champion"]
@@ -68,5 +95,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--phones", type=int, default=1)
     parser.add_argument("--settle", action="store_true")
+    parser.add_argument("--schools", type=int, default=1)
     options = parser.parse_args()
-    uvloop.run(run(options.folder, phones=options.phones, settle=options.settle))
+    uvloop.run(run(options.folder, phones=options.phones, settle=options.settle, schools=options.schools))

@@ -7,10 +7,12 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -117,10 +119,43 @@ class Site:
         """End the server gracefully; its store stays until the site is left."""
         stop(self.process)
 
+    def restart(self, *, settle: bool) -> None:
+        """End the server and start another one on the same store; no new codes."""
+        self.stop()
+        self.process.stdout.close()
+        self.process, told = _start(self.folder, phones=0, settle=settle)
+        self.port = _port(told)
+
+    @property
+    def store(self) -> Path:
+        """The server's SQLite file."""
+        return self.folder / "store.db"
+
     def cpu_s(self) -> float:
         """CPU-seconds of the server so far, user and system."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
+
+    def rss_bytes(self) -> int:
+        """Resident memory of the server now."""
+        return int(self.process.memory_info().rss)
+
+    def metrics(self) -> dict[str, float]:
+        """What the server tells Prometheus, by name with labels."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line and line[0] != "#"}
+
+    def wait_settled(self, *, limit_s: float = 240) -> float:
+        """Come back when nothing waits to be settled; returns the seconds it took."""
+        began_s = time.monotonic()
+        while self.metrics()["hudur_consumer_lag_offsets"] > 0:
+            if time.monotonic() - began_s > limit_s:
+                raise SystemExit(f"not settled within {limit_s} s")
+            time.sleep(0.25)
+        return time.monotonic() - began_s
 
 
 def stop(process: psutil.Popen) -> None:
@@ -130,26 +165,37 @@ def stop(process: psutil.Popen) -> None:
         process.wait(timeout=60)
 
 
+def _start(folder: Path, *, phones: int, settle: bool, schools: int = 1) -> tuple[psutil.Popen, dict[str, Any]]:
+    """A server process over the store in `folder`, and what it told when it was ready."""
+    command = [sys.executable, "-m", "bench.server", str(folder), "--phones", str(phones), "--schools", str(schools)]
+    process = psutil.Popen(command + ["--settle"] * settle, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    line = process.stdout.readline()
+    if not line:
+        stop(process)
+        raise SystemExit("the benchmark's server did not start")
+    return process, json.loads(line)
+
+
+def _port(told: dict[str, Any]) -> int:
+    return int(told["url"].rsplit(":", 1)[1])
+
+
 @contextmanager
-def site(*, phones: int, settle: bool) -> Iterator[Site]:
+def site(*, phones: int, settle: bool, schools: int = 1) -> Iterator[Site]:
     """A server over a new store; ended and removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="hudur-bench-") as name:
-        command = [sys.executable, "-m", "bench.server", name, "--phones", str(phones), *(["--settle"] * settle)]
-        process = psutil.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        process, told = _start(Path(name), phones=phones, settle=settle, schools=schools)
+        place = Site(
+            port=_port(told),
+            folder=Path(name),
+            process=process,
+            school=told["school"],
+            today=told["today"],
+            codes=[(user, code) for user, code in told["codes"]],
+            classes=told["classes"],
+        )
         try:
-            line = process.stdout.readline()
-            if not line:
-                raise SystemExit("the benchmark's server did not start")
-            told = json.loads(line)
-            yield Site(
-                port=int(told["url"].rsplit(":", 1)[1]),
-                folder=Path(name),
-                process=process,
-                school=told["school"],
-                today=told["today"],
-                codes=[(user, code) for user, code in told["codes"]],
-                classes=told["classes"],
-            )
+            yield place
         finally:
-            stop(process)
-            process.stdout.close()
+            stop(place.process)
+            place.process.stdout.close()
