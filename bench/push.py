@@ -1,106 +1,190 @@
 """CPU of the server per 1,000 one-register pushes: signature verified, strictly parsed, fsynced, receipt signed.
 
-Frames are made beforehand by another process than the one measured; CPU-seconds are the server's own (user + system),
-so other work on the machine disturbs little. Every answer is read and must say *durable*.
+Then the latency under an open load of 25, 50 and 80 % of the capacity just measured, and where each microsecond of a
+push goes (`bench.pieces`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
-from datetime import date, timedelta
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import uvloop
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-from bench.site import Site, site
-from clientcore.exchange import DURABLE, MEDIA_TYPE, read_answer, write_sync
+from bench.load import PHONES, Connection, Line, OpenLoad, converse, head_of, measured, open_load, registers, sign
+from bench.pieces import an_answer, commit_us, floor_pieces, http_us, own_pieces
+from bench.results import Chart, Goal, Result, Row
+from bench.site import Phone, Site, site
+from clientcore.exchange import read_answer, write_sync
+from clientcore.keys import SigningKey
 
-PHONES = 40
-REGISTERS = 75  # per phone and round
-ROUNDS = 3
-HEAD = f"POST /v1/sync HTTP/1.1\r\nHost: hudur\r\nContent-Type: {MEDIA_TYPE}\r\n"
-
-Line = list[tuple[bytes, bytes, bytes]]
-"""Of one phone, per push: body, HTTP head without its end, server key."""
-
-
-def registers(place: Site) -> Iterator[tuple[str, list[str]]]:
-    """(register, its pupils) of every class, school day (Sun-Thu) and session before today, the newest first."""
-    day = date.fromisoformat(place.today)
-    sessions = ["day", *(f"{half}m{period}" for half in "ap" for period in range(1, 9))]
-    while True:
-        day -= timedelta(days=1)
-        if day.isoweekday() in (5, 6):
-            continue
-        for session, (room, pupils) in itertools.product(sessions, place.classes.items()):
-            yield f"{room}/{day}/{session}", pupils
+SHARES = (0.25, 0.5, 0.8)
+GOAL = Goal(limit=0.30)
+CPU, LATENCY, PIECES, FLOOR = (
+    "CPU of the server",
+    "latency under an open load",
+    "where one push goes",
+    "the floor",
+)
 
 
-def requests(place: Site, progress: Console) -> list[Line]:
-    """Sign everything beforehand; every push is another register."""
-    free = registers(place)
-    made = []
-    for seed in track(range(PHONES), "signing frames", console=progress):
-        phone = place.enrol(seed=seed)
-        line = []
-        for register, pupils in itertools.islice(free, REGISTERS * ROUNDS):
-            body = write_sync([phone.frame([(register, phone.register(pupils[:40]))]).raw])
-            line.append((body, (HEAD + f"Content-Length: {len(body)}\r\n").encode(), phone.enrolled.server_key))
-        made.append(line)
-    return made
-
-
-async def push(port: int, line: Line, *, fresh: bool) -> int:
-    """Send one phone's pushes one after the other; returns how many became durable."""
-    durable = 0
-    reader = writer = None
-    for body, head, server_key in line:
-        if writer is None or reader is None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(head + (b"Connection: close\r\n\r\n" if fresh else b"\r\n") + body)
-        headers = await reader.readuntil(b"\r\n\r\n")
-        if not headers.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(headers.decode())
-        length = int(headers.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        answer = read_answer(await reader.readexactly(length), server_key=server_key, request=body).answer
-        durable += sum(verdict.kind == DURABLE for entry in answer.receipts for verdict in entry)
-        if fresh:
-            writer.close()
-            await writer.wait_closed()
-            writer = None
-    if writer is not None:
-        writer.close()
-        await writer.wait_closed()
-    return durable
-
-
-async def measured(place: Site, lines: list[Line], *, fresh: bool) -> tuple[float, float, int]:
-    """CPU-seconds, elapsed seconds and pushes of one round with all phones at once."""
-    loop = asyncio.get_running_loop()
-    began_s, cpu_s = loop.time(), place.cpu_s()
-    durable = await asyncio.gather(*(push(place.port, line, fresh=fresh) for line in lines))
-    used_s, elapsed_s = place.cpu_s() - cpu_s, loop.time() - began_s
-    total = sum(len(line) for line in lines)
-    if sum(durable) != total:
-        raise SystemExit(f"only {sum(durable)} of {total} pushes became durable")
-    return used_s, elapsed_s, total
-
-
-def main() -> None:
-    """Print the table."""
-    console = Console(width=120)
-    table = Table(title="Push: verified, strictly parsed, durable (synchronous=FULL), signed receipt")
-    for heading in ("connections", "pushes", "server CPU-s per 1,000", "goal", "pushes/s (orientation)"):
-        table.add_column(heading, justify="right" if heading != "connections" else "left")
+def run(*, quick: bool, console: Console) -> Result:
+    """Measure everything about one push."""
+    each, rounds, open_s = (25, 1, 2.0) if quick else (75, 3, 6.0)
     with site(phones=PHONES, settle=False) as place:
-        lines = requests(place, console)
-        for number, (name, fresh) in enumerate(
-            (("keep-alive (warm-up)", False), ("keep-alive", False), ("fresh each", True))
-        ):
-            part = [line[number * REGISTERS : (number + 1) * REGISTERS] for line in lines]
-            used_s, elapsed_s, total = asyncio.run(measured(place, part, fresh=fresh))
-            table.add_row(name, str(total), f"{used_s / total * 1_000:.3f}", "≤ 0.30", f"{total / elapsed_s:,.0f}")
-    console.print(table)
+        free = registers(place)
+        phones = [place.enrol(seed=seed) for seed in range(PHONES)]
+        kept, fresh, per_s = closed_rounds(place, phones, free, each, rounds, console)
+        talking = converse_cpu(place, phones, free, each)
+        batch = commit_batch(place)
+        rows = [
+            Row(name="connections kept", value=kept, unit="CPU-s / 1,000", goal=GOAL, group=CPU),
+            Row(name="a fresh connection for each", value=fresh, unit="CPU-s / 1,000", goal=GOAL, group=CPU),
+            Row(
+                name="connections kept, each answer pulls too",
+                value=talking,
+                unit="CPU-s / 1,000",
+                group=CPU,
+                note="the phone sends its last nonce, so what it lacks comes back with the receipt",
+            ),
+            Row(name="pushes in one commit, mean", value=batch, unit="pushes", group=CPU),
+        ]
+        loads = open_rounds(place, phones, free, per_s, open_s, console)
+        lines = sign(phones, free, max(each, 25), console)
+        pieces = piece_rows(place, phones[0], lines, round(batch), {True: fresh * 1e3, False: kept * 1e3}, console)
+    return Result(
+        name="push",
+        title="Push of one register of 40",
+        rows=(*rows, *latency_rows(loads, per_s), *pieces),
+        charts=(latency_chart(loads), pieces_chart(pieces)),
+    )
+
+
+def closed_rounds(
+    place: Site,
+    phones: Sequence[Phone],
+    free: Iterator[tuple[str, list[str]]],
+    each: int,
+    rounds: int,
+    console: Console,
+) -> tuple[float, float, float]:
+    """CPU-s per 1,000 with connections kept and fresh (in turns, after a warm-up), and pushes/s of the fresh ones."""
+    used: dict[bool, float] = {False: 0, True: 0}
+    pushes = 0
+    rates = []
+    uvloop.run(measured(place, sign(phones, free, 25, console), fresh=False))
+    for number, fresh in itertools.product(range(rounds), (False, True)):
+        lines = sign(phones, free, each, console)
+        used_s, elapsed_s, total = uvloop.run(measured(place, lines, fresh=fresh))
+        used[fresh] += used_s
+        pushes += total
+        if fresh:
+            rates.append(total / elapsed_s)
+        console.print(f"round {number + 1} of {rounds}, {'fresh' if fresh else 'kept'}: {used_s / total * 1e3:.3f}")
+    return used[False] / pushes * 2e3, used[True] / pushes * 2e3, max(rates)
+
+
+def converse_cpu(place: Site, phones: Sequence[Phone], free: Iterator[tuple[str, list[str]]], each: int) -> float:
+    """CPU-s per 1,000 pushes that pull as well."""
+    uvloop.run(catch_up(place, phones))
+    return uvloop.run(converse(place, phones, free, each)) / (each * len(phones)) * 1e3
+
+
+async def catch_up(place: Site, phones: Sequence[Phone]) -> None:
+    """A greeting of each phone: the last nonce is needed for a pull, and pushes made beforehand did not keep it."""
+    connection = Connection(place.port, fresh=False)
+    for phone in phones:
+        body = write_sync([phone.frame([]).raw])
+        _, answer = await connection.post(head_of(body), body)
+        phone.nonce = read_answer(answer, server_key=phone.enrolled.server_key, request=body).answer.nonce
+    await connection.close()
+
+
+def commit_batch(place: Site) -> float:
+    """Pushes in one commit, the mean since the server started."""
+    told = place.metrics()
+    return told["hudur_commit_batch_size_sum"] / told["hudur_commit_batch_size_count"]
+
+
+# ---- latency ----------------------------------------------------------------------------------------------------
+
+
+def open_rounds(
+    place: Site, phones: Sequence[Phone], free: Iterator[tuple[str, list[str]]], per_s: float, open_s: float,
+    console: Console,
+) -> dict[float, OpenLoad]:  # fmt: skip
+    """An open-loop round at each share of `per_s`."""
+    found = {}
+    for share in SHARES:
+        rate = per_s * share
+        lines = sign(phones, free, round(rate * open_s / len(phones)) + 1, console)
+        mixed: Line = [push for turn in zip(*lines, strict=True) for push in turn]
+        found[share] = uvloop.run(open_load(place, mixed, per_s=rate, seed=round(share * 100)))
+        console.print(f"open load, {share:.0%} = {rate:,.0f}/s: p99 {found[share].quantile_ms(0.99):.1f} ms")
+    return found
+
+
+def latency_rows(loads: dict[float, OpenLoad], per_s: float) -> list[Row]:
+    """p50, p95 and p99 at each load; the load itself is a rate of this machine and stands in the name's note."""
+    rows = [
+        Row(name=f"p{round(share * 100)} at {load:.0%}", value=found.quantile_ms(share), unit="ms", group=LATENCY,
+            note=f"{per_s * load:,.0f} pushes/s planned, {len(found.latencies_ms):,} answered, {found.refused} shed")
+        for load, found in loads.items() for share in (0.5, 0.95, 0.99)
+    ]  # fmt: skip
+    shed = sum(found.refused for found in loads.values())
+    return [*rows, Row(name="pushes answered other than 200", value=shed, unit="", goal=Goal(limit=0), group=LATENCY)]
+
+
+def latency_chart(loads: dict[float, OpenLoad]) -> Chart:
+    """The quantiles over the load."""
+    lines = {f"p{round(q * 100)}": tuple(one.quantile_ms(q) for one in loads.values()) for q in (0.5, 0.95, 0.99)}
+    return Chart(name="push-latency", title="Latency of a push over the load", unit="ms", lines=lines,
+                 x=tuple(f"{load:.0%}" for load in loads), logarithmic=True)  # fmt: skip
+
+
+# ---- microseconds -----------------------------------------------------------------------------------------------
+
+
+def piece_rows(
+    place: Site, phone: Phone, lines: Sequence[Line], batch: int, whole_us: dict[bool, float], console: Console
+) -> list[Row]:
+    """The pieces of one push, what they leave unexplained, and the floor."""
+    console.print("the pieces of one push")
+    bodies = [body for body, _, _ in lines[0]]
+    public, server_key = phone.key.public, SigningKey.generate()
+    answer = an_answer(bodies[0])
+    own = own_pieces(bodies, public_key=public, key=server_key, answer=answer)
+    size = 182
+    http = {(kind, fresh): http_us(kind, lines, fresh=fresh, answer_bytes=size)
+            for kind, fresh in itertools.product(("asgi", "protocol"), (False, True))}  # fmt: skip
+    place.stop()
+    copy = place.folder / "copy"
+    copy.mkdir()
+    for path in place.folder.glob("store.db*"):
+        shutil.copy(path, copy / path.name)
+    everything = [body for line in lines for body, _, _ in line]
+    own["group commit, hand-over included"] = asyncio.run(commit_us(Path(copy, "store.db"), everything, max(batch, 1)))
+    own["HTTP on a kept connection (uvicorn, httptools, ASGI)"] = http["asgi", False]
+    counted = sum(us for name, us in own.items() if "not in the sum" not in name)
+    own["the rest: routing, quotas, metrics, event loop"] = whole_us[False] - counted
+    rows = [Row(name=name, value=us, unit="µs", group=PIECES) for name, us in own.items()]
+    rows.append(Row(name="all of a push on a kept connection", value=whole_us[False], unit="µs", group=PIECES))
+    rows.append(Row(name="a connection of its own: accept, close", value=http["asgi", True] - http["asgi", False],
+                    unit="µs more", group=PIECES))  # fmt: skip
+    floor = floor_pieces(bodies, everything, public_key=public, batch=max(batch, 1))
+    floor["HTTP on a kept connection (bare protocol)"] = http["protocol", False]
+    rows += [Row(name=name, value=us, unit="µs", group=FLOOR) for name, us in floor.items()]
+    rows.append(Row(name="the floor of a push", value=sum(floor.values()), unit="µs", group=FLOOR))
+    rows.append(Row(name="a push over its floor", value=whole_us[False] / sum(floor.values()), unit="×", group=FLOOR))
+    return rows
+
+
+def pieces_chart(rows: Sequence[Row]) -> Chart:
+    """The pieces as bars."""
+    shown = [row for row in rows if row.group == PIECES and row.unit == "µs" and "not in the sum" not in row.name]
+    return Chart(name="push-pieces", title="Where one push goes", unit="µs", kind="bar",
+                 x=tuple(row.name for row in shown), lines={"µs": tuple(row.value for row in shown)})  # fmt: skip

@@ -11,7 +11,7 @@ import os
 import platform
 import sqlite3
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -64,7 +64,7 @@ class Chart:
     name: str
     title: str
     x: tuple[str, ...]
-    lines: dict[str, tuple[float | None, ...]]
+    lines: Mapping[str, tuple[float | None, ...]]
     unit: str
     kind: str = "line"
     logarithmic: bool = False
