@@ -27,6 +27,7 @@ from syncserver.bundles import Bundles
 from syncserver.calendar_feed import CalendarFeed
 from syncserver.calls import Calls
 from syncserver.config import Config
+from syncserver.entrance import Entrance
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.metrics import CONTENT_TYPE_LATEST, Metrics
@@ -71,6 +72,7 @@ class Server:
     metrics: Metrics
     meta: Meta
     intake: Intake
+    entrance: Entrance
     settler: Settler
     puller: Puller
     talk: Conversations
@@ -107,7 +109,8 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
     intake = Intake(config, db, book, ports, metrics)
     settler = Settler(config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from)
     puller = Puller(config, db, ports, meta.epoch)
-    talk = Conversations(config, db, ports, meta, intake, puller)
+    entrance = Entrance(config, ports, metrics)
+    talk = Conversations(config, db, ports, meta, intake, puller, entrance)
     return Server(
         config=config,
         db=db,
@@ -115,6 +118,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         metrics=metrics,
         meta=meta,
         intake=intake,
+        entrance=entrance,
         settler=settler,
         puller=puller,
         talk=talk,
@@ -136,10 +140,10 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         pages: The phone's page; by default what the last build made.
     """
     devices = {
-        "/v1/sync": DeviceRoute(server.talk.sync, SYNC_BODY_BYTES_MAX),
-        "/v1/enrol": DeviceRoute(server.talk.enrol, ENROL_BODY_BYTES_MAX),
-        "/v1/call": DeviceRoute(server.calls.call, _CALL_BODY_MAX),
-        "/v1/bundles": DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX),
+        "/v1/sync": DeviceRoute(server.talk.sync, SYNC_BODY_BYTES_MAX, server.entrance, server.talk.asked),
+        "/v1/enrol": DeviceRoute(server.talk.enrol, ENROL_BODY_BYTES_MAX, server.entrance),
+        "/v1/call": DeviceRoute(server.calls.call, _CALL_BODY_MAX, server.entrance),
+        "/v1/bundles": DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX, server.entrance),
     }
     routes = [
         *(_route(path, endpoint, "POST") for path, endpoint in devices.items()),
@@ -280,6 +284,7 @@ async def _openapi(_: Request) -> Response:
 
 async def _metrics(request: Request) -> Response:
     server = _server(request)
+    server.entrance.tell()
     await server.settler.tell_lag()
     await webhooks.tell_lag(server.db, server.metrics, server.ports.clock.wall_ms())
     await tell_age(server.db, server.metrics, server.ports.clock.wall_ms())

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from clientcore.errors import FrameRefused
 from clientcore.exchange import MEDIA_TYPE
 from clientcore.limits import BODY_DEADLINE_S
+from syncserver.entrance import LATER, Asked, Entrance
 from syncserver.errors import RequestProblem
 
 _MEDIA_TYPE = MEDIA_TYPE.encode()
@@ -22,15 +23,29 @@ Answer = Callable[[bytes], Awaitable[bytes]]
 
 
 class DeviceRoute:
-    """An endpoint of devices: one body of our media type in, one signed body out."""
+    """An endpoint of devices: one body of our media type in, one signed body out.
 
-    def __init__(self, answer: Answer, bytes_max: int) -> None:
-        self._answer, self._bytes_max = answer, bytes_max
+    Args:
+        answer: Makes the answer, once it is the request's turn.
+        bytes_max: Longest body.
+        entrance: Where a request waits for its turn.
+        asked: What a body asks for, seen from outside; by default what can wait.
+    """
+
+    def __init__(
+        self, answer: Answer, bytes_max: int, entrance: Entrance, asked: Callable[[bytes], Asked] = lambda _: LATER
+    ) -> None:
+        self._answer, self._bytes_max, self._entrance, self._asked = answer, bytes_max, entrance, asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; errors become problems further out."""
         check_head(scope, self._bytes_max)
-        body = await self._answer(await read_body(receive, self._bytes_max))
+        request = await read_body(receive, self._bytes_max)
+        visit = await self._entrance.enter(self._asked(request), len(request))
+        try:
+            body = await self._answer(request)
+        finally:
+            self._entrance.leave(visit)
         headers = [*ANSWER_HEADERS, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

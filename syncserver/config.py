@@ -61,7 +61,11 @@ class Config:
         env: Environment name devices are bound to at enrolment; a frame of another one is refused.
         zone: The schools' time zone (IANA name).
         operator_token: Bearer token of the operator routes, or None.
-        waiting_max: Pushes that may wait for a commit before `busy` is answered.
+        delay_target_ms: Delay of today's registers, from arrival to receipt, that may stand; else `busy` is answered.
+        delay_interval_ms: For how long even the shortest delay must be above the target.
+        inside_max: Requests of devices being worked on at once; the others wait at the entrance, the most urgent first.
+        waiting_max: Requests that may wait there, whatever the delay.
+        waiting_bytes_max: Bytes of their bodies.
         batch_max: Pushes in one commit.
         device_burst: Requests a device may make at once.
         device_per_minute: Requests a device may make per minute in the long run.
@@ -79,7 +83,11 @@ class Config:
     env: str = "demo"
     zone: str = "Africa/Cairo"
     operator_token: str | None = field(default=None, repr=False)
-    waiting_max: int = 4_096
+    delay_target_ms: int = 250
+    delay_interval_ms: int = 1_000
+    inside_max: int = 256
+    waiting_max: int = 16_384
+    waiting_bytes_max: int = 64 * 1_048_576
     batch_max: int = 256
     device_burst: int = 60
     device_per_minute: int = 120

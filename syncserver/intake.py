@@ -22,6 +22,7 @@ from clientcore.frame import Frame, FramedChange, parse_frame
 from clientcore.limits import CHANGES_PER_FRAME_MAX
 from clientcore.register import RegisterId
 from syncserver.config import Config
+from syncserver.entrance import BUSY
 from syncserver.errors import ConstraintBroken, RequestProblem, StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
@@ -53,6 +54,8 @@ class Intake:
         self._idle.set()
         self._last_acknowledged: int = 0
         self._draining = False
+        self.last_commit_ms: int | None = None
+        self.failures = 0
         self.settled_wake = asyncio.Event()
         db.when_failed(self._mend)
 
@@ -117,13 +120,13 @@ class Intake:
         """Wait until `push` is on disk.
 
         Raises:
-            RequestProblem: `busy` when too many wait or the server drains.
+            RequestProblem: `busy` while the server drains.
             StoreFailed: nothing was acknowledged.
         """
         if self._db.failed:
             raise StoreFailed("storage", "the store is being reopened")
-        if self._draining or len(self._waiting) >= self._config.waiting_max:
-            raise RequestProblem("busy", "your work is safe; try again", retry_after_s=self._jitter_s())
+        if self._draining:
+            raise RequestProblem("busy", BUSY, retry_after_s=self._jitter_s())
         waiting = _Waiting(push, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._idle.clear()
@@ -177,6 +180,7 @@ class Intake:
                     await self._commit_batch([one])
         except StoreFailed as failed:
             self._metrics.store_failures.inc()
+            self.failures += 1
             _LOG.error("commit failed, nothing acknowledged: %s", failed)
             _fail(batch, failed)
             await self._recover()
@@ -196,7 +200,7 @@ class Intake:
 
         appended = await self._db.atomically(work)
         self._ports.reached("intake.after_commit")
-        self._last_acknowledged = appended[-1].last_offset
+        self._last_acknowledged, self.last_commit_ms = appended[-1].last_offset, now_ms
         for one, result in zip(batch, appended, strict=True):
             self._count(result)
             if not one.done.done():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from syncserver.admission import Lane
+
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -33,6 +35,16 @@ class Metrics:
         self.commit_s = Histogram(
             "hudur_commit_seconds", "Time of one durable commit", buckets=_SECONDS, registry=registry
         )
+        shed = Counter("hudur_shed", "Requests asked to come later", ["lane"], registry=registry)
+        self.shed = [shed.labels(lane.name.lower()) for lane in Lane]
+        self.entrance_waiting = Gauge(
+            "hudur_entrance_waiting", "Requests waiting for their turn", ["lane"], registry=registry
+        )
+        self.entrance_delay_s = Gauge(
+            "hudur_entrance_delay_seconds", "Shortest delay of the last interval", ["lane"], registry=registry
+        )
+        self.entrance_sheds = Gauge("hudur_entrance_shedding", "1 while the lane is shed", ["lane"], registry=registry)
+        self.loop_lag_s = Gauge("hudur_loop_lag_seconds", "Last round of the event loop", registry=registry)
         self.waiting = Gauge("hudur_commit_waiting", "Pushes waiting for a commit", registry=registry)
         self.store_failures = Counter("hudur_store_failures", "Commits that failed", registry=registry)
         self.lag_offsets = Gauge("hudur_consumer_lag_offsets", "Changes not settled yet", registry=registry)

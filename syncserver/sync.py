@@ -7,6 +7,7 @@ from clientcore.keys import short_number
 from syncserver.calendar import local_date
 from syncserver.config import Config
 from syncserver.enrol import enrol
+from syncserver.entrance import Asked, Entrance, claimed_device
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.ports import ServerPorts
@@ -23,13 +24,34 @@ class Conversations:
     """Sync and enrolment."""
 
     def __init__(
-        self, config: Config, db: Database, ports: ServerPorts, meta: Meta, intake: Intake, puller: Puller
+        self,
+        config: Config,
+        db: Database,
+        ports: ServerPorts,
+        meta: Meta,
+        intake: Intake,
+        puller: Puller,
+        entrance: Entrance,
     ) -> None:
         self._config, self._db, self._ports, self._meta = config, db, ports, meta
-        self._intake, self._puller = intake, puller
+        self._intake, self._puller, self._entrance = intake, puller, entrance
         self._devices = Quota(ports.clock, burst=config.device_burst, per_minute=config.device_per_minute)
         self._same = Quota(ports.clock, burst=SAME_BYTES_PER_MINUTE, per_minute=SAME_BYTES_PER_MINUTE)
         self._codes = Quota(ports.clock, burst=config.codes_per_minute, per_minute=config.codes_per_minute)
+
+    def asked(self, body: bytes) -> Asked:
+        """What a sync request asks for, from outside: nothing of it is proved yet.
+
+        A device that is over its quota is told so here, before its signature costs anything. Only what a device itself
+        has signed is ever charged to it, so whoever claims another's name slows nobody but themselves.
+
+        Raises:
+            RequestProblem: `slow-down`.
+        """
+        device = claimed_device(body)
+        if device is not None:
+            self._devices.check_known(device)
+        return self._entrance.pushed(body)
 
     async def sync(self, body: bytes) -> bytes:
         """Answer `POST /v1/sync`.
@@ -39,6 +61,9 @@ class Conversations:
             RequestProblem: every other row of the table.
             StoreFailed: nothing was acknowledged.
         """
+        device = claimed_device(body)
+        if device is not None:
+            self._devices.check_known(device)  # again: others of it may have been counted while this one waited
         identity, arrivals = await self._intake.read_frames(read_sync(body))
         # Known bytes cost their device nothing: whoever replays them must not use up its quota, only that of the bytes.
         self._devices.check(identity.device)

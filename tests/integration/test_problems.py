@@ -18,6 +18,7 @@ from clientcore.wire import pack
 from syncserver import body as body_module
 from syncserver.app import create_app
 from syncserver.config import Config
+from syncserver.entrance import LATER
 from syncserver.problems import KINDS
 from syncserver.quota import SAME_BYTES_PER_MINUTE
 from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, Phone, World, open_world
@@ -238,12 +239,17 @@ async def test_pushes_that_come_at_once_are_paid_for_afterwards(tmp_path: Path) 
 
 
 async def test_a_full_queue_is_503_busy(tmp_path: Path) -> None:
-    """Beyond the bound the server sheds: nothing is stored, nothing is decided, Retry-After says when."""
-    async with open_world(
-        tmp_path / "store.db", background=False, config=Config(store=tmp_path / "store.db", waiting_max=0)
-    ) as world:
+    """Beyond the hard bound the server sheds: nothing is stored, nothing is decided, Retry-After says when."""
+    config = Config(store=tmp_path / "store.db", inside_max=1, waiting_max=1)
+    async with open_world(tmp_path / "store.db", background=False, config=config) as world:
         phone = await world.phone()
-        await refused(world, "/v1/sync", sealed(phone), "busy")
+        inside = await world.server.entrance.enter(LATER, 0)
+        waiting = asyncio.create_task(phone.post("/v1/sync", sealed(phone)))
+        while not world.server.entrance.waiting:
+            await asyncio.sleep(0)
+        assert "work is safe" in str((await refused(world, "/v1/sync", sealed(phone) + bytes(1_000), "busy"))["detail"])
+        world.server.entrance.leave(inside)
+        assert (await waiting).status_code == 200
 
 
 async def test_calls_have_their_own_refusals(world: World) -> None:

@@ -1,0 +1,178 @@
+"""The entrance every request of a device goes through: a turn in time, or `busy` before anything costs much.
+
+`Admission` decides; here are the waiting itself, the clock, and what a request shows of itself from outside. Nothing
+that is read here has been signed: it changes in what order requests are looked at, never what becomes of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+
+from syncserver.admission import Admission, Lane, Limits, Visit
+from syncserver.calendar import local_date
+from syncserver.config import Config
+from syncserver.errors import RequestProblem
+from syncserver.metrics import Metrics
+from syncserver.ports import ServerPorts
+
+_DAY = re.compile(rb"/(20[0-9]{2}-[01][0-9]-[0-3][0-9])/")
+# The tag and the three fields behind it, as docs/protocol.md section 3 has them.
+_NAME = rb"(?:[\xa1-\xbf]|\xd9.)[A-Za-z0-9._-]{1,36}"
+_DEVICE = re.compile(rb"\xa6hudur1" + _NAME * 2 + rb"\xc4\x10(.{16})", re.DOTALL)
+_TODAY_FOR_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request is about, as far as it can be seen from outside."""
+
+    lane: Lane = Lane.LATER
+    days: int = 0
+
+
+LATER = Asked()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Visit(Visit):
+    turn: asyncio.Future[bool] | None = None
+
+
+def claimed_device(body: bytes) -> bytes | None:
+    """The device that the first frame of a request claims to be of. Anybody can claim anything."""
+    found = _DEVICE.search(body)
+    return None if found is None else found[1]
+
+
+class Entrance:
+    """Lets requests in."""
+
+    def __init__(self, config: Config, ports: ServerPorts, metrics: Metrics) -> None:
+        self._zone, self._ports, self._metrics = config.zone, ports, metrics
+        limits = Limits(
+            target_ms=config.delay_target_ms,
+            interval_ms=config.delay_interval_ms,
+            inside_max=config.inside_max,
+            waiting_max=config.waiting_max,
+            waiting_bytes_max=config.waiting_bytes_max,
+        )
+        self._admission: Admission[_Visit] = Admission(limits, ports.clock.mono_ms())
+        self._today = (-_TODAY_FOR_MS, date.min)
+        self._lag_ms = 0
+        self._is_probing = False
+        self.sheds_total = 0
+
+    @property
+    def sheds(self) -> bool:
+        """Whether a lane stands."""
+        return self._admission.sheds
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(self._admission.waiting(lane) for lane in Lane)
+
+    def pushed(self, body: bytes) -> Asked:
+        """What a sync request brings, by the newest school day named in it."""
+        days = _DAY.findall(body)
+        if not days:
+            return LATER
+        try:
+            age = (self._now_day() - date.fromisoformat(max(days).decode())).days
+        except ValueError:
+            return LATER
+        return Asked(Lane.TODAY) if -1 <= age <= 0 else Asked(Lane.BACKLOG, abs(age))
+
+    async def enter(self, asked: Asked, size_bytes: int) -> Visit:
+        """Wait for a turn; whoever got one says `leave`.
+
+        Raises:
+            RequestProblem: `busy`.
+        """
+        self._probe()
+        now_ms = self._ports.clock.mono_ms()
+        visit = _Visit(lane=asked.lane, size_bytes=size_bytes, days=asked.days, came_ms=now_ms - self._lag_ms)
+        for gone in self._admission.come(visit, now_ms):
+            if gone is visit:
+                raise self._busy(visit)
+            assert gone.turn is not None
+            if not gone.turn.done():
+                gone.turn.set_result(False)
+        if not visit.is_inside:
+            await self._wait(visit)
+        return visit
+
+    async def _wait(self, visit: _Visit) -> None:
+        visit.turn = asyncio.get_running_loop().create_future()
+        try:
+            if not await visit.turn:
+                raise self._busy(visit)
+        except asyncio.CancelledError:
+            if visit.is_inside:
+                self.leave(visit)
+            else:
+                self._admission.give_up(visit)
+            raise
+
+    def leave(self, visit: Visit) -> None:
+        """The answer is made: somebody else's turn."""
+        assert isinstance(visit, _Visit)
+        self._admission.leave(visit, self._ports.clock.mono_ms())
+        while (other := self._admission.next()) is not None:
+            assert other.turn is not None
+            if not other.turn.done():
+                other.turn.set_result(True)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A turn among those who can wait, for work that is no device's.
+
+        Raises:
+            RequestProblem: `busy`.
+        """
+        visit = await self.enter(LATER, 0)
+        try:
+            yield
+        finally:
+            self.leave(visit)
+
+    def tell(self) -> None:
+        """Bring the gauges up to date."""
+        self._admission.look(self._ports.clock.mono_ms())
+        self._metrics.loop_lag_s.set(self._lag_ms / 1000)
+        for lane, delay in self._admission.delays.items():
+            name = lane.name.lower()
+            self._metrics.entrance_waiting.labels(name).set(self._admission.waiting(lane))
+            self._metrics.entrance_delay_s.labels(name).set(delay.shortest_ms / 1000)
+            self._metrics.entrance_sheds.labels(name).set(delay.sheds)
+
+    def _busy(self, visit: _Visit) -> RequestProblem:
+        self.sheds_total += 1
+        self._metrics.shed[visit.lane].inc()
+        after_s = self._admission.retry_after_s(visit.lane, self._ports.random.fraction())
+        return RequestProblem("busy", BUSY, retry_after_s=after_s)
+
+    def _now_day(self) -> date:
+        now_ms = self._ports.clock.wall_ms()
+        if not 0 <= now_ms - self._today[0] < _TODAY_FOR_MS:
+            self._today = (now_ms, local_date(now_ms, self._zone))
+        return self._today[1]
+
+    # What has come over the wire and was not read yet cannot be counted; how long the loop needs for one round can.
+
+    def _probe(self) -> None:
+        if not self._is_probing:
+            self._is_probing = True
+            asyncio.get_running_loop().call_soon(self._probed, self._ports.clock.mono_ms())
+
+    def _probed(self, then_ms: int) -> None:
+        self._is_probing = False
+        self._lag_ms = max(0, self._ports.clock.mono_ms() - then_ms)
+
+
+BUSY = "the server is busy; your work is safe on the phone; try again"
