@@ -24,7 +24,7 @@ from syncserver.roster import import_zip
 from syncserver.rostergen import generate, school_year
 from syncserver.rosterwrite import write_zip
 from syncserver.serve import serve
-from syncserver.store.roster import classes_in, roster_on, staff_of
+from syncserver.store.roster import classes_in, classes_of, roster_on, staff_of
 from syncserver.store.sqlite import open_sqlite
 
 
@@ -56,7 +56,7 @@ def copy_school(store: Path, copies: int) -> None:
                            "WHERE t.school <> '*'")  # fmt: skip
 
 
-async def run(folder: Path, *, phones: int, settle: bool, schools: int) -> None:
+async def run(folder: Path, *, phones: int, settle: bool, schools: int, teachers: int) -> None:
     """Make a store unless there is one, and serve it."""
     store = folder / "store.db"
     now_ms = SystemClock().wall_ms()
@@ -82,10 +82,15 @@ async def run(folder: Path, *, phones: int, settle: bool, schools: int) -> None:
             user = staff[index % len(staff)].id
             code, _ = await make_code(server.db, server.ports, school=school, user_id=user, made_by="bench")
             codes.append([user, code])
+        tutors = []
+        for person in [one for one in await staff_of(server.db, school, on) if one.role == "teacher"][:teachers]:
+            code, _ = await make_code(server.db, server.ports, school=school, user_id=person.id, made_by="bench")
+            tutors.append([code, [room.id for room in await classes_of(server.db, school, person.id, on)]])
         rooms = {
             room.id: await roster_on(server.db, school, room.id, on) for room in await classes_in(server.db, school, on)
         }
-        print(json.dumps({"url": url, "school": school, "today": on, "codes": codes, "classes": rooms}), flush=True)
+        told = {"url": url, "school": school, "today": on, "codes": codes, "teachers": tutors, "classes": rooms}
+        print(json.dumps(told), flush=True)
 
     await serve(config, on_ready=tell)
 
@@ -96,5 +101,14 @@ if __name__ == "__main__":
     parser.add_argument("--phones", type=int, default=1)
     parser.add_argument("--settle", action="store_true")
     parser.add_argument("--schools", type=int, default=1)
+    parser.add_argument("--teachers", type=int, default=0)
     options = parser.parse_args()
-    uvloop.run(run(options.folder, phones=options.phones, settle=options.settle, schools=options.schools))
+    uvloop.run(
+        run(
+            options.folder,
+            phones=options.phones,
+            settle=options.settle,
+            schools=options.schools,
+            teachers=options.teachers,
+        )
+    )

@@ -60,10 +60,11 @@ class Phone:
         actor = actor_of(self.enrolled.device, self.session)
         return encode(actor=actor, seq=seq, start_op=start_op, time_s=1_795_334_400, deps=deps, ops=ops)
 
-    def frame(self, changes: Sequence[tuple[str, Change]]) -> Frame:
-        """Sign the next frame, with an ask as a real sync has it."""
+    def frame(self, changes: Sequence[tuple[str, Change]], *, have: bytes | None = None) -> Frame:
+        """Sign the next frame, with an ask as a real sync has it; with `have`, that of a rebuild's first request."""
         self.number += 1
-        ask = Ask(nonce=self.nonce, cursor=self.cursor, have=None, app=APP, unsent=0, done=0)
+        cursor = None if have is not None else self.cursor
+        ask = Ask(nonce=self.nonce, cursor=cursor, have=have, app=APP, unsent=0, done=0)
         beacon = (self.enrolled.server_ms, 1_000)
         made = seal_frame(
             self.key,
@@ -82,7 +83,7 @@ class Phone:
 
 @dataclass(slots=True)
 class Site:
-    """The running server, its school, and the codes that are left."""
+    """The running server, its school, the champions' codes that are left, and teachers' codes with their classes."""
 
     port: int
     folder: Path
@@ -91,6 +92,7 @@ class Site:
     today: str
     codes: list[tuple[str, str]]
     classes: dict[str, list[str]]
+    teachers: list[tuple[str, list[str]]]
 
     def post(self, path: str, body: bytes) -> bytes:
         """One request on a fresh connection; anything but 200 ends the benchmark."""
@@ -103,9 +105,9 @@ class Site:
             raise SystemExit(f"{path}: {reply.status} {answer[:300]!r}")
         return answer
 
-    def enrol(self, *, seed: int) -> Phone:
-        """Enrol one phone with the next code."""
-        _, code = self.codes.pop()
+    def enrol(self, *, seed: int, code: str | None = None) -> Phone:
+        """Enrol one phone with `code`, or the next of the champions' codes."""
+        code = code or self.codes.pop()[1]
         random = SeededRandom(seed)
         key = SigningKey.generate()
         body = write_enrol(key, school=self.school, code=code, label=f"bench {seed}", app=APP)
@@ -165,9 +167,12 @@ def stop(process: psutil.Popen) -> None:
         process.wait(timeout=60)
 
 
-def _start(folder: Path, *, phones: int, settle: bool, schools: int = 1) -> tuple[psutil.Popen, dict[str, Any]]:
+def _start(
+    folder: Path, *, phones: int, settle: bool, schools: int = 1, teachers: int = 0
+) -> tuple[psutil.Popen, dict[str, Any]]:
     """A server process over the store in `folder`, and what it told when it was ready."""
-    command = [sys.executable, "-m", "bench.server", str(folder), "--phones", str(phones), "--schools", str(schools)]
+    command = [sys.executable, "-m", "bench.server", str(folder)]
+    command += ["--phones", str(phones), "--schools", str(schools), "--teachers", str(teachers)]
     process = psutil.Popen(command + ["--settle"] * settle, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     line = process.stdout.readline()
     if not line:
@@ -181,10 +186,10 @@ def _port(told: dict[str, Any]) -> int:
 
 
 @contextmanager
-def site(*, phones: int, settle: bool, schools: int = 1) -> Iterator[Site]:
+def site(*, phones: int, settle: bool, schools: int = 1, teachers: int = 0) -> Iterator[Site]:
     """A server over a new store; ended and removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="hudur-bench-") as name:
-        process, told = _start(Path(name), phones=phones, settle=settle, schools=schools)
+        process, told = _start(Path(name), phones=phones, settle=settle, schools=schools, teachers=teachers)
         place = Site(
             port=_port(told),
             folder=Path(name),
@@ -193,6 +198,7 @@ def site(*, phones: int, settle: bool, schools: int = 1) -> Iterator[Site]:
             today=told["today"],
             codes=[(user, code) for user, code in told["codes"]],
             classes=told["classes"],
+            teachers=[(code, rooms) for code, rooms in told["teachers"]],
         )
         try:
             yield place
