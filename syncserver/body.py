@@ -13,11 +13,19 @@ from starlette.types import Receive, Scope, Send
 from clientcore.errors import FrameRefused
 from clientcore.exchange import MEDIA_TYPE
 from clientcore.limits import BODY_DEADLINE_S
-from syncserver.entrance import LATER, Asked, Entrance
+from syncserver.entrance import LATER, Asked, Busy, Entrance
 from syncserver.errors import RequestProblem
+from syncserver.problems import write_problem
 
 _MEDIA_TYPE = MEDIA_TYPE.encode()
 ANSWER_HEADERS = ((b"content-type", _MEDIA_TYPE), (b"cache-control", b"no-store"))
+# Written once: while the server sheds, this is what nearly everybody gets, and each must cost next to nothing.
+_BUSY = write_problem(Busy(retry_after_s=1))
+_BUSY_BODY = {"type": "http.response.body", "body": _BUSY.body}
+_BUSY_HEADERS = (
+    *((name.encode(), value.encode()) for name, value in _BUSY.headers.items() if name != "retry-after"),
+    (b"content-length", b"%d" % len(_BUSY.body)),
+)
 
 Answer = Callable[[bytes], Awaitable[bytes]]
 
@@ -41,7 +49,11 @@ class DeviceRoute:
         """Serve one request; errors become problems further out."""
         check_head(scope, self._bytes_max)
         request = await read_body(receive, self._bytes_max)
-        visit = await self._entrance.enter(self._asked(request), len(request))
+        try:
+            visit = await self._entrance.enter(self._asked(request), len(request))
+        except Busy as busy:
+            await _send_busy(busy.retry_after_s, send)
+            return
         try:
             body = await self._answer(request)
         finally:
@@ -49,6 +61,12 @@ class DeviceRoute:
         headers = [*ANSWER_HEADERS, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+async def _send_busy(after_s: int, send: Send) -> None:
+    headers = [*_BUSY_HEADERS, (b"retry-after", b"%d" % after_s)]
+    await send({"type": "http.response.start", "status": _BUSY.status, "headers": headers})
+    await send(_BUSY_BODY)
 
 
 def check_head(scope: Scope, bytes_max: int) -> None:

@@ -25,6 +25,7 @@ _DAY = re.compile(rb"/(20[0-9]{2}-[01][0-9]-[0-3][0-9])/")
 _NAME = rb"(?:[\xa1-\xbf]|\xd9.)[A-Za-z0-9._-]{1,36}"
 _DEVICE = re.compile(rb"\xa6hudur1" + _NAME * 2 + rb"\xc4\x10(.{16})", re.DOTALL)
 _TODAY_FOR_MS = 60_000
+BUSY = "the server is busy; your work is safe on the phone; try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,15 @@ class Asked:
 
 
 LATER = Asked()
+
+
+class Busy(RequestProblem):
+    """`busy`: come again after so long."""
+
+    retry_after_s: int
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__("busy", BUSY, retry_after_s=retry_after_s)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -65,6 +75,7 @@ class Entrance:
         self._today = (-_TODAY_FOR_MS, date.min)
         self._lag_ms = 0
         self._is_probing = False
+        self._problems = metrics.problems.labels("busy")
         self.sheds_total = 0
 
     @property
@@ -151,11 +162,11 @@ class Entrance:
             self._metrics.entrance_delay_s.labels(name).set(delay.shortest_ms / 1000)
             self._metrics.entrance_sheds.labels(name).set(delay.sheds)
 
-    def _busy(self, visit: _Visit) -> RequestProblem:
+    def _busy(self, visit: _Visit) -> Busy:
         self.sheds_total += 1
         self._metrics.shed[visit.lane].inc()
-        after_s = self._admission.retry_after_s(visit.lane, self._ports.random.fraction())
-        return RequestProblem("busy", BUSY, retry_after_s=after_s)
+        self._problems.inc()
+        return Busy(retry_after_s=self._admission.retry_after_s(visit.lane, self._ports.random.fraction()))
 
     def _now_day(self) -> date:
         now_ms = self._ports.clock.wall_ms()
@@ -173,6 +184,3 @@ class Entrance:
     def _probed(self, then_ms: int) -> None:
         self._is_probing = False
         self._lag_ms = max(0, self._ports.clock.mono_ms() - then_ms)
-
-
-BUSY = "the server is busy; your work is safe on the phone; try again"

@@ -52,7 +52,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"]
-                if headers[0] != ANSWER_HEADERS[0]:
+                if headers[0] != ANSWER_HEADERS[0] and not (status == 503 and direct):
                     self._add_headers(headers)
             await send(message)
 
