@@ -1,0 +1,399 @@
+"""Half a million phones in one process: non-blocking sockets and epoll, requests ready-made, answers checked.
+
+The load may not cost more than the server it measures, so there is no event loop's machinery per connection here: about
+50 µs a session. Every session is a TCP connection of its own. What a phone does is done: it waits as
+`clientcore.backoff` says, comes again with the same bytes, and believes only what answers its very request.
+
+Invariants:
+  1. A job ends in exactly one way: every change of it durable (or known already), or in `wrong`.
+  2. A wait is never shorter than what the server asked for.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import hashlib
+import heapq
+import os
+import random
+import resource
+import select
+import socket
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgpack
+
+from bench.morning.frames import FOLLOWS, LOST, SLOW, TORN, Jobs, parts_in
+from bench.morning.slow import PIECES, Drip
+from clientcore.backoff import wait_ms
+from clientcore.exchange import DUPLICATE, MEDIA_TYPE, read_answer
+
+_OURS = f"content-type: {MEDIA_TYPE}".encode()
+_BIND_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, so that one address serves 28,000 at once
+_ADDRESSES = [f"127.0.0.{number}" for number in range(2, 34)]
+_ANSWER_S = 60.0
+_WRONG_KEPT = 50
+AT_ONCE, SLOWLY, AGAIN = range(3)
+"""How a request was accepted: at the first try, through a slow network, or after another try."""
+SINCE_SENT, SINCE_DUE = 2, 3
+_SAMPLE = 50  # of how many answers one is proved whole, signature included
+
+
+@dataclass(slots=True)
+class Connection:
+    """One try of one job, or a look at a page of the server (`job` -1)."""
+
+    sock: socket.socket
+    job: int
+    request: bytes
+    asked_s: float
+    failures: int = 0
+    begun_s: float = 0.0
+    sent_s: float = 0.0
+    left: bytes = b""
+    answer: bytes = b""
+    then: Callable[[bytes], None] | None = None
+    drip: Drip | None = None
+    piece: int = 0
+    is_open: bool = True
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened.
+
+    Attributes:
+        seconds: Counts of each second of the run.
+        accepted: Of each accepted request: when it was due, how it came, and its two waits.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    seconds: dict[int, Counter[str]] = field(default_factory=dict)
+    accepted: array[float] = field(default_factory=lambda: array("d"))
+    wrong: list[str] = field(default_factory=list)
+    connections_max: int = 0
+
+    def count(self, word: str, now_s: float) -> None:
+        """One more, in all and in its second."""
+        self.counts[word] += 1
+        second = int(now_s)
+        if second not in self.seconds:
+            self.seconds[second] = Counter()
+        self.seconds[second][word] += 1
+
+    def is_wrong(self, what: str) -> None:
+        """Something that may not happen."""
+        self.counts["wrong"] += 1
+        if len(self.wrong) < _WRONG_KEPT:
+            self.wrong.append(what)
+
+    def waits_s(self, kind: int, *, since: int, from_s: float = 0.0, until_s: float = float("inf")) -> list[float]:
+        """Waits of accepted requests that were due in a span: since the last byte was sent, or since they were due."""
+        rows = self.accepted
+        return [
+            rows[at + since] for at in range(0, len(rows), 4) if rows[at + 1] == kind and from_s <= rows[at] < until_s
+        ]
+
+    def done_s(self) -> list[float]:
+        """When each accepted request was answered, ascending."""
+        rows = self.accepted
+        return sorted(rows[at] + rows[at + SINCE_DUE] for at in range(0, len(rows), 4))
+
+
+class Load:
+    """The phones. One `run` at a time; `now_s` counts from the beginning of it."""
+
+    def __init__(
+        self, port: int, folder: Path, jobs: Jobs, *, server_key: bytes, drips: Sequence[Drip], seed: int
+    ) -> None:
+        self._port, self._jobs, self._key, self._drips = port, jobs, server_key, drips
+        self._files = [os.open(file, os.O_RDONLY) for file in parts_in(folder)]
+        self._random = random.Random(f"{seed} load")
+        self._epoll = select.epoll()
+        self._open: dict[int, Connection] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_no = 0
+        self._address = 0
+        self._refill: deque[int] = deque()
+        self._zero_s = 0.0
+        self._lingering = 0
+        self.waiting = 0
+        self.now_s = 0.0
+        self.tally = Tally()
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._room = hard - 256
+        gc.freeze()
+
+    @property
+    def open(self) -> int:
+        """Connections at this moment, those included that only wait to be closed."""
+        return len(self._open) + self._lingering
+
+    def close(self) -> None:
+        """Give the files back."""
+        self._epoll.close()
+        for file in self._files:
+            os.close(file)
+
+    # ---- running -----------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        schedule: Iterable[tuple[float, int]],
+        *,
+        tick: Callable[[float], None],
+        limit_s: float,
+        lanes: Sequence[int] = (),
+        is_over: Callable[[float], bool] = lambda _: True,
+    ) -> Tally:
+        """Send every job at its second and go on until all are answered and `is_over`.
+
+        Args:
+            schedule: (second, job), ascending.
+            tick: Called every second.
+            limit_s: After which what is left counts as wrong.
+            lanes: Instead of a schedule: jobs sent one after the other over as many lanes as `schedule` begins.
+            is_over: Whether to end, asked every second once all jobs are.
+        """
+        self.tally = Tally()
+        self._refill = deque(lanes)
+        self._zero_s = time.perf_counter()
+        due = iter(schedule)
+        upcoming = next(due, None)
+        next_tick_s = 0.0
+        done = False
+        while not done:
+            self.now_s = now_s = time.perf_counter() - self._zero_s
+            while upcoming is not None and upcoming[0] <= now_s and len(self._open) < self._room:
+                self._start(upcoming[1], upcoming[0])
+                upcoming = next(due, None)
+            while self._timers and self._timers[0][0] <= now_s:
+                heapq.heappop(self._timers)[2]()
+            if now_s >= next_tick_s:
+                next_tick_s = int(now_s) + 1.0
+                tick(now_s)
+                self._give_up_silent(now_s)
+                idle = upcoming is None and not self.waiting and not self._refill
+                done = (idle and is_over(now_s)) or now_s > limit_s
+                self.tally.connections_max = max(self.tally.connections_max, self.open)
+            until_s = min(
+                next_tick_s,
+                upcoming[0] if upcoming is not None else next_tick_s,
+                self._timers[0][0] if self._timers else next_tick_s,
+            )
+            for fd, events in self._epoll.poll(max(0.0, until_s - (time.perf_counter() - self._zero_s)), 1024):
+                self._ready(fd, events)
+        if self.waiting:
+            self.tally.is_wrong(f"{self.waiting} jobs without an answer after {limit_s:.0f} s")
+        for connection in list(self._open.values()):
+            self._shut(connection)
+        self._timers.clear()
+        self.waiting = self._lingering = 0
+        return self.tally
+
+    def look(self, path: str, then: Callable[[bytes], None]) -> None:
+        """GET a page of the server beside the load; `then` gets its body."""
+        request = f"GET {path} HTTP/1.1\r\nHost: hudur\r\n\r\n".encode()
+        self._connect(Connection(_socket("127.0.0.1"), -1, request, self.now_s, then=then))
+
+    def _after(self, wait_s: float, act: Callable[[], None]) -> None:
+        self._timer_no += 1
+        heapq.heappush(self._timers, (time.perf_counter() - self._zero_s + wait_s, self._timer_no, act))
+
+    # ---- one try -----------------------------------------------------------------------------------------------
+
+    def _start(self, job: int, asked_s: float, failures: int = 0) -> None:
+        if not failures:
+            self.waiting += 1
+        jobs = self._jobs
+        request = os.pread(self._files[jobs.part[job]], jobs.length[job], jobs.offset[job])
+        self._address = (self._address + 1) % len(_ADDRESSES)
+        connection = Connection(_socket(_ADDRESSES[self._address]), job, request, asked_s, failures)
+        if jobs.flags[job] & SLOW:
+            connection.drip = self._drips[(job + failures) % len(self._drips)]
+        self.tally.count("tries", self.now_s)
+        self._connect(connection)
+
+    def _connect(self, connection: Connection) -> None:
+        sock = connection.sock
+        connection.left = connection.request
+        if not connection.failures and connection.job >= 0 and self._jobs.flags[connection.job] & TORN:
+            connection.left = connection.request[: len(connection.request) * 2 // 3]
+        found = sock.connect_ex(("127.0.0.1", self._port))
+        if found not in (0, errno.EINPROGRESS):
+            self._again(connection, os.strerror(found))
+            return
+        self._open[sock.fileno()] = connection
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        connection.begun_s = time.perf_counter() - self._zero_s
+        if connection.drip is None:
+            connection.sent_s = connection.begun_s
+            self._send(connection, connection.left)
+        else:
+            self._after(connection.drip.at_s[0], lambda: self._drip(connection))
+
+    def _send(self, connection: Connection, part: bytes) -> None:
+        """Send now, or as soon as the socket takes it (a connection that is not there yet)."""
+        try:
+            sent = connection.sock.send(part)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._again(connection, type(error).__name__)
+            return
+        if sent < len(part):
+            connection.left = part[sent:]
+            self._epoll.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+            return
+        connection.left = b""
+        if not connection.failures and connection.job >= 0 and self._jobs.flags[connection.job] & TORN:
+            self._again(connection, "torn")
+
+    def _drip(self, connection: Connection) -> None:
+        drip = connection.drip
+        if not connection.is_open or drip is None:
+            return
+        size = -(-len(connection.request) // PIECES)
+        part = connection.request[connection.piece * size : (connection.piece + 1) * size]
+        connection.piece += 1
+        connection.sent_s = time.perf_counter() - self._zero_s
+        if connection.piece < PIECES:
+            wait_s = drip.at_s[connection.piece] - drip.at_s[connection.piece - 1]
+            self._after(wait_s, lambda: self._drip(connection))
+        self._send(connection, part)
+
+    def _ready(self, fd: int, events: int) -> None:
+        connection = self._open.get(fd)
+        if connection is None:
+            return
+        if events & select.EPOLLOUT:
+            self._epoll.modify(fd, select.EPOLLIN)
+            connection.sent_s = time.perf_counter() - self._zero_s
+            self._send(connection, connection.left)
+            if not events & ~select.EPOLLOUT:
+                return
+        try:
+            data = connection.sock.recv(131_072)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._again(connection, type(error).__name__)
+            return
+        if not data:
+            self._again(connection, "closed")
+            return
+        connection.answer += data
+        head_end = connection.answer.find(b"\r\n\r\n")
+        if head_end < 0:
+            return
+        head = connection.answer[:head_end].lower()
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
+        if len(connection.answer) >= head_end + 4 + length:
+            self._answered(connection, head, connection.answer[head_end + 4 :])
+
+    def _give_up_silent(self, now_s: float) -> None:
+        for connection in [one for one in self._open.values() if now_s - one.begun_s > _ANSWER_S]:
+            self._again(connection, "silence")
+
+    def _shut(self, connection: Connection) -> None:
+        if not connection.is_open:
+            return
+        connection.is_open = False
+        self._open.pop(connection.sock.fileno(), None)
+        connection.sock.close()
+
+    def _let_go(self, connection: Connection) -> None:
+        self._lingering -= 1
+        connection.is_open = False
+        connection.sock.close()
+
+    # ---- answers -----------------------------------------------------------------------------------------------
+
+    def _answered(self, connection: Connection, head: bytes, body: bytes) -> None:
+        now_s = time.perf_counter() - self._zero_s
+        if connection.then is not None:
+            self._shut(connection)
+            connection.then(body if head.startswith(b"http/1.1 200") else b"")
+            return
+        if connection.drip is not None and connection.is_open:
+            self._open.pop(connection.sock.fileno(), None)
+            self._epoll.unregister(connection.sock.fileno())
+            self._lingering += 1
+            self._after(connection.drip.linger_s, lambda: self._let_go(connection))
+        else:
+            self._shut(connection)
+        self.tally.counts["bytes_up"] += len(connection.request)
+        self.tally.counts["bytes_down"] += len(head) + 4 + len(body)
+        status = int(head[9:12])
+        if status in (503, 429):
+            self.tally.count("shed" if status == 503 else "slowed", now_s)
+            after = head.partition(b"retry-after:")[2].partition(b"\r\n")[0].strip()
+            if not after.isdigit():
+                self.tally.is_wrong(f"{status} without Retry-After")
+            self._retry(connection, float(after) if after.isdigit() else None)
+        elif status != 200 or _OURS not in head:
+            self.tally.is_wrong(f"{status} {body[:200]!r}")
+            self._finish(connection, now_s)
+        elif self._jobs.flags[connection.job] & LOST and not connection.failures:
+            self._retry(connection, None, "lost")
+        else:
+            self._check(connection, body)
+            self._finish(connection, now_s)
+
+    def _check(self, connection: Connection, body: bytes) -> None:
+        request = connection.request[connection.request.index(b"\r\n\r\n") + 4 :]
+        receipts = msgpack.unpackb(signed := msgpack.unpackb(body)[1])[6]
+        digest = hashlib.sha256(request).digest()[:16]
+        verdicts = [verdict for entry in receipts for verdict in entry]
+        if digest not in signed or len(verdicts) != self._jobs.changes[connection.job]:
+            self.tally.is_wrong("an answer to something else")
+        for verdict in verdicts:
+            if type(verdict) is not int or verdict > DUPLICATE:
+                self.tally.is_wrong(f"verdict {verdict}")
+            self.tally.counts["duplicate" if verdict == DUPLICATE else "durable"] += 1
+        if connection.job % _SAMPLE == 0:
+            read_answer(body, server_key=self._key, request=request)
+            self.tally.counts["proved"] += 1
+
+    def _finish(self, connection: Connection, now_s: float) -> None:
+        job, self.waiting = connection.job, self.waiting - 1
+        kind = SLOWLY if connection.drip is not None else AGAIN if connection.failures else AT_ONCE
+        self.tally.count("accepted", now_s)
+        self.tally.accepted.extend((connection.asked_s, kind, now_s - connection.sent_s, now_s - connection.asked_s))
+        if job + 1 < len(self._jobs) and self._jobs.flags[job + 1] & FOLLOWS:
+            self._start(job + 1, now_s)
+        elif self._refill:
+            self._start(self._refill.popleft(), now_s)
+
+    def _again(self, connection: Connection, why: str) -> None:
+        """The try failed without an answer."""
+        self._shut(connection)
+        if connection.then is not None:
+            connection.then(b"")
+        else:
+            self._retry(connection, None, why)
+
+    def _retry(self, connection: Connection, retry_after_s: float | None, why: str | None = None) -> None:
+        if why is not None:
+            self.tally.count(f"failed: {why}", self.now_s)
+        failures = connection.failures + 1
+        wait_s = wait_ms(failures, fraction=self._random.random(), retry_after_s=retry_after_s) / 1000
+        if retry_after_s is not None:
+            wait_s += self._random.random()  # Retry-After has whole seconds
+        job, asked_s = connection.job, connection.asked_s
+        self._after(wait_s, lambda: self._start(job, asked_s, failures))
+
+
+def _socket(address: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_IP, _BIND_NO_PORT, 1)
+    sock.bind((address, 0))
+    return sock

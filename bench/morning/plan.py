@@ -1,0 +1,240 @@
+"""Who comes, when, and with what. Pure: a size and a seed give the same morning on every machine (keys excepted).
+
+A school has 30 classes of 40 pupils and one phone for each class and session of the day; every phone takes another
+register. So 1,000 schools give 480,000 phones and as many registers, on the rosters of 1.2 million pupils (the
+country's 19 million would only make the store larger: settling reads the class it settles).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import IntEnum
+
+CLASSES = 30
+PUPILS = 40
+SESSIONS = ("day", *(f"{half}m{number}" for half in "ap" for number in range(1, 9)))[:16]
+PHONES_PER_SCHOOL = CLASSES * len(SESSIONS)
+MORNING_S = 45 * 60  # 07:30 to 08:15
+
+SLOW_SHARE = 0.10
+BACKLOG_SHARE = 0.05
+PULL_SHARE = 0.05  # new phones in the first weeks of a term: no cursor, so classes, rosters and calendar are due
+LOST_SHARE = 0.03  # the answer never arrives; the same bytes come again
+TORN_SHARE = 0.01  # the connection breaks in the middle of the body
+BACKLOG_DAYS = (2, 4)
+OVERLOAD_DAYS_AGO = 8  # school days; nothing else is taken of that day
+ABSENT_MAX = 6
+
+
+class Phase(IntEnum):
+    """To which part of the run a request belongs."""
+
+    CAPACITY = 0
+    MORNING = 1
+    OVERLOAD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What is asked for.
+
+    Attributes:
+        sessions: Device sessions of the morning.
+        capacity_sessions: Sessions by which the capacity is measured, of schools of their own.
+        overload_sessions: Sessions of the overload; phones of the morning come again with another register.
+        on: The school day.
+        seed: Of everything that is drawn.
+    """
+
+    sessions: int
+    capacity_sessions: int
+    overload_sessions: int
+    on: str
+    seed: int = 1
+
+    @property
+    def capacity_schools(self) -> int:
+        """Schools whose phones measure the capacity; they have the lowest numbers."""
+        return math.ceil(self.capacity_sessions / PHONES_PER_SCHOOL)
+
+    @property
+    def schools(self) -> int:
+        """All schools."""
+        return self.capacity_schools + math.ceil(self.sessions / PHONES_PER_SCHOOL)
+
+    def phones(self, school: int) -> int:
+        """Phones of one school that take part."""
+        first, of = (0, self.capacity_sessions)
+        if school >= self.capacity_schools:
+            first, of = self.capacity_schools, self.sessions
+        return min(PHONES_PER_SCHOOL, of - (school - first) * PHONES_PER_SCHOOL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One phone's morning.
+
+    Attributes:
+        registers: Per request of the phone: its phase and its registers (date, session).
+        slow: Comes through one of the slowest networks.
+        pull: Has no cursor.
+        lost: Its first answer never arrives.
+        torn: Its first try breaks in the middle of the body.
+    """
+
+    phone: int
+    class_no: int
+    session: str
+    registers: tuple[tuple[Phase, tuple[tuple[str, str], ...]], ...]
+    slow: bool = False
+    pull: bool = False
+    lost: bool = False
+    torn: bool = False
+
+
+def school_name(school: int) -> str:
+    """Its id."""
+    return f"eg-{school:05d}"
+
+
+def class_name(class_no: int) -> str:
+    """Its id, the same in every school."""
+    return f"c{class_no + 1:02d}"
+
+
+def teacher_name(phone: int) -> str:
+    """Whose phone it is."""
+    return f"t{phone:04d}"
+
+
+def pupil_names(school: int, class_no: int) -> list[str]:
+    """The class's pupils, in order of their ids."""
+    return [f"s{school:05d}{class_no * PUPILS + number:04d}" for number in range(PUPILS)]
+
+
+def last_school_day(before: date) -> str:
+    """The last day from Sunday to Thursday before a date: every window of it is over, every mark was made in time."""
+    return school_days_before(before, 1)[0]
+
+
+def school_days_before(day: date, count: int) -> list[str]:
+    """The last `count` school days before a date, the latest first."""
+    found: list[str] = []
+    while len(found) < count:
+        day -= timedelta(days=1)
+        if day.isoweekday() not in (5, 6):
+            found.append(day.isoformat())
+    return found
+
+
+def sessions_of(size: Size, school: int) -> Iterator[Session]:
+    """The phones of one school."""
+    chance = random.Random(f"{size.seed} sessions {school}")
+    earlier = school_days_before(date.fromisoformat(size.on), OVERLOAD_DAYS_AGO)
+    overload_share = size.overload_sessions / max(1, size.sessions)
+    for phone in range(size.phones(school)):
+        class_no, session = phone % CLASSES, SESSIONS[phone // CLASSES]
+        today = ((size.on, session),)
+        if school < size.capacity_schools:
+            yield Session(phone=phone, class_no=class_no, session=session, registers=((Phase.CAPACITY, today),))
+            continue
+        slow, pull, lost, torn, behind = (
+            chance.random() < share for share in (SLOW_SHARE, PULL_SHARE, LOST_SHARE, TORN_SHARE, BACKLOG_SHARE)
+        )
+        requests: list[tuple[Phase, tuple[tuple[str, str], ...]]] = [(Phase.MORNING, today)]
+        if behind:
+            days = earlier[: chance.randint(*BACKLOG_DAYS)]
+            requests.append((Phase.MORNING, tuple((day, session) for day in days)))
+        if chance.random() < overload_share:
+            requests.append((Phase.OVERLOAD, ((earlier[-1], session),)))
+        yield Session(
+            phone=phone, class_no=class_no, session=session, registers=tuple(requests),
+            slow=slow, pull=pull, lost=lost, torn=torn and not lost,
+        )  # fmt: skip
+
+
+# ---- the curve ---------------------------------------------------------------------------------------------------
+
+
+def density(second: float) -> float:
+    """Arrivals at a second after 07:30, any unit: teachers who start early, the bell at 08:00, the stragglers.
+
+    The shape is assumed: nobody has counted such a morning. A twentieth of all come in the worst minute, more than a
+    third in the ten worst.
+    """
+    early = 0.75 * math.exp(-(((second - 1_500) / 900) ** 2))
+    since_bell = second - 1_800
+    bell = 0.0 if since_bell < 0 else 1.9 * (1 - math.exp(-since_bell / 15)) * math.exp(-since_bell / 240)
+    return 0.35 + early + bell
+
+
+_CURVE = [density(second + 0.5) for second in range(MORNING_S)]
+_TOTAL = sum(_CURVE)
+_CUMULATED: list[float] = []
+for _value in _CURVE:
+    _CUMULATED.append((_CUMULATED[-1] if _CUMULATED else 0.0) + _value / _TOTAL)
+
+PEAK_TO_MEAN = max(_CURVE) / (_TOTAL / MORNING_S)
+PEAK_AT = _CURVE.index(max(_CURVE)) / MORNING_S
+PEAK_FROM, PEAK_UNTIL = (
+    (min if end == 0 else max)(s for s, v in enumerate(_CURVE) if v >= 0.8 * max(_CURVE)) / MORNING_S for end in (0, 1)
+)
+"""Parts of the morning between which the rate is at least 80% of the highest."""
+
+
+def arrival(share: float) -> float:
+    """When the phone comes before which `share` of all have come, as a part of the morning."""
+    second = min(bisect_left(_CUMULATED, share), MORNING_S - 1)
+    before = _CUMULATED[second - 1] if second else 0.0
+    within = (share - before) / (_CUMULATED[second] - before)
+    return (second + min(1.0, within)) / MORNING_S
+
+
+def arrivals(count: int, chance: random.Random) -> list[float]:
+    """When each of `count` phones comes, as parts of the morning, ascending."""
+    return [arrival((number + chance.random()) / count) for number in range(count)]
+
+
+def rates(parts: int) -> Sequence[float]:
+    """The share of all phones that come in each of `parts` equal parts of the morning."""
+    ends = [_CUMULATED[min(MORNING_S, round((part + 1) * MORNING_S / parts)) - 1] for part in range(parts)]
+    return [end - start for start, end in zip([0.0, *ends], ends, strict=False)]
+
+
+def lag_after_peak_s(sessions: int, over_s: float, *, push_s: float, settle_s: float, wait_s: float) -> float:
+    """Seconds of unsettled work `wait_s` after the peak, when settling gets what pushes leave of one core.
+
+    Args:
+        sessions: Registers of the morning.
+        over_s: Its length.
+        push_s: CPU of one push.
+        settle_s: CPU of settling one register.
+        wait_s: How long after the end of the peak.
+    """
+    parts = 300
+    shares = rates(parts)
+    step_s = over_s / parts
+    until_s = PEAK_UNTIL * over_s + wait_s
+    came = settled = 0.0
+    history: list[tuple[float, float]] = []
+    for part in range(math.ceil(until_s / step_s)):
+        new = shares[part] * sessions if part < parts else 0.0
+        came += new
+        history.append((came, (part + 1) * step_s))
+        free_s = max(0.02 * step_s, step_s - new * push_s)
+        settled += min(came - settled, free_s / settle_s)
+    oldest_s = next((at_s for total, at_s in history if total > settled + 1), until_s)
+    return max(0.0, until_s - oldest_s)
+
+
+def length_s(sessions: int, *, capacity_per_s: float, at_share: float, push_s: float, settle_s: float) -> float:
+    """The shortest morning whose peak is at most `at_share` of the capacity and that is settled 90 s after its peak."""
+    over_s = sessions * PEAK_TO_MEAN / (at_share * capacity_per_s)
+    while over_s < MORNING_S and lag_after_peak_s(sessions, over_s, push_s=push_s, settle_s=settle_s, wait_s=90) > 4:
+        over_s *= 1.03
+    return min(over_s, MORNING_S)

@@ -1,0 +1,271 @@
+"""The whole morning: sign, lay the ground, measure the capacity, send the morning, overload, prove."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from multiprocessing import get_context
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+
+from bench.morning import plan
+from bench.morning.client import Load, Tally
+from bench.morning.frames import Jobs, parts_in, read_jobs, write_part
+from bench.morning.ground import add_phones, make_roster
+from bench.morning.plan import PHONES_PER_SCHOOL, Phase, Size
+from bench.morning.proof import prove
+from bench.morning.report import Capacity, Findings, Stage, to_result
+from bench.morning.slow import drips
+from bench.morning.watch import Watch, Watched, served
+from bench.results import Result, about_run, show, write_result
+
+SESSIONS = 480_000
+CAPACITY_SHARE, CAPACITY_MIN, CAPACITY_MAX = 0.05, 1_500, 12_000
+OVERLOAD_SHARE = 0.30
+OVERLOAD_FACTOR = 3.0
+PEAK_OF_CAPACITY = 0.75
+LANES = 64
+_SCHOOLS_PER_PART = 24
+_DRIPS = 4_096
+_BYTES_PER_REGISTER = 6_500  # on disk: frame twice (ready to send, and kept), outcome, events
+_LIMIT_S = 1_800.0
+
+
+@dataclass(slots=True)
+class Wish:
+    """What a caller wants; see `main`."""
+
+    sessions: int = SESSIONS
+    over_s: float | None = None
+    peak: float = PEAK_OF_CAPACITY
+    overload: float = OVERLOAD_SHARE
+    seed: int = 1
+    folder: Path | None = None
+    stages: list[Stage] = field(default_factory=list)
+
+    def size(self) -> Size:
+        """The counts that follow; the day is the last school day before today."""
+        today = datetime.now(ZoneInfo("Africa/Cairo")).date()
+        capacity = min(CAPACITY_MAX, max(CAPACITY_MIN, int(self.sessions * CAPACITY_SHARE)))
+        return Size(
+            sessions=self.sessions,
+            capacity_sessions=capacity,
+            overload_sessions=int(self.sessions * self.overload),
+            on=plan.last_school_day(today),
+            seed=self.seed,
+        )
+
+
+def whole(wish: Wish, console: Console) -> Findings:
+    """Everything, in a temporary folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hudur-morning-", dir=wish.folder) as name:
+        folder, size = Path(name), wish.size()
+        registers = size.sessions * 1.15 + size.overload_sessions + size.capacity_sessions
+        if shutil.disk_usage(folder).free < registers * _BYTES_PER_REGISTER:
+            raise SystemExit(f"{registers * _BYTES_PER_REGISTER / 1e9:.1f} GB are needed in {folder.parent}")
+        store = folder / "store.db"
+        began_s = time.monotonic()
+        key = prepare(store, folder, size, console)
+        console.print(f"prepared in {time.monotonic() - began_s:.0f} s")
+        jobs = read_jobs(folder)
+        table = drips(_DRIPS, seed=wish.seed, bytes_sent=900)
+        with (
+            served(store) as server,
+            closing(Load(server.port, folder, jobs, server_key=key, drips=table, seed=wish.seed)) as load,
+        ):
+            findings = drive(wish, size, server, load, jobs, console)
+        findings.store_mb = sum(file.stat().st_size for file in folder.glob("store.db*")) / 1e6
+        console.print("comparing every register with what was sent …")
+        findings.proof, findings.different = prove(store, folder, size)
+        return findings
+
+
+def prepare(store: Path, folder: Path, size: Size, console: Console) -> bytes:
+    """Rosters, signed requests, phones; returns the server's key."""
+    cursors, key = asyncio.run(make_roster(store, size))
+    ranges = [range(at, min(at + _SCHOOLS_PER_PART, size.schools)) for at in range(0, size.schools, _SCHOOLS_PER_PART)]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        parts = [pool.submit(write_part, size, part, some, folder, cursors) for part, some in enumerate(ranges)]
+        for number, _ in enumerate(as_completed(parts), 1):
+            console.print(f"signed {number} of {len(parts)} parts")
+        requests = sum(part.result() for part in parts)
+    phones = asyncio.run(add_phones(store, parts_in(folder)))
+    console.print(f"{size.schools} schools, {phones:,} phones, {requests:,} requests signed")
+    return key
+
+
+# ---- the three stages ------------------------------------------------------------------------------------------
+
+
+def drive(wish: Wish, size: Size, server: Watched, load: Load, jobs: Jobs, console: Console) -> Findings:
+    """Capacity, morning, overload against a running server."""
+    chance = random.Random(f"{wish.seed} order")
+    capacity = measure_capacity(server, load, jobs.of(Phase.CAPACITY), console)
+    over_s = wish.over_s or plan.length_s(
+        size.sessions,
+        capacity_per_s=capacity.per_s,
+        at_share=wish.peak,
+        push_s=capacity.push_s,
+        settle_s=capacity.settle_s,
+    )
+    console.print(f"{capacity}; the 45 minutes become {over_s:.0f} s, {plan.MORNING_S / over_s:.1f} times as fast")
+    order = jobs.of(Phase.MORNING)
+    chance.shuffle(order)
+    times = [share * over_s for share in plan.arrivals(len(order), chance)]
+    morning = _stage("morning", server, load, list(zip(times, order, strict=True)), over_s, console)
+    order = jobs.of(Phase.OVERLOAD)
+    chance.shuffle(order)
+    rate = OVERLOAD_FACTOR * capacity.per_s
+    overload = _stage(
+        "overload", server, load, [(at / rate, job) for at, job in enumerate(order)], len(order) / rate, console
+    )
+    return Findings(size=size, capacity=capacity, morning=morning, overload=overload)
+
+
+def measure_capacity(server: Watched, load: Load, jobs: Sequence[int], console: Console) -> Capacity:
+    """Lanes that each wait for their answer, settling at work beside them; then what is left is settled alone."""
+    watch = Watch(server, load.look)
+    _, began_cpu_s = server.usage()
+    tally = load.run(
+        [(0.0, job) for job in jobs[:LANES]],
+        lanes=jobs[LANES:],
+        tick=_ticker("capacity", watch, load, console),
+        limit_s=_LIMIT_S,
+    )
+    _, pushed_cpu_s = server.usage()
+    settled = _settled(load)
+    load.run(
+        [], tick=_ticker("settling", watch, load, console), limit_s=_LIMIT_S, is_over=lambda _: watch.lag == (0, 0)
+    )
+    _, ended_cpu_s = server.usage()
+    done_s = tally.done_s()
+    first, last = done_s[len(done_s) // 4], done_s[-1]
+    alone = len(jobs) - settled
+    total_cpu_s = ended_cpu_s - began_cpu_s
+    settle_s = (ended_cpu_s - pushed_cpu_s) / alone if alone > len(jobs) / 4 else total_cpu_s / len(jobs) * 0.7
+    return Capacity(
+        per_s=len(done_s) * 0.75 / (last - first),
+        push_s=max(1e-4, (pushed_cpu_s - began_cpu_s - settle_s * settled) / len(jobs)),
+        settle_s=settle_s,
+        tally=tally,
+    )
+
+
+def _settled(load: Load) -> float:
+    found: list[float] = []
+    watchless: Callable[[bytes], None] = lambda body: found.append(_value(body, "hudur_settled_registers_total"))  # noqa: E731
+    load.run(
+        [],
+        tick=lambda _: None if found else load.look("/metrics", watchless),
+        limit_s=30,
+        is_over=lambda _: bool(found),
+    )
+    return found[0] if found else 0.0
+
+
+def _value(metrics: bytes, name: str) -> float:
+    from bench.morning.watch import read_metrics
+
+    return read_metrics(metrics).get(name, 0.0)
+
+
+def _stage(
+    name: str, server: Watched, load: Load, schedule: list[tuple[float, int]], over_s: float, console: Console
+) -> Stage:
+    watch = Watch(server, load.look)
+    cpu_s, own_s = server.usage()[1], time.process_time()
+    tally = load.run(
+        schedule,
+        tick=_ticker(name, watch, load, console),
+        limit_s=over_s + _LIMIT_S,
+        is_over=lambda _: watch.lag == (0, 0),
+    )
+    return Stage(
+        name=name,
+        over_s=over_s,
+        sessions=len(schedule),
+        tally=tally,
+        watch=watch,
+        server_cpu_s=server.usage()[1] - cpu_s,
+        load_cpu_s=time.process_time() - own_s,
+    )
+
+
+def _ticker(name: str, watch: Watch, load: Load, console: Console) -> Callable[[float], None]:
+    before: dict[str, int] = {}
+
+    def tick(at_s: float) -> None:
+        sample = watch.sample(at_s)
+        tally: Tally = load.tally
+        now = {word: tally.counts[word] for word in ("tries", "accepted", "shed")}
+        now["failed"] = sum(count for word, count in tally.counts.items() if word.startswith("failed"))
+        for word, value in now.items():
+            setattr(sample, word, value - before.get(word, 0))
+        before.update(now)
+        sample.open = load.open
+        lag = watch.lag
+        console.print(
+            f"{name} {at_s:5.0f} s  {sample.tries:6,} tries  {sample.accepted:6,} accepted  {sample.shed:6,} shed  "
+            f"{sample.failed:5,} failed  {sample.open:6,} open  {load.waiting:8,} waiting  "
+            f"lag {'?' if lag is None else f'{lag[0]:,.0f} / {lag[1]:.1f} s'}  {sample.rss_mb:.0f} MB",
+            highlight=False,
+        )
+
+    return tick
+
+
+# ---- entry points ------------------------------------------------------------------------------------------------
+
+
+def run_whole(*, quick: bool, console: Console) -> Result:
+    """For `python -m bench morning`."""
+    return to_result(whole(Wish(sessions=PHONES_PER_SCHOOL * 20 if quick else SESSIONS), console))
+
+
+def main(words: Sequence[str]) -> int:
+    """For `python -m bench.morning`; 1 when a register was lost or anything else is not as it was sent."""
+    arguments = argparse.ArgumentParser(prog="python -m bench.morning", description=__doc__)
+    arguments.add_argument("--sessions", type=int, default=SESSIONS, help=f"device sessions [{SESSIONS}]")
+    arguments.add_argument(
+        "--compress", default="auto", help="seconds that the 45 minutes become; auto: as the measured capacity allows"
+    )
+    arguments.add_argument(
+        "--peak", type=float, default=PEAK_OF_CAPACITY, help="part of the capacity at the peak [0.75]"
+    )
+    arguments.add_argument(
+        "--overload", type=float, default=OVERLOAD_SHARE, help="part of the phones that overload [0.3]"
+    )
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    arguments.add_argument("--store-result", action="store_true", help="write bench/results/morning.json")
+    given = arguments.parse_args(words)
+    console = Console(width=170)
+    wish = Wish(
+        sessions=given.sessions,
+        over_s=None if given.compress == "auto" else float(given.compress),
+        peak=given.peak,
+        overload=given.overload,
+        seed=given.seed,
+        folder=given.folder,
+    )
+    findings = whole(wish, console)
+    result = to_result(findings)
+    show(result, console)
+    for line in findings.problems():
+        console.print(line, highlight=False)
+    if given.store_result:
+        command = ["python", "-m", "bench.morning", *words]
+        console.print(f"stored in {write_result(result, about_run(command))}")
+    return 1 if findings.problems() else 0
