@@ -139,6 +139,36 @@ def capture_reader(receipt: Receipt, *, actor: bytes, midnight: int, window: Win
     return read
 
 
+def steady_reading(receipt: Receipt, *, actor: bytes, midnight: int, first_ms: int, last_ms: int) -> Capture | None:
+    """What `capture_reader` says of every tap between two, as distances from the tap.
+
+    None where the distances differ, or the clock is not believed: then each tap is read alone.
+
+    Args:
+        receipt: The change's first receipt.
+        actor: The change's actor.
+        midnight: Start of the register's date, UTC ms.
+        first_ms: The earliest tap by the phone's clock, UTC ms.
+        last_ms: The latest.
+    """
+    clock, received = receipt.clock, receipt.received_at_ms
+    floor = max(min(midnight, received) - DAY_MS, 0)
+    shift = received - clock.wall_ms
+    since_beacon = offset_floor_ms(clock, received)
+    earliest = _believed_shift(receipt, shift) if since_beacon is None else since_beacon
+    if earliest is None or last_ms > min(clock.wall_ms, received + TOLERANCE_MS):
+        return None
+    if first_ms + min(earliest, shift, 0) < floor:
+        return None
+    anchored = since_beacon is not None and actor[:8] == clock.session
+    return Capture(
+        at_ms=min(max(0, earliest), shift),
+        interval=(earliest, shift),
+        confidence=_confidence(anchored, shift - earliest, shift, True),
+        clock_flag=False,
+    )
+
+
 def offset_floor_ms(clock: ClockEvidence, received_ms: int) -> int | None:
     """Phone time to the earliest server time: the least by which the server's clock is ahead, as one frame proves it.
 

@@ -18,6 +18,7 @@ and marks point to it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -61,10 +62,8 @@ def canonical(data: object) -> bytes:
 
 def outcome_to_wire(outcome: Outcome) -> dict[str, object]:
     """See `Outcome.to_wire`."""
-    seen = {m.change_hash: m for answer in outcome.answers.values() for m in answer.values}
-    seen |= {a.original.change_hash: a.original for a in outcome.answers.values() if a.original is not None}
-    sources = sorted(seen)
-    index = {digest: i for i, digest in enumerate(sources)}
+    sources = sources_of(outcome)
+    index = {source[0]: place for place, source in enumerate(sources)}
     return {
         "v": VERSION,
         "register": str(outcome.register),
@@ -74,11 +73,26 @@ def outcome_to_wire(outcome: Outcome) -> dict[str, object]:
         "closed": outcome.closed,
         "labels": list(outcome.labels),
         "bulk": list(outcome.bulk_at_ms),
-        "sources": [[digest.hex(), seen[digest].user_id, seen[digest].received_at_ms] for digest in sources],
-        "answers": {pupil: _answer_to_wire(answer, index) for pupil, answer in outcome.answers.items()},
-        "held": [[h.key, h.value, h.slug, h.user_id, h.change_hash.hex()] for h in outcome.held],
+        "sources": [[digest.hex(), user_id, received_ms] for digest, user_id, received_ms in sources],
+        "answers": {pupil: answer_to_wire(answer, index) for pupil, answer in outcome.answers.items()},
+        "held": held_to_wire(outcome),
         "changes": [[d.hex(), int(s.state), s.slug, s.detail] for d, s in outcome.changes.items()],
     }
+
+
+def sources_of(outcome: Outcome) -> list[tuple[bytes, str, int]]:
+    """The changes that answers point to, by hash: hash, author, moment of receipt (ms)."""
+    found: dict[bytes, tuple[bytes, str, int]] = {}
+    for answer in outcome.answers.values():
+        for mark in answer.values if answer.original is None else (*answer.values, answer.original):
+            if mark.change_hash not in found:
+                found[mark.change_hash] = (mark.change_hash, mark.user_id, mark.received_at_ms)
+    return [found[digest] for digest in sorted(found)]
+
+
+def held_to_wire(outcome: Outcome) -> list[list[object]]:
+    """`held` of the wire."""
+    return [[h.key, h.value, h.slug, h.user_id, h.change_hash.hex()] for h in outcome.held]
 
 
 def readable(outcome: Outcome) -> dict[str, object]:
@@ -157,7 +171,8 @@ def _outcome(data: Any) -> Outcome:
     )
 
 
-def _answer_to_wire(answer: Answer, index: dict[bytes, int]) -> list[object] | None:
+def answer_to_wire(answer: Answer, index: Mapping[bytes, int]) -> list[object] | None:
+    """One value of `answers`; `index` gives the place of a change among the sources."""
     if answer == NOT_TAKEN:
         return None
     values = [_mark_to_wire(mark, index) for mark in answer.values]
@@ -169,7 +184,7 @@ def _answer_to_wire(answer: Answer, index: dict[bytes, int]) -> list[object] | N
     return row
 
 
-def _mark_to_wire(mark: VisibleMark, index: dict[bytes, int]) -> list[object]:
+def _mark_to_wire(mark: VisibleMark, index: Mapping[bytes, int]) -> list[object]:
     return [
         mark.value,
         index[mark.change_hash],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import MAXYEAR, MINYEAR, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -25,6 +25,7 @@ from syncserver.store.port import Reader, Transaction
 
 SHOWN_DAYS = 14  # a phone's screen goes back so many days; registers of their sessions must still be takable
 _SILENCE_DAYS_MAX = 400
+_NO_OFFSETS: Zone = ((0, 0),)
 
 
 def local_date(now_ms: int, zone: str) -> date:
@@ -51,8 +52,24 @@ async def calendar_of(reader: Reader, school: str, zone_name: str, year: int) ->
         zone_name: Of the time zone.
         year: The table of offsets covers it, the year before and the year after.
     """
-    place = await calendars.place_of(reader, school)
-    return await governorate_calendar(reader, place.governorate, zone_name, year, sessions=place.sessions)
+    return replace((await calendars_of(reader, [school]))[school], zone=zone_table(zone_name, year))
+
+
+async def calendars_of(reader: Reader, schools: Sequence[str]) -> dict[str, SchoolCalendar]:
+    """The calendars of some schools, without offsets: put in those of a year (`zone_table`).
+
+    Schools of one governorate with the same sessions share one value.
+    """
+    places = await calendars.places_of(reader, schools)
+    kinds = {(place.governorate, place.sessions) for place in places.values()}
+    layers = {name: await calendars.layers_of(reader, name) for name in {name for name, _ in kinds}}
+    made = {
+        (name, sessions): layered(
+            zone=_NO_OFFSETS, sessions=sessions, national=layers[name][0], governorate=layers[name][1]
+        )
+        for name, sessions in kinds
+    }
+    return {school: made[place.governorate, place.sessions] for school, place in places.items()}
 
 
 async def governorate_calendar(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from clientcore.errors import BadInput
 from reconciliation.events import schema_of
 from reconciliation.wire import iso
 from syncserver.store.port import Reader, placeholders
+from syncserver.store.told import read_told
 
 MEDIA_TYPE = "application/cloudevents-batch+json"
 LIMIT_DEFAULT, LIMIT_MAX = 500, 5_000
@@ -111,14 +111,11 @@ async def read_page(
     """
     names = [] if schools is None else sorted({*schools, EVERY_SCHOOL})
     where = "" if schools is None else f"AND school IN ({placeholders(len(names))})"
-    rows = await reader.fetch_all(
-        f"SELECT first_seq, body FROM events WHERE last_seq > ? {where} ORDER BY last_seq LIMIT ?",
-        (after, *names, limit),
-    )
+    rows = await read_told(reader, f"last_seq > ? {where} ORDER BY last_seq LIMIT ?", (after, *names, limit))
     found: list[dict[str, Any]] = []
     next_after = after
-    for first_seq, body in rows:
-        for seq, event in enumerate(json.loads(zlib.decompress(body)), first_seq):
+    for first_seq, events in rows:
+        for seq, event in enumerate(events, first_seq):
             if after < seq <= up_to and len(found) < limit:
                 found.append({**event, "sequence": f"{seq:020d}"})
                 next_after = seq

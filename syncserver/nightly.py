@@ -8,9 +8,7 @@ that also wrote could hide what it should tell.
 
 from __future__ import annotations
 
-import json
 import logging
-import zlib
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -18,7 +16,6 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reconciliation.model import Outcome
 from syncserver.calendar import local_date
 from syncserver.config import Config
 from syncserver.errors import StoreFailed
@@ -28,8 +25,8 @@ from syncserver.settle import PARTITION
 from syncserver.store import settled
 from syncserver.store import sinks as sink_rows
 from syncserver.store import upstream as rows
+from syncserver.store.packed import pack_json, unpack_outcome
 from syncserver.store.port import Database, Reader
-from syncserver.store.registers import pack_json
 from syncserver.upstream import feed as status_feed
 from syncserver.upstream import writeback
 from syncserver.upstream.digests import (
@@ -207,13 +204,13 @@ async def tallies_here(db: Reader, aside: Aside, date: str) -> dict[ClassKey, Ta
 
 def _tallies(bodies: Sequence[tuple[str, bytes]]) -> dict[str, Tally]:
     lines: dict[str, list[Line]] = {}
-    for class_id, body in bodies:
-        lines.setdefault(class_id, []).extend(_lines(body))
+    for register, body in bodies:
+        lines.setdefault(register.split("/")[1], []).extend(_lines(register, body))
     return {class_id: tally(some) for class_id, some in lines.items() if some}
 
 
-def _lines(body: bytes) -> list[Line]:
-    return lines_of(Outcome.from_wire(json.loads(zlib.decompress(body))))
+def _lines(register: str, body: bytes) -> list[Line]:
+    return lines_of(unpack_outcome(body, register))
 
 
 async def _drill(
@@ -226,7 +223,7 @@ async def _drill(
     """
     theirs = await upstream.lines(key, date)
     bodies = await rows.class_bodies(db, *key, date)
-    ours = await aside.run(lambda: [line for body in bodies for line in _lines(body)])
+    ours = await aside.run(lambda: [line for register, body in bodies for line in _lines(register, body)])
     prefix = f"{key[0]}/{key[1]}/{date}/"
     sessions = {line.session for line in (*ours, *theirs)}
     refused = await rows.refused_cells(db, [prefix + session for session in sorted(sessions)])

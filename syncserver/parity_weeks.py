@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as Date
 from functools import partial
-from typing import Any
 
 from clientcore.register import Code
 from reconciliation.anomalies import Taken, examine, read_taken
@@ -23,6 +20,7 @@ from syncserver.ports import Aside
 from syncserver.store import paper
 from syncserver.store import parity as rows
 from syncserver.store.decisions import aliases_of
+from syncserver.store.packed import unpack_wire
 from syncserver.store.port import Reader
 
 RULES_VERSION = 2
@@ -171,12 +169,12 @@ async def _read_week(reader: Reader, school: School, week: str, aside: Aside) ->
     return await aside.run(partial(_parse_week, bodies, ends))
 
 
-def _parse_week(bodies: Sequence[bytes], ends: Mapping[str, int]) -> tuple[dict[Key, Digital], list[Taken]]:
+def _parse_week(bodies: Sequence[tuple[str, bytes]], ends: Mapping[str, int]) -> tuple[dict[Key, Digital], list[Taken]]:
     digital: dict[Key, Digital] = {}
     taken: list[Taken] = []
-    for body in bodies:
-        wire: dict[str, Any] = json.loads(zlib.decompress(body))
-        _, class_id, day, session = wire["register"].split("/")
+    for register, body in bodies:
+        wire = unpack_wire(body, register)
+        _, class_id, day, session = register.split("/")
         digital[class_id, day, session] = read_digital(wire)
         taken.append(read_taken(wire, ends[day]))
     return digital, taken

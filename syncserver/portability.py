@@ -34,7 +34,6 @@ from clientcore.keys import device_id
 from clientcore.register import RegisterId, is_id
 from clientcore.wire import pack
 from reconciliation.events import WITHDRAWN
-from reconciliation.model import Outcome
 from reconciliation.reports import summary_of
 from reconciliation.wire import canonical, readable
 from syncserver import portability_tables as tables
@@ -43,10 +42,11 @@ from syncserver.portability_readme import README
 from syncserver.settle import PARTITION
 from syncserver.store import settled
 from syncserver.store.digest import digest_of, digest_registers, read_head
+from syncserver.store.packed import pack_json, unpack_outcome, unpack_wire
 from syncserver.store.port import Reader, Transaction, placeholders
-from syncserver.store.registers import pack_json
 from syncserver.store.schema import SCHEMA_VERSION
 from syncserver.store.summaries import write_summaries
+from syncserver.store.told import read_told
 
 FORMAT = "hudur-school/1"
 _MANIFEST, _FRAMES, _EVENTS, _AUDIT = "manifest.json", "log/frames.bin", "events/events.jsonl", "audit/audit.jsonl"
@@ -140,12 +140,11 @@ def _number(rows: Mapping[str, list[Row]]) -> None:
 async def _read_events(reader: Reader, school: str) -> list[Row]:
     found: list[Row] = []
     at = 0
-    while page := await reader.fetch_all(
-        "SELECT first_seq, body FROM events WHERE school = ? AND first_seq > ? ORDER BY first_seq LIMIT ?",
-        (school, at, _PAGE),
+    while page := await read_told(
+        reader, "school = ? AND first_seq > ? ORDER BY first_seq LIMIT ?", (school, at, _PAGE)
     ):
-        for at, body in page:  # noqa: B007  (the last one is where the next page begins)
-            found += json.loads(zlib.decompress(body))
+        for at, events in page:  # noqa: B007  (the last one is where the next page begins)
+            found += events
     return found
 
 
@@ -216,7 +215,7 @@ def _files(taken: School) -> Iterator[tuple[str, bytes]]:
     yield (
         "registers/registers.jsonl",
         _lines(
-            {"revision": row["revision"], **readable(Outcome.from_wire(json.loads(zlib.decompress(row["body"]))))}
+            {"revision": row["revision"], **readable(unpack_outcome(row["body"], "/".join(_key(row))))}
             for row in taken.rows["outcomes"]
         ),
     )
@@ -258,7 +257,8 @@ def digests_of(taken: School) -> dict[str, str]:
         log.update(pack([row[name] for name in _CHANGE_DIGEST]))
     outcomes = hashlib.sha256()
     for row in sorted(taken.rows["outcomes"], key=_key):
-        outcomes.update(pack([*_key(row), row["revision"], zlib.decompress(row["body"])]))
+        plain = canonical(unpack_wire(row["body"], "/".join(_key(row))))
+        outcomes.update(pack([*_key(row), row["revision"], plain]))
     return {"log": log.hexdigest(), "outcomes": outcomes.hexdigest(), "events": digest_events(taken.events)}
 
 
@@ -420,7 +420,7 @@ async def write_school(tx: Transaction, taken: School, *, audit_id: int, now_ms:
         [(taken.school, *(row[name] for name in _AUDIT_COLUMNS)) for row in taken.audit],
     )
     await write_summaries(tx, [
-        (taken.school, row["revision"], summary_of(Outcome.from_wire(json.loads(zlib.decompress(row["body"])))))
+        (taken.school, row["revision"], summary_of(unpack_outcome(row["body"], "/".join(_key(row)))))
         for row in taken.rows["outcomes"]
     ])  # fmt: skip
     scopes = {row["scope"] for name in ("calendar_weeks", "calendar_exceptions", "timetables")

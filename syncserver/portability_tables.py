@@ -7,16 +7,23 @@ school's own: from 1, in the same order.
 
 from __future__ import annotations
 
-import json
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from clientcore.errors import BadInput
-from reconciliation.wire import canonical
+from reconciliation.errors import BadOutcome
+from reconciliation.model import Outcome
+from syncserver.store.packed import (
+    pack_json,
+    pack_outcome,
+    pack_revisions,
+    unpack_json,
+    unpack_revisions,
+    unpack_wire,
+)
 from syncserver.store.port import Reader, Transaction, placeholders
 from syncserver.store.schema import schema_statements
 
@@ -144,10 +151,33 @@ def to_line(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
         if column in (table.blank or {}):
             continue
         if column in table.packed:
-            line[column] = json.loads(zlib.decompress(value))
+            line[column] = _plain(row, column, value)
         else:
             line[column] = value.hex() if isinstance(value, bytes) else value
     return line
+
+
+def _plain(row: Mapping[str, Any], column: str, value: bytes) -> Any:
+    if "revisions" not in row:
+        return unpack_json(value)
+    register = "/".join((row["school"], row["class_id"], row["date"], row["session"]))
+    wire = unpack_wire(row["body"], register)
+    return wire if column == "body" else unpack_revisions(value, Outcome.from_wire(wire))
+
+
+def _packed(file: str, line: Mapping[str, Any], column: str) -> bytes:
+    if "revisions" not in line:
+        return pack_json(line[column])
+    try:
+        outcome = Outcome.from_wire(line["body"])
+    except BadOutcome as bad:
+        raise BadInput("not-portable", f"{file}: {bad}") from None
+    if column == "body":
+        return pack_outcome(outcome)
+    revisions = line["revisions"]
+    if not isinstance(revisions, dict) or any(type(number) is not int for number in revisions.values()):
+        raise BadInput("not-portable", f"{file}: revisions are numbers by pupil")
+    return pack_revisions(outcome, revisions)
 
 
 def from_line(name: str, line: Mapping[str, Any], *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -172,7 +202,7 @@ def from_line(name: str, line: Mapping[str, Any], *, without: frozenset[str] = f
         if column in blank:
             row[column] = blank[column]
         elif column in table.packed:
-            row[column] = zlib.compress(canonical(line[column]), 1)
+            row[column] = _packed(table.file, line, column)
         else:
             row[column] = _value(table.file, column, kind, line[column])
     return row

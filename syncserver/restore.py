@@ -30,8 +30,8 @@ from syncserver.ports import ServerPorts
 from syncserver.store import audit
 from syncserver.store.digest import LogHead, digest_of
 from syncserver.store.meta import read_numbers, write_numbers
+from syncserver.store.packed import pack_json
 from syncserver.store.port import Database, Reader, Transaction
-from syncserver.store.registers import pack_json
 from syncserver.store.sqlite import open_sqlite, open_sqlite_reader
 from syncserver.store.swap import beside, exchange, finish_exchange, hold, plan_path
 from syncserver.verify import Verified, verify

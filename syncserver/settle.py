@@ -14,67 +14,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from clientcore.change import Change, parse
-from clientcore.history import merge
-from clientcore.register import RegisterId
-from reconciliation.decisions import NONE, Decisions
-from reconciliation.events import events
-from reconciliation.model import Context, Outcome, Settled, State
-from reconciliation.reconcile import reconcile
-from reconciliation.reports import summary_of
-from reconciliation.wire import canonical
+from reconciliation.model import Context
 from syncserver.config import Config
 from syncserver.errors import StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
-from syncserver.store import settled as rows
-from syncserver.store.decisions import decisions_of_all
-from syncserver.store.key import Key
-from syncserver.store.port import Database, Row, Transaction
-from syncserver.store.registers import (
-    POISON,
-    SchoolFacts,
-    StoredChange,
-    changes_of,
-    day_context_of,
-    facts_of,
-    pack_json,
-    register_context,
-    stored_outcome,
+from syncserver.settling import (
+    CHANGES_PER_REGISTER_MAX,
+    FULL,
+    POISONED,
+    Task,
+    settle,
+    word_of,
 )
+from syncserver.store import settled as rows
+from syncserver.store.key import Key
+from syncserver.store.port import Database, Reader, Row, Transaction
+from syncserver.store.registers import POISON, StoredChange, changes_of, changes_of_all, stored_outcome
+from syncserver.store.surroundings import contexts_of
 
 _LOG = logging.getLogger("hudur.settle")
 PARTITION = 0  # one partition so far; the seam for hash(school) is this number and `rows.read_position`
-FULL = Settled(state=State.NEEDS_REVIEW, slug="register-full")
-POISONED = Settled(state=State.NEEDS_REVIEW, slug=POISON)
-# A class of 60 taken whole 80 times. The worst register within both bounds takes 0.35 s of CPU, an ordinary one 1 ms.
-CHANGES_PER_REGISTER_MAX = 500
-OPERATIONS_PER_REGISTER_MAX = 5_000
 OPERATIONS_PER_ROUND_MAX = 20_000  # 256 ordinary registers of 60 pupils; a commit waits for no more than half a second
 LARGE_CHANGES_MIN = 9  # with fewer, of 256 operations at most, a register is settled in passing
+_BREATH = 8  # ordinary registers between two looks at what else there is to do
 _AGAIN_MAX = 64  # registers settled again per round, so that new changes never wait behind a roster import
 _FAILED_WAIT_MS = 1_000
 _DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One register to settle, the new changes that ask for it, and when the newest of its causes came (ms).
-
-    `again_ids` are the orders in `settle_again` that name it.
-    """
-
-    key: Key
-    new_offsets: tuple[int, ...]
-    cause_ms: int
-    again_ids: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -88,17 +60,39 @@ class Round:
     told: list[tuple[Key, rows.Word]] = field(default_factory=list)
     deferred: list[Task] = field(default_factory=list)
     has_large: bool = False
+    operations: int = 0
+
+    def add(self, result: rows.Result) -> None:
+        """One more register."""
+        self.results.append(result)
+        self.operations += result.operations
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What one round has read and its registers share."""
+    """What one round has read, all of it at one moment: of large registers the surroundings only.
 
-    previous: dict[Key, Row]
-    sizes: dict[Key, int]
-    decisions: Mapping[Key, Decisions] = field(default_factory=dict)
-    facts: dict[str, SchoolFacts] = field(default_factory=dict)
-    days: dict[tuple[str, str, str], Context] = field(default_factory=dict)
+    Attributes:
+        orders: Whole classes or dates wait to be settled again; then nothing else was read.
+        position: Offset of the last change the round will have settled.
+        fresh: New changes.
+        again: Orders to settle a register again.
+        tasks: The registers of both.
+        previous: Their last outcomes, as stored.
+        sizes: How many changes they have.
+        contexts: What surrounds them.
+        changes: Those of the registers that are not large.
+    """
+
+    orders: bool
+    position: int
+    fresh: Sequence[rows.Fresh] = ()
+    again: Sequence[rows.Again] = ()
+    tasks: Sequence[Task] = ()
+    previous: Mapping[Key, Row] = field(default_factory=dict)
+    sizes: Mapping[Key, int] = field(default_factory=dict)
+    contexts: Mapping[Key, Context] = field(default_factory=dict)
+    changes: Mapping[Key, list[StoredChange]] = field(default_factory=dict)
 
 
 class Settler:
@@ -148,46 +142,84 @@ class Settler:
 
     async def round(self) -> bool:
         """Settle one batch; returns whether there was anything to do."""
-        if await rows.has_orders(self._db):
-            async with self._db.transaction() as tx:
-                await rows.spread_again(tx)
-        position = await rows.read_position(self._db, PARTITION)
-        fresh = await rows.read_fresh(self._db, position, self._limit)
-        again = await rows.read_again(self._db, min(_AGAIN_MAX, self._limit)) if self._limit > 1 or not fresh else []
-        if not fresh and not again:
-            return False
-        done = Round(position=fresh[-1].log_offset if fresh else position)
         try:
-            await self._settle_all(_tasks(fresh, again), done)
+            sight = await self._db.snapshot(self._look)
+            if sight.orders:
+                async with self._db.transaction() as tx:
+                    await rows.spread_again(tx, await rows.read_position(tx, PARTITION))
+                sight = await self._db.snapshot(self._look)
+            if not sight.fresh and not sight.again:
+                return False
+            done = Round(position=sight.position)
+            await self._settle_all(done, sight)
             await self._write(done)
         except StoreFailed:
             raise
         except Exception as cause:  # what no single register answers for: find it in steps of one
             _LOG.error("a batch cannot be settled: %s", trace(cause))
-            if len(fresh) + len(again) > 1:
+            if self._limit > 1:
                 self._limit = 1
                 return True
-            dead = [
-                rows.Dead(key=one.key, log_offset=one.log_offset, code=POISON, detail=_describe(cause)) for one in fresh
-            ]
-            await self._write(Round(position=done.position, again_ids=[one.id for one in again], dead=dead))
+            await self._bury_first(cause)
         self._limit = self._config.settle_batch
         return True
 
-    async def _settle_all(self, tasks: Sequence[Task], done: Round) -> None:
+    async def _look(self, reader: Reader) -> Sight:
+        """Everything a round needs to know."""
+        position = await rows.read_position(reader, PARTITION)
+        if await rows.has_orders(reader):
+            return Sight(orders=True, position=position)
+        fresh, again = await self._next(reader, position)
+        tasks = _tasks(fresh, again)
         keys = [task.key for task in tasks]
-        sight = Sight(
-            previous=await rows.read_outcomes(self._db, keys),
-            sizes=await rows.read_sizes(self._db, keys),
-            decisions=await decisions_of_all(self._db, keys),
+        if not keys:
+            return Sight(orders=False, position=position)
+        position = fresh[-1].log_offset if fresh else position
+        sizes = await rows.read_sizes(reader, keys)
+        return Sight(
+            orders=False,
+            position=position,
+            fresh=fresh,
+            again=again,
+            tasks=tasks,
+            previous=await rows.read_outcomes(reader, keys),
+            sizes=sizes,
+            contexts=await contexts_of(reader, keys, self._config.zone),
+            changes=await changes_of_all(
+                reader, [key for key in keys if sizes.get(key, 0) < LARGE_CHANGES_MIN], position
+            ),
         )
-        waited = any(task.again_ids and _is_large(task, sight) for task in tasks)
-        for at, task in enumerate(tasks):
-            if sum(result.operations for result in done.results) >= OPERATIONS_PER_ROUND_MAX:
-                _stop_before(tasks[at:], done)
+
+    async def _next(self, reader: Reader, position: int) -> tuple[list[rows.Fresh], list[rows.Again]]:
+        fresh = await rows.read_fresh(reader, position, self._limit)
+        again = await rows.read_again(reader, min(_AGAIN_MAX, self._limit)) if self._limit > 1 or not fresh else []
+        return fresh, again
+
+    async def _bury_first(self, cause: Exception) -> None:
+        """What comes next cannot even be looked at: it becomes a dead letter, and the round behind it goes on."""
+        position = await rows.read_position(self._db, PARTITION)
+        fresh, again = await self._next(self._db, position)
+        dead = [
+            rows.Dead(key=one.key, log_offset=one.log_offset, code=POISON, detail=_describe(cause)) for one in fresh
+        ]
+        await self._write(
+            Round(
+                position=fresh[-1].log_offset if fresh else position,
+                again_ids=[] if fresh else [one.id for one in again],
+                dead=dead,
+            )
+        )
+
+    async def _settle_all(self, done: Round, sight: Sight) -> None:
+        waited = any(task.again_ids and _is_large(task, sight) for task in sight.tasks)
+        for at, task in enumerate(sight.tasks):
+            if done.operations >= OPERATIONS_PER_ROUND_MAX:
+                _stop_before(sight.tasks[at:], done)
                 break
             if not _is_large(task, sight):
                 await self._settle_isolated(task, done, sight)
+                if at % _BREATH == 0:
+                    await self._ports.clock.sleep_ms(0)  # requests are answered in between
             elif not await self._is_overflow_only(task, done):
                 await self._settle_large(task, done, sight, waited=waited)
 
@@ -207,7 +239,7 @@ class Settler:
         if full_from is None or min(task.new_offsets) <= full_from:
             return False
         for log_offset, device in await rows.read_devices(self._db, task.new_offsets):
-            done.told.append((task.key, _word(log_offset, device, FULL)))
+            done.told.append((task.key, word_of(log_offset, device, FULL)))
         return True
 
     async def _write(self, done: Round) -> None:
@@ -223,7 +255,7 @@ class Settler:
         poisoned = {one.log_offset: one.key for one in done.dead}
         if poisoned:
             done.told += [
-                (poisoned[log_offset], _word(log_offset, device, POISONED))
+                (poisoned[log_offset], word_of(log_offset, device, POISONED))
                 for log_offset, device in await rows.read_devices(tx, sorted(poisoned))
             ]
         if done.told:
@@ -238,14 +270,14 @@ class Settler:
 
     async def _settle_isolated(self, task: Task, done: Round, sight: Sight) -> None:
         """Settle one register; when that raises, find the new changes that make it raise and leave them out."""
-        context = await self._context(task.key, sight)
-        stored = await changes_of(self._db, task.key, done.position, CHANGES_PER_REGISTER_MAX)
-        work = partial(
-            _settle, task, previous=sight.previous.get(task.key), context=context, above=self._revisions_above
-        )
         is_large = _is_large(task, sight)
+        if is_large:
+            stored = await changes_of(self._db, task.key, sight.position, CHANGES_PER_REGISTER_MAX)
+        else:
+            stored = sight.changes[task.key]
+        work = partial(self._settle, task, previous=sight.previous.get(task.key), context=sight.contexts[task.key])
         try:
-            done.results.append(await self._run(partial(work, stored), is_large))
+            done.add(await self._run(partial(work, stored), is_large))
         except Exception as fault:  # any fault of processing: it must not stop the others
             _LOG.error("register %s cannot be settled: %s", "/".join(task.key), trace(fault))
             suspects = set(task.new_offsets) | (await rows.read_unsettled(self._db, task.key)).keys()
@@ -257,20 +289,17 @@ class Settler:
         if len(stored) == CHANGES_PER_REGISTER_MAX:
             last = stored[-1].log_offset
             for log_offset, device in (await rows.read_unsettled(self._db, task.key)).items():
-                if last < log_offset <= done.position:
-                    done.told.append((task.key, _word(log_offset, device, FULL)))
+                if last < log_offset <= sight.position:
+                    done.told.append((task.key, word_of(log_offset, device, FULL)))
 
     async def _run(self, work: Callable[[], rows.Result], is_large: bool) -> rows.Result:
         return await self._ports.aside.run(work) if is_large else work()
 
-    async def _context(self, key: Key, sight: Sight) -> Context:
-        """What surrounds a register; what all sessions of its class and day share is read once a round."""
-        school, day = key[0], key[:3]
-        if school not in sight.facts:
-            sight.facts[school] = await facts_of(self._db, school)
-        if day not in sight.days:
-            sight.days[day] = await day_context_of(self._db, key, self._config.zone, sight.facts[school])
-        return register_context(key, sight.days[day], sight.decisions.get(key, NONE))
+    def _settle(
+        self, task: Task, stored: Sequence[StoredChange], *, previous: Row | None, context: Context
+    ) -> rows.Result:
+        before = None if previous is None else stored_outcome(task.key, previous)
+        return settle(task, stored, before=before, context=context, above=self._revisions_above)
 
     @staticmethod
     async def _settle_without(
@@ -298,7 +327,7 @@ class Settler:
                     rows.Dead(key=task.key, log_offset=group[0].log_offset, code=POISON, detail=_describe(cause))
                 )
         if best is not None:
-            done.results.append(best)
+            done.add(best)
 
     async def bury_pending(self) -> None:
         """Changes whose dependencies have not come for days become dead letters; they may still join later."""
@@ -343,80 +372,6 @@ def _stop_before(rest: Sequence[Task], done: Round) -> None:
 
 def _is_large(task: Task, sight: Sight) -> bool:
     return sight.sizes.get(task.key, 0) >= LARGE_CHANGES_MIN
-
-
-def settle_anew(key: Key, stored: Sequence[StoredChange], context: Context) -> bytes:
-    """A register's outcome from nothing but its changes, as canonical JSON: what a restored store must hold.
-
-    Args:
-        key: The register.
-        stored: Its changes in the order of the log, `CHANGES_PER_REGISTER_MAX` at most.
-        context: Its surroundings.
-    """
-    parsed = [parse(one.chunk) for one in stored]
-    return canonical(_outcome(key, stored, parsed, _within_bounds(parsed), context).to_wire())
-
-
-def _outcome(
-    key: Key, stored: Sequence[StoredChange], parsed: Sequence[Change], taken: int, context: Context
-) -> Outcome:
-    receipts = {one.hash: one.receipt for one in stored[:taken]}
-    return reconcile(RegisterId(*key), merge(parsed[:taken]), receipts, context)
-
-
-def _settle(
-    task: Task, stored: Sequence[StoredChange], *, previous: Row | None, context: Context, above: int
-) -> rows.Result:
-    """The pure middle: changes and context in, everything to be written out, packed."""
-    before = None if previous is None else stored_outcome(previous)
-    parsed = [parse(one.chunk) for one in stored]
-    taken = _within_bounds(parsed)
-    outcome = _outcome(task.key, stored, parsed, taken, context)
-    told, revisions = events(
-        None if before is None else before.outcome,
-        outcome,
-        {} if before is None else before.revisions,
-        time_ms=task.cause_ms,
-        above=above,
-    )
-    body = canonical(outcome.to_wire())
-    changed = before is None or body != before.body
-    settled = [outcome.changes[one.hash] for one in stored[:taken]] + [FULL] * (len(stored) - taken)
-    return rows.Result(
-        key=task.key,
-        revision=(0 if before is None else before.revision) + changed,
-        changed=changed,
-        settled_ms=task.cause_ms,
-        body=zlib.compress(body, 1) if changed else b"",
-        summary=summary_of(outcome) if changed else None,
-        is_first=before is None,
-        revisions=revisions,
-        events=pack_json([event.to_wire() for event in told]) if told else b"",
-        event_count=len(told),
-        words=[_word(one.log_offset, one.receipt.device, word) for one, word in zip(stored, settled, strict=True)],
-        operations=sum(len(change.ops) for change in parsed[:taken]),
-    )
-
-
-def _within_bounds(parsed: Sequence[Change]) -> int:
-    """How many changes, from the first, a register has room for; once one does not fit, none behind it does."""
-    operations = 0
-    for at, change in enumerate(parsed):
-        operations += len(change.ops)
-        if operations > OPERATIONS_PER_REGISTER_MAX:
-            return at
-    return len(parsed)
-
-
-def _word(log_offset: int, device: bytes, settled: Settled) -> rows.Word:
-    return rows.Word(
-        log_offset=log_offset,
-        device=device,
-        state=int(settled.state),
-        slug=settled.slug,
-        detail=settled.detail,
-        dead=settled.dead_letter,
-    )
 
 
 def _describe(cause: BaseException) -> str:

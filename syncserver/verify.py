@@ -16,24 +16,20 @@ from typing import Any
 from clientcore.change import parse
 from clientcore.errors import ChangeRefused, LocalError
 from clientcore.ports import Clock
+from reconciliation.model import Context
 from syncserver.backup import Manifest, copy_file, flaws_of, server_name
 from syncserver.errors import RestoreRefused
 from syncserver.prove import prove
-from syncserver.settle import CHANGES_PER_REGISTER_MAX, PARTITION, settle_anew
+from syncserver.settle import PARTITION
+from syncserver.settling import CHANGES_PER_REGISTER_MAX, settle_anew
 from syncserver.store import settled
 from syncserver.store.digest import LogHead, check_audit, digest_of, digest_registers, read_head
 from syncserver.store.key import Key
 from syncserver.store.port import Reader
-from syncserver.store.registers import (
-    SchoolFacts,
-    StoredChange,
-    changes_of,
-    context_of,
-    facts_of,
-    outcome_of,
-)
+from syncserver.store.registers import StoredChange, changes_of, outcome_of
 from syncserver.store.schema import SCHEMA_VERSION
 from syncserver.store.sqlite import open_sqlite_reader
+from syncserver.store.surroundings import contexts_of
 
 _PAGE = 200
 _TOLD_MAX = 20  # differences of one kind that are named one by one
@@ -182,16 +178,14 @@ async def _check_registers(reader: Reader, zone: str, run: _Proof, *, proof: boo
     with run.step("registers"):
         position = await settled.read_position(reader, PARTITION)
         unsettled = {tuple(row) for row in await reader.fetch_all(_UNSETTLED, (position,))}
-        facts: dict[str, SchoolFacts] = {}
         async for keys in _pages_of_keys(reader):
             chunks: list[tuple[str, list[bytes]]] = []
+            contexts = await contexts_of(reader, keys, zone)
             for key in keys:
                 stored = await changes_of(reader, key, 1 << 53, CHANGES_PER_REGISTER_MAX)
                 chunks.append(("/".join(key), [one.chunk for one in stored]))
                 run.registers += 1
-                if key[0] not in facts:
-                    facts[key[0]] = await facts_of(reader, key[0])
-                await _check_register(reader, key, stored, zone, facts[key[0]], run, waits=key in unsettled)
+                await _check_register(reader, key, stored, contexts[key], run, waits=key in unsettled)
             if proof:
                 _ask_core(chunks, run)
     run.took_ms["registers"] -= run.took_ms["core"]
@@ -208,8 +202,7 @@ async def _check_register(
     reader: Reader,
     key: Key,
     stored: list[StoredChange],
-    zone: str,
-    facts: SchoolFacts,
+    context: Context,
     run: _Proof,
     *,
     waits: bool,
@@ -228,7 +221,7 @@ async def _check_register(
         return
     found = await outcome_of(reader, key)
     run.compared += 1
-    anew = settle_anew(key, stored, await context_of(reader, key, zone, facts)) if stored else None
+    anew = settle_anew(key, stored, context) if stored else None
     if (None if found is None else found.body) != anew:
         _tell(run, f"{name}: settled anew from offset 0 it comes out differently")
 

@@ -18,8 +18,8 @@ from syncserver.orders.identity import undo_closed
 from syncserver.store import audit
 from syncserver.store.deciding import settle_again, write_decisions
 from syncserver.store.key import Key
+from syncserver.store.packed import unpack_outcome
 from syncserver.store.port import Reader, Row, Transaction
-from syncserver.store.registers import stored_outcome
 
 _ARGS = ("school", "classes", "from", "until", "session", "pupils", "present", "code", "code_reason")
 _CELLS = """
@@ -28,7 +28,7 @@ SELECT d.school, d.class_id, d.date, d.session, d.pupil, d.body_json, (SELECT co
   AND n.pupil = d.pupil AND n.kind = 'rule' AND n.id > d.id AND n.undone_ms IS NULL)
 FROM decisions d WHERE d.bulk_id = ? AND d.undone_ms IS NULL ORDER BY d.id"""
 _OUTCOMES = """
-SELECT o.school, o.class_id, o.date, o.session, o.revision, o.body, o.revisions FROM outcomes o
+SELECT o.school, o.class_id, o.date, o.session, o.body FROM outcomes o
 JOIN (SELECT DISTINCT school, class_id, date, session FROM decisions WHERE bulk_id = ?) AS d
 ON d.school = o.school AND d.class_id = o.class_id AND d.date = o.date AND d.session = o.session"""
 _BULK = """SELECT id, school, state, cells, plan_json, reason, by_id, second_by, asked_ms, applied_ms, undone_ms
@@ -219,7 +219,7 @@ async def _standing(desk: Desk, bulk_id: int) -> tuple[list[dict[str, Any]], lis
     bodies = await desk.db.fetch_all(_OUTCOMES, (bulk_id,))
 
     def work() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        outcomes = {tuple(row[:4]): stored_outcome(row[4:]).outcome for row in bodies}
+        outcomes = {tuple(key): unpack_outcome(body, "/".join(key)) for *key, body in bodies}
         restored, rest = [], []
         for *key, pupil, body, newer in rows:
             answer = outcomes[tuple(key)].answers.get(pupil)

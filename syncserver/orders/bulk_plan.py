@@ -18,8 +18,8 @@ from syncserver.errors import RequestProblem
 from syncserver.orders.deciding import level_of, span_of
 from syncserver.store.deciding import is_settling
 from syncserver.store.decisions import aliases_of
+from syncserver.store.packed import unpack_outcome
 from syncserver.store.port import Reader, Row, placeholders
-from syncserver.store.registers import stored_outcome
 
 SHOWN_MAX = 500
 """Cells a preview lists; it counts them all."""
@@ -87,7 +87,7 @@ async def plan_of(desk: Desk, args: Args, wish: Wish) -> Plan:
         RequestProblem: `bad-request`.
     """
     reader, school = desk.db, text(args, "school")
-    rows = await _outcomes(reader, args, "class_id, date, session, revision, body, revisions")
+    rows = await _outcomes(reader, args, "class_id, date, session, revision, body")
     asking: dict[str, int] = {}
     ahead: dict[str, bool] = {}
     for day in sorted({row[1] for row in rows}):
@@ -100,8 +100,8 @@ async def plan_of(desk: Desk, args: Args, wish: Wish) -> Plan:
 
     def work() -> list[Cell]:
         found: list[Cell] = []
-        for _, day, _, *row in rows:
-            outcome = stored_outcome(tuple(row)).outcome
+        for class_id, day, session, _, body in rows:
+            outcome = unpack_outcome(body, f"{school}/{class_id}/{day}/{session}")
             # What waits for another person's approval is not put through by its author as a list.
             own = {aliases.get(held.key, held.key) for held in outcome.held if held.user_id == wish.by}
             cells = cells_of(outcome, wish, locked=desk.now_ms >= asking[day], ahead=ahead[day])

@@ -15,10 +15,11 @@ from reconciliation.model import Answer, Context, Outcome, Receipt, VisibleMark
 from reconciliation.wire import NOT_TAKEN_WORD, iso
 from syncserver.access import ApiRole, Args, Desk, refusal, text
 from syncserver.errors import RequestProblem
-from syncserver.settle import CHANGES_PER_REGISTER_MAX
+from syncserver.settling import CHANGES_PER_REGISTER_MAX
 from syncserver.store.key import Key
 from syncserver.store.port import Reader
-from syncserver.store.registers import SchoolFacts, changes_of, context_of, facts_of, outcome_of
+from syncserver.store.registers import changes_of, outcome_of
+from syncserver.store.surroundings import context_of
 
 REGISTERS_MAX = 200
 """Registers one list looks into; narrower dates show the rest."""
@@ -124,12 +125,12 @@ def key_of(register: RegisterId) -> Key:
     return register.school, register.class_id, register.date, register.session
 
 
-async def sheet_of(reader: Reader, key: Key, zone: str, facts: SchoolFacts | None = None) -> Sheet | None:
+async def sheet_of(reader: Reader, key: Key, zone: str) -> Sheet | None:
     """A register as it stands; None when nothing of it was settled yet."""
     stored = await outcome_of(reader, key)
     if stored is None:
         return None
-    context = await context_of(reader, key, zone, facts or await facts_of(reader, key[0]))
+    context = await context_of(reader, key, zone)
     known = stored.outcome.changes
     changes = {
         one.hash: (parse(one.chunk), one.receipt)
@@ -153,10 +154,8 @@ async def need_sheet(desk: Desk, register: RegisterId, reader: Reader | None = N
 
 async def sheets_of(desk: Desk, keys: Iterable[Key]) -> AsyncIterator[Sheet]:
     """The registers of one school that were settled, one after the other."""
-    facts: SchoolFacts | None = None
     for key in keys:
-        facts = facts or await facts_of(desk.db, key[0])
-        found = await sheet_of(desk.db, key, desk.config.zone, facts)
+        found = await sheet_of(desk.db, key, desk.config.zone)
         if found is not None:
             yield found
 

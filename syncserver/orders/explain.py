@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +13,12 @@ from reconciliation.model import Context, Outcome
 from syncserver.access import ApiRole, Args, Desk, Order, named_register, roles, text
 from syncserver.errors import RequestProblem
 from syncserver.orders.deciding import key_of, register_of
-from syncserver.settle import CHANGES_PER_REGISTER_MAX, settle_anew
+from syncserver.settling import CHANGES_PER_REGISTER_MAX, settle_anew
 from syncserver.store.key import Key
 from syncserver.store.port import Reader, placeholders
-from syncserver.store.registers import StoredChange, changes_of, context_of, facts_of, outcome_of
+from syncserver.store.registers import StoredChange, changes_of, outcome_of
+from syncserver.store.surroundings import context_of
+from syncserver.store.told import read_told
 
 _AUDIT = "SELECT id, at_ms, actor, action, reason FROM audit WHERE"
 _AUDIT_MAX = 200
@@ -39,7 +40,7 @@ async def explained(reader: Reader, desk: Desk, register: RegisterId, pupil: str
     """The explanation as plain data, with the register's revision."""
     key = key_of(register)
     stored = await changes_of(reader, key, 1 << 53, CHANGES_PER_REGISTER_MAX)
-    context = await context_of(reader, key, desk.config.zone, await facts_of(reader, key[0]))
+    context = await context_of(reader, key, desk.config.zone)
     last = await outcome_of(reader, key)
     if last is None and not stored and pupil not in context.roster:
         raise RequestProblem("not-found", f"{register}: not taken, and {pupil} is not on the list of that day")
@@ -73,11 +74,11 @@ def _ids(pupil: str, context: Context) -> list[str]:
 
 
 async def _told(reader: Reader, register: RegisterId, pupil: str) -> list[dict[str, Any]]:
-    rows = await reader.fetch_all("SELECT body FROM events WHERE register = ? ORDER BY first_seq", (str(register),))
+    told = await read_told(reader, "register = ? ORDER BY first_seq", (str(register),))
     return [
         {**event["data"], "type": event["type"], "time": event["time"]}
-        for (body,) in rows
-        for event in json.loads(zlib.decompress(body))
+        for _, events in told
+        for event in events
         if event["data"].get("pupil") == pupil
     ]
 

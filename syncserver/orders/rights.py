@@ -17,7 +17,7 @@ from syncserver.calendar import local_date, zone_table
 from syncserver.errors import RequestProblem
 from syncserver.store import audit, roster
 from syncserver.store.port import Reader, Transaction
-from syncserver.store.registers import day_context_of, facts_of
+from syncserver.store.surroundings import context_of
 
 _CLASSES_MAX = 40
 _MS_MAX = 4_102_444_800_000  # the year 2100; beyond it nobody means what was typed
@@ -89,8 +89,7 @@ async def _class_context(tx: Transaction, desk: Desk, school: str, class_id: str
     today = local_date(desk.now_ms, desk.config.zone).isoformat()
     if class_id not in {one.id for one in await roster.classes_in(tx, school, today)}:
         raise RequestProblem("not-found", f"{class_id}: the school has no such class")
-    facts = await facts_of(tx, school)
-    return await day_context_of(tx, (school, class_id, today, "day"), desk.config.zone, facts)
+    return await context_of(tx, (school, class_id, today, "day"), desk.config.zone)
 
 
 async def _staff_spans(reader: Reader, school: str, user_id: str, table: Zone) -> list[Right]:

@@ -7,14 +7,13 @@ nobody said; disputed answers are provisional and wait until somebody has settle
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from clientcore.register import Code, RegisterId
 from reconciliation.mapping import ceds_event, edfi_event
-from reconciliation.model import Outcome
+from syncserver.store.packed import unpack_outcome
 from syncserver.store.port import Reader
 
 STANDARDS: Mapping[str, Callable[[RegisterId, str, Code, str | None], dict[str, object]]] = {
@@ -44,7 +43,7 @@ async def export_codes(reader: Reader, school: str, first: str, last: str, stand
     at: tuple[Any, ...] = ("", "", "")
     while page := await reader.fetch_all(_OUTCOMES, (school, first, last, *at, _PAGE)):
         for row in page:
-            outcome = Outcome.from_wire(json.loads(zlib.decompress(row[-1])))
+            outcome = unpack_outcome(row[-1], "/".join((school, *row[:3])))
             registers += 1
             for pupil, answer in outcome.answers.items():
                 if answer.code is None:

@@ -18,9 +18,9 @@ EVERY_SCHOOL = "*"
 _DAY, _WEEK = "day", "week"
 _NEVER = "9999-99-99"
 _IN_MAX = 500  # names in one IN list
-_SCHOOL = """
-SELECT s.sessions, p.governorate, p.district FROM schools s LEFT JOIN places p ON p.school = s.school
-WHERE s.school = ?"""
+_SCHOOLS = """
+SELECT s.school, s.sessions, p.governorate, p.district FROM schools s LEFT JOIN places p ON p.school = s.school
+WHERE s.school IN ({})"""
 _RULES = """
 SELECT 'timetable', scope, id, from_date, until_date, provisional, kind, sessions_json, reference FROM timetables
 WHERE scope IN (?, ?) AND ended_ms IS NULL
@@ -44,10 +44,19 @@ class Place:
 
 async def place_of(reader: Reader, school: str) -> Place:
     """Where a school lies, and which sessions it uses."""
-    row = await reader.fetch_one(_SCHOOL, (school,))
-    if row is None:
-        return Place()
-    return Place(sessions=tuple(row[0].split()), governorate=row[1], district=row[2])
+    return (await places_of(reader, [school]))[school]
+
+
+async def places_of(reader: Reader, schools: Sequence[str]) -> dict[str, Place]:
+    """Where each of some schools lies; of one the store does not know, nothing is known."""
+    found = dict.fromkeys(schools, Place())
+    for at in range(0, len(schools), _IN_MAX):
+        some = schools[at : at + _IN_MAX]
+        for school, sessions, governorate, district in await reader.fetch_all(
+            _SCHOOLS.format(placeholders(len(some))), some
+        ):
+            found[school] = Place(sessions=tuple(sessions.split()), governorate=governorate, district=district)
+    return found
 
 
 async def layers_of(reader: Reader, governorate: str | None) -> tuple[Layer, Layer]:

@@ -14,7 +14,9 @@ from clientcore.register import Code
 from reconciliation.decisions import NONE, Approval, Choice, Decisions, Level, Reason, Release, Ruling
 from reconciliation.identity import follow
 from syncserver.store.key import BY_KEY, Key, flat, wanted
-from syncserver.store.port import Reader, Row
+from syncserver.store.port import Reader, Row, placeholders
+
+_IN_MAX = 500  # names in one IN list
 
 _OF_REGISTER = """
 SELECT id, kind, pupil, change_hash, body_json, by_id, level, reference, at_ms, bulk_id FROM decisions
@@ -90,7 +92,18 @@ def _hashes(names: list[str]) -> frozenset[bytes]:
 
 async def aliases_of(reader: Reader, school: str) -> dict[str, str]:
     """Duplicate pupil ids of a school and the ids that stand for them."""
-    rows = await reader.fetch_all(
-        "SELECT alias, canonical FROM aliases WHERE school = ? AND undone_ms IS NULL ORDER BY id", (school,)
-    )
-    return follow((row[0], row[1]) for row in rows)
+    return (await aliases_of_all(reader, [school])).get(school, {})
+
+
+async def aliases_of_all(reader: Reader, schools: Sequence[str]) -> dict[str, dict[str, str]]:
+    """See `aliases_of`, for those of the given schools that have any."""
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for at in range(0, len(schools), _IN_MAX):
+        some = schools[at : at + _IN_MAX]
+        for school, alias, canonical in await reader.fetch_all(
+            f"""SELECT school, alias, canonical FROM aliases
+            WHERE school IN ({placeholders(len(some))}) AND undone_ms IS NULL ORDER BY id""",
+            some,
+        ):
+            pairs.setdefault(school, []).append((alias, canonical))
+    return {school: follow(some) for school, some in pairs.items()}

@@ -7,13 +7,14 @@ Frames and changes are only ever appended: the digest up to one head stays what 
 from __future__ import annotations
 
 import hashlib
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
 from clientcore.keys import SIGNATURE_BYTES
 from clientcore.wire import pack
+from reconciliation.wire import canonical
 from syncserver.store.audit import row_hash
+from syncserver.store.packed import unpack_wire
 from syncserver.store.port import Reader
 
 _PAGE = 500
@@ -99,7 +100,7 @@ async def digest_registers(reader: Reader) -> Registers:
     at: tuple[Any, ...] = ("", "", "", "")
     while page := await reader.fetch_all(_OUTCOMES, (*at, _PAGE)):
         for *key, revision, body in page:
-            sha.update(pack([*key, revision, zlib.decompress(body)]))
+            sha.update(pack([*key, revision, canonical(unpack_wire(body, "/".join(key)))]))
         count += len(page)
         at = page[-1][:4]
     return Registers(count=count, digest=sha.digest())

@@ -53,16 +53,18 @@ async def revisions_of(reader: Reader, school: str, classes: Sequence[str], firs
     return found
 
 
-async def bodies_of(reader: Reader, school: str, classes: Sequence[str], first: str, last: str) -> list[bytes]:
-    """The outcomes themselves, as stored."""
-    found: list[bytes] = []
+async def bodies_of(
+    reader: Reader, school: str, classes: Sequence[str], first: str, last: str
+) -> list[tuple[str, bytes]]:
+    """The outcomes themselves: register and body, as stored."""
+    found: list[tuple[str, bytes]] = []
     for part in _parts(classes):
         rows = await reader.fetch_all(
-            f"""SELECT body FROM outcomes WHERE school = ? AND class_id IN ({placeholders(len(part))})
-            AND date >= ? AND date <= ?""",
+            f"""SELECT class_id, date, session, body FROM outcomes WHERE school = ?
+            AND class_id IN ({placeholders(len(part))}) AND date >= ? AND date <= ?""",
             (school, *part, first, last),
         )
-        found += [row[0] for row in rows]
+        found += [("/".join((school, *key)), body) for *key, body in rows]
     return found
 
 

@@ -10,13 +10,13 @@ the stored version above everything that could have been served before (`rosterp
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from syncserver.rostermodel import Role, School, SchoolClass, User
 from syncserver.rosterplan import ClassKey, Roster, RosterPlan, Spell, SpellKey
 from syncserver.store import audit
-from syncserver.store.port import Reader, Transaction
+from syncserver.store.port import Reader, Transaction, placeholders
 
 SESSIONS_DEFAULT = "day"
 
@@ -53,6 +53,20 @@ class StaffRow:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """One stay of a person in a class, `until_date` the first day after it."""
+
+    user_id: str
+    role: str
+    from_date: str
+    until_date: str | None
+
+    def covers(self, day: str) -> bool:
+        """Whether the day lies in it."""
+        return self.from_date <= day and (self.until_date is None or day < self.until_date)
+
+
 # Half-open periods; each use takes the day twice.
 _MEMBER_ON = "m.from_date <= ? AND (m.until_date IS NULL OR m.until_date > ?)"
 _USER_ON = "(u.from_date IS NULL OR u.from_date <= ?) AND (u.until_date IS NULL OR u.until_date > ?)"
@@ -63,13 +77,16 @@ _VERSION = """c.version + (SELECT COUNT(*) FROM (
     SELECT p.until_date AS day FROM members p
      WHERE p.school = c.school AND p.class_id = c.id AND p.role = 'pupil' AND p.until_date <= ?
   ) AS passed)"""
-_RIGHTS = """
-SELECT m.user_id, m.from_date, m.until_date FROM members m
-WHERE m.school = ? AND m.class_id = ? AND m.role = 'teacher'
+_STAYS = """
+SELECT w.school, w.class_id, c.version, m.user_id, m.role, m.from_date, m.until_date FROM wanted w
+JOIN classes c ON c.school = w.school AND c.id = w.class_id
+LEFT JOIN members m ON m.school = w.school AND m.class_id = w.class_id"""
+_CHAMPIONS = """
+SELECT u.school, u.id, u.from_date, u.until_date FROM users u WHERE u.role = 'champion' AND u.school IN ({0})
 UNION ALL
-SELECT u.id, u.from_date, u.until_date FROM users u WHERE u.school = ? AND u.role = 'champion'
-UNION ALL
-SELECT p.user_id, p.from_date, p.until_date FROM past_roles p WHERE p.school = ? AND p.role = 'champion'"""
+SELECT p.school, p.user_id, p.from_date, p.until_date FROM past_roles p
+WHERE p.role = 'champion' AND p.school IN ({0})"""
+_IN_MAX = 500  # names in one list
 _CLASS = f"SELECT c.id, c.name, c.grade, {_VERSION} FROM classes c WHERE c.school = ?"
 
 
@@ -153,20 +170,45 @@ async def roster_on(db: Reader, school: str, class_id: str, on: str) -> list[str
     return [pupil for pupil, _ in await roster_of(db, school, class_id, on)]
 
 
-async def rights_of(db: Reader, school: str, class_id: str) -> list[tuple[str, str | None, str | None]]:
-    """Who was ever entitled to take the class's registers: user id, first day or None, first day after or None.
+async def stays_of_all(
+    reader: Reader, classes: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[int, list[Stay]]]:
+    """Version and every stay of those of the given classes (school, class) that the store knows.
 
-    Its teachers in their stays and the school's champions in their time, ended ones included: whoever left the class
-    was entitled on the days before.
+    Ended stays are among them: whoever left the class was on its list, or entitled to take it, on the days before.
     """
-    rows = await db.fetch_all(_RIGHTS, (school, class_id, school, school))
-    return [(row[0], row[1], row[2]) for row in rows]
+    found: dict[tuple[str, str], tuple[int, list[Stay]]] = {}
+    for at in range(0, len(classes), _IN_MAX):
+        some = classes[at : at + _IN_MAX]
+        head = f"WITH wanted (school, class_id) AS (VALUES {', '.join(['(?, ?)'] * len(some))})"
+        for school, class_id, version, user_id, *rest in await reader.fetch_all(
+            head + _STAYS, [name for one in some for name in one]
+        ):
+            stays = found.setdefault((school, class_id), (version, []))[1]
+            if user_id is not None:
+                stays.append(Stay(user_id, *rest))
+    return found
+
+
+async def champions_of_all(
+    reader: Reader, schools: Sequence[str]
+) -> dict[str, list[tuple[str, str | None, str | None]]]:
+    """Who is or was champion of each of some schools: user id, first day or None, first day after or None."""
+    found: dict[str, list[tuple[str, str | None, str | None]]] = {}
+    for at in range(0, len(schools), _IN_MAX):
+        some = schools[at : at + _IN_MAX]
+        for school, *spell in await reader.fetch_all(_CHAMPIONS.format(placeholders(len(some))), [*some, *some]):
+            found.setdefault(school, []).append((spell[0], spell[1], spell[2]))
+    return found
 
 
 async def entitled_users(db: Reader, school: str, class_id: str, on: str) -> set[str]:
     """Who was entitled to take the class's register on the day: its teachers and the school's champions."""
-    rights = await rights_of(db, school, class_id)
-    return {one for one, first, until in rights if (first or "") <= on and (until is None or on < until)}
+    _, stays = (await stays_of_all(db, [(school, class_id)])).get((school, class_id), (0, []))
+    champions = (await champions_of_all(db, [school])).get(school, [])
+    return {one.user_id for one in stays if one.role == "teacher" and one.covers(on)} | {
+        one for one, first, until in champions if (first or "") <= on and (until is None or on < until)
+    }
 
 
 async def staff_of(db: Reader, school: str, on: str) -> list[StaffRow]:

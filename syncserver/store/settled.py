@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from reconciliation.reports import Summary
 from syncserver.store.key import BY_KEY, Key, flat, wanted
+from syncserver.store.packed import FOLLOWS
 from syncserver.store.port import Reader, Row, Transaction, placeholders
-from syncserver.store.registers import pack_json
 from syncserver.store.summaries import write_summaries
 
 # Words after which other devices may not see a change: it is nobody's answer until a person or a machine frees it.
@@ -58,7 +58,10 @@ class Result:
         changed: The outcome differs from the stored one.
         body: The outcome's canonical JSON, compressed; empty when it did not change.
         summary: Its numbers, for reports; None when it did not change.
-        events: A JSON array, compressed, of `event_count` events.
+        revisions: Numbers of the last events, as stored.
+        events: `event_count` events, as stored.
+        first_events: What the register's first outcome told, to be written down now that it is replaced; None: it is
+            not, or was before.
         is_first: The register was never settled before.
         operations: How many operations were merged: the work it took.
     """
@@ -70,9 +73,10 @@ class Result:
     body: bytes
     summary: Summary | None
     is_first: bool
-    revisions: Mapping[str, int]
+    revisions: bytes
     events: bytes
     event_count: int
+    first_events: bytes | None
     words: Sequence[Word]
     operations: int
 
@@ -136,8 +140,11 @@ async def has_orders(reader: Reader) -> bool:
     return await reader.fetch_one("SELECT 1 FROM settle_again WHERE session IS NULL LIMIT 1") is not None
 
 
-async def spread_again(tx: Transaction) -> int:
-    """Turn each order for a class or a date into one for every register that has changes; returns how many orders."""
+async def spread_again(tx: Transaction, position: int) -> int:
+    """Turn each order for a class or a date into one for every register that was settled; returns how many orders.
+
+    Registers whose changes all lie behind `position` will be settled for the first time after it.
+    """
     orders = await tx.fetch_all(
         "SELECT id, school, class_id, date, cause, at_ms FROM settle_again WHERE session IS NULL ORDER BY id"
     )
@@ -149,8 +156,9 @@ async def spread_again(tx: Transaction) -> int:
                 params.append(value)
         await tx.execute(
             f"""INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
-            SELECT DISTINCT school, class_id, date, session, ?, ? FROM changes WHERE {where}""",
-            (cause, at_ms, *params),
+            SELECT DISTINCT school, class_id, date, session, CAST(? AS TEXT), CAST(? AS INTEGER) FROM changes
+            WHERE {where} AND log_offset <= ?""",
+            (cause, at_ms, *params, position),
         )
         await tx.execute("DELETE FROM settle_again WHERE id = ?", (order_id,))
     return len(orders)
@@ -174,7 +182,7 @@ async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: i
                     result.revision,
                     result.settled_ms,
                     result.body,
-                    pack_json(result.revisions),
+                    result.revisions,
                 )
             )
         if result.event_count:
@@ -188,6 +196,10 @@ async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: i
     )
     await write_summaries(tx, [(one.key[0], one.revision, one.summary) for one in results if one.summary is not None])
     await tx.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", told)
+    await tx.executemany(
+        "UPDATE events SET body = ? WHERE register = ? AND body = ?",
+        [(one.first_events, "/".join(one.key), FOLLOWS) for one in results if one.first_events is not None],
+    )
     await _write_words(tx, results, word_seq, now_ms)
 
 
@@ -332,9 +344,10 @@ async def read_first_beyond(reader: Reader, key: Key, slug: str) -> int | None:
 
 
 async def read_outcomes(reader: Reader, keys: Sequence[Key]) -> dict[Key, Row]:
-    """Revision, body and revisions of the last outcomes, as stored: reading a large one takes its time."""
+    """Revision, settled_ms, body and revisions of the last outcomes, as stored: reading a large one takes its time."""
     found = await reader.fetch_all(
-        f"""{wanted(keys)} SELECT o.school, o.class_id, o.date, o.session, o.revision, o.body, o.revisions
+        f"""{wanted(keys)} SELECT o.school, o.class_id, o.date, o.session, o.revision, o.settled_ms, o.body,
+        o.revisions
         FROM wanted w JOIN outcomes o ON {BY_KEY}""",
         flat(keys),
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from reconciliation.model import Occasion, Outcome
+from reconciliation.model import Occasion
 from reconciliation.reports import CODE_WORDS, Contact, Key, Summary, summary_of
 from syncserver.store.key import BY_KEY, flat, wanted
+from syncserver.store.packed import unpack_outcome
 from syncserver.store.port import Reader, Row, Transaction, placeholders
 
 _NUMBERS = ("roster", *CODE_WORDS, "not_taken", "late_arrivals", "adjustments", "waiting", "disputed", "held")
@@ -92,9 +91,11 @@ async def summaries_of(
 async def _from_outcomes(reader: Reader, school: str, keys: Sequence[Key]) -> dict[Key, Summary]:
     names = [(school, *key) for key in keys]
     rows = await reader.fetch_all(
-        f"{wanted(names)} SELECT o.body FROM wanted w JOIN outcomes o ON {BY_KEY}", flat(names)
+        f"""{wanted(names)} SELECT o.school, o.class_id, o.date, o.session, o.body
+        FROM wanted w JOIN outcomes o ON {BY_KEY}""",
+        flat(names),
     )
-    found = [summary_of(Outcome.from_wire(json.loads(zlib.decompress(row[0])))) for row in rows]
+    found = [summary_of(unpack_outcome(body, "/".join(key))) for *key, body in rows]
     return {one.key: one for one in found}
 
 

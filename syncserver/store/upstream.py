@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from syncserver.store.key import BY_KEY, flat, wanted
+from syncserver.store.packed import unpack_outcome, unpack_revisions
 from syncserver.store.port import Reader, Transaction, placeholders
 
 WAITING, REQUEUED, ACCEPTED = "waiting", "requeued", "accepted"
@@ -195,12 +195,13 @@ async def last_revisions(reader: Reader, registers: Sequence[str]) -> dict[str, 
     keys = [(a, b, c, d) for a, b, c, d in (one.split("/") for one in sorted(set(registers)) if one.count("/") == 3)]
     for at in range(0, len(keys), 200):
         some = keys[at : at + 200]
-        for row in await reader.fetch_all(
-            f"""{wanted(some)} SELECT o.school, o.class_id, o.date, o.session, o.revisions
+        for *key, body, revisions in await reader.fetch_all(
+            f"""{wanted(some)} SELECT o.school, o.class_id, o.date, o.session, o.body, o.revisions
             FROM wanted w JOIN outcomes o ON {BY_KEY}""",
             flat(some),
         ):
-            found["/".join(row[:4])] = json.loads(zlib.decompress(row[4]))
+            register = "/".join(key)
+            found[register] = unpack_revisions(revisions, unpack_outcome(body, register))
     return found
 
 
@@ -326,17 +327,18 @@ async def last_runs(reader: Reader, limit: int) -> list[dict[str, Any]]:
 
 
 async def outcome_bodies(reader: Reader, school: str, date: str) -> list[tuple[str, bytes]]:
-    """Official registers of a school and date: class and body."""
+    """Official registers of a school and date: register and body."""
     rows = await reader.fetch_all(
-        "SELECT class_id, body FROM outcomes WHERE school = ? AND date = ? ORDER BY class_id, session", (school, date)
+        "SELECT class_id, session, body FROM outcomes WHERE school = ? AND date = ? ORDER BY class_id, session",
+        (school, date),
     )
-    return [(row[0], row[1]) for row in rows]
+    return [(f"{school}/{class_id}/{date}/{session}", body) for class_id, session, body in rows]
 
 
-async def class_bodies(reader: Reader, school: str, class_id: str, date: str) -> list[bytes]:
+async def class_bodies(reader: Reader, school: str, class_id: str, date: str) -> list[tuple[str, bytes]]:
     """The same of one class."""
     rows = await reader.fetch_all(
-        "SELECT body FROM outcomes WHERE school = ? AND class_id = ? AND date = ? ORDER BY session",
+        "SELECT session, body FROM outcomes WHERE school = ? AND class_id = ? AND date = ? ORDER BY session",
         (school, class_id, date),
     )
-    return [row[0] for row in rows]
+    return [(f"{school}/{class_id}/{date}/{session}", body) for session, body in rows]

@@ -6,7 +6,6 @@ import asyncio
 import csv
 import io
 import json
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from openpyxl import load_workbook
 
 from clientcore.register import RegisterId
 from reconciliation.clocks import midnight_ms
-from reconciliation.model import Outcome
 from reconciliation.reports import CODE_WORDS, summary_of
 from syncserver.access import ApiRole, Principal
 from syncserver.cli import main
@@ -26,6 +24,7 @@ from syncserver.errors import RequestProblem
 from syncserver.reports.build import read_wish, report
 from syncserver.reports.columns import ARABIC, KEYS
 from syncserver.reports.files import harmless, write
+from syncserver.store.packed import unpack_outcome, unpack_wire
 from syncserver.store.summaries import summaries_of, write_summaries
 from tests.support.school_weeks import ZONE, at_once, by_hand, days, marks, outcome, store_outcome
 from tests.support.server.orders import ask_with, give, operator, token
@@ -61,14 +60,17 @@ def week_of_marks() -> list[dict[str, str]]:
     return [sunday, monday, tuesday, {"~session": "N30000000:strike", "s001": "A28800000"}]
 
 
+REGISTER = "school || '/' || class_id || '/' || date || '/' || session"
+
+
 async def built(world: World, kind: str, **args: str) -> dict[str, Any]:
     now_ms = world.clock.wall_ms()
     return await report(world.db, read_wish(kind, args, FRIDAY), zone="Africa/Cairo", now_ms=now_ms)
 
 
-def recount(bodies: list[bytes]) -> dict[str, dict[str, int]]:
+def recount(bodies: list[tuple[str, bytes]]) -> dict[str, dict[str, int]]:
     """Answers by day and code straight from the stored JSON, by another engine."""
-    plain = [json.loads(zlib.decompress(body)) for body in bodies]
+    plain = [unpack_wire(body, register) for register, body in bodies]
     cells = [
         (one["register"].split("/")[2], "-" if row is None or row[1] is None else row[0][row[1]][0][0])
         for one in plain
@@ -89,8 +91,8 @@ def recount(bodies: list[bytes]) -> dict[str, dict[str, int]]:
 
 async def test_every_number_equals_an_independent_recount(world: World) -> None:
     """Class by day, school, district, week: from the outcomes' own JSON, by DuckDB."""
-    rows = await world.db.fetch_all("SELECT body FROM outcomes WHERE school = ?", (SCHOOL,))
-    wanted = recount([row[0] for row in rows])
+    rows = await world.db.fetch_all(f"SELECT {REGISTER}, body FROM outcomes WHERE school = ?", (SCHOOL,))
+    wanted = recount([(row[0], row[1]) for row in rows])
     week = await built(world, "class", school=SCHOOL, day=SUNDAY, period="week", **{"class": "c-3a"})
     assert [row["date"] for row in week["rows"]] == days()
     for row in week["rows"]:
@@ -181,8 +183,8 @@ async def test_a_merged_record_is_one_pupil_of_the_roster(world: World) -> None:
 
 async def test_a_stored_summary_is_what_the_outcome_says_and_an_old_one_is_passed_over(world: World) -> None:
     read = await summaries_of(world.db, SCHOOL, ["c-3a"], SUNDAY, FRIDAY)
-    rows = await world.db.fetch_all("SELECT revision, body FROM outcomes WHERE school = ?", (SCHOOL,))
-    plain = [(row[0], Outcome.from_wire(json.loads(zlib.decompress(row[1])))) for row in rows]
+    rows = await world.db.fetch_all(f"SELECT revision, {REGISTER}, body FROM outcomes WHERE school = ?", (SCHOOL,))
+    plain = [(revision, unpack_outcome(body, register)) for revision, register, body in rows]
     assert read == {summary_of(one).key: summary_of(one) for _, one in plain}
     async with world.db.transaction() as tx:
         await write_summaries(tx, [(SCHOOL, revision, summary_of(one)) for revision, one in plain])

@@ -10,8 +10,9 @@ import pytest
 from clientcore.exchange import write_sync
 from clientcore.register import Code
 from syncserver.roster import import_zip
-from syncserver.settle import settle_anew
-from syncserver.store.registers import changes_of, context_of, facts_of, outcome_of
+from syncserver.settling import settle_anew
+from syncserver.store.registers import changes_of, outcome_of
+from syncserver.store.surroundings import context_of
 from tests.support.rosters import Export
 from tests.support.server.orders import give
 from tests.support.server.world import TODAY, World, open_world
@@ -36,7 +37,7 @@ async def answers(world: World) -> list[Code | None]:
     """What is official, which must be what a fresh start computes."""
     found = await outcome_of(world.db, KEY)
     assert found is not None
-    context = await context_of(world.db, KEY, "Africa/Cairo", await facts_of(world.db, KEY[0]))
+    context = await context_of(world.db, KEY, "Africa/Cairo")
     assert found.body == settle_anew(KEY, await changes_of(world.db, KEY, 1 << 53), context)
     return [answer.code for answer in found.outcome.answers.values()]
 

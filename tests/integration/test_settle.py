@@ -10,8 +10,8 @@ import pytest
 
 from clientcore.change import Op, actor_of, encode
 from clientcore.exchange import write_sync
-from clientcore.history import merge
 from syncserver import settle as settle_module
+from syncserver import settling
 from syncserver.store.audit import row_hash
 from syncserver.store.registers import outcome_of
 from tests.support.server.world import PUPILS, SCHOOL, TODAY, World, open_world
@@ -113,15 +113,14 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     good, poison = phone.take(REGISTER, {"s001": "P"}), phone.take(REGISTER, {"s002": "A"})
     other = phone.take(f"c-3b/{TODAY}/day", {"s003": "P"})
     await phone.sync((REGISTER, good), (REGISTER, poison), (f"c-3b/{TODAY}/day", other))
-    real = merge
+    real = settling.settle_changes
 
-    def breaks(changes):  # type: ignore[no-untyped-def]
-        found = list(changes)
-        if any(change.hash == poison.hash for change in found):
+    def breaks(register, changes, *rest):  # type: ignore[no-untyped-def]
+        if any(change.hash == poison.hash for change in changes):
             raise RecursionError("poison")
-        return real(found)
+        return real(register, changes, *rest)
 
-    monkeypatch.setattr(settle_module, "merge", breaks)
+    monkeypatch.setattr(settling, "settle_changes", breaks)
     await world.settle()
     letters = await world.db.fetch_all("SELECT log_offset, code, detail FROM dead_letters")
     assert [(row[0], row[1]) for row in letters] == [(2, "poison")]
@@ -134,7 +133,7 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     await world.settle()
     assert await world.db.fetch_all("SELECT log_offset, requeued FROM dead_letters") == [(2, 0)]
 
-    monkeypatch.setattr(settle_module, "merge", real)
+    monkeypatch.setattr(settling, "settle_changes", real)
     assert [one["cause"] for one in (await world.order("dlq-causes"))["causes"]] == ["poison"]  # type: ignore[attr-defined]
     await world.order("dlq-requeue", cause="poison", reason="mended")
     await world.settle()
@@ -300,6 +299,7 @@ async def test_the_audit_is_one_chain(world: World) -> None:
 async def test_a_register_that_is_too_full_holds_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound changes are kept and shown as held; those within it are settled."""
     monkeypatch.setattr(settle_module, "CHANGES_PER_REGISTER_MAX", 2)
+    monkeypatch.setattr(settle_module, "LARGE_CHANGES_MIN", 3)
     phone = await world.phone()
     changes = [phone.take(REGISTER, {f"s00{n}": "P"}) for n in (1, 2, 3)]
     await phone.sync(*((REGISTER, change) for change in changes))

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import pytest
 
 from clientcore.change import Change, Op, actor_of, deflate, encode
-from clientcore.history import merge
+from clientcore.register import RegisterId
 from syncserver import settle as settle_module
-from syncserver.settle import CHANGES_PER_REGISTER_MAX, OPERATIONS_PER_REGISTER_MAX
+from syncserver import settling
+from syncserver.settling import CHANGES_PER_REGISTER_MAX, OPERATIONS_PER_REGISTER_MAX
 from syncserver.store.registers import outcome_of
 from tests.support.server.world import SCHOOL, TODAY, Phone, World, open_world
 
@@ -39,13 +40,13 @@ class Counted:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     """The settle stage with its pure middle counted."""
-    found, real = Counted(), settle_module._settle
+    found, real = Counted(), settle_module.settle
 
     def settle(task: Any, stored: Sequence[Any], **more: Any) -> Any:
         found.sizes.append(len(stored))
         return real(task, stored, **more)
 
-    monkeypatch.setattr(settle_module, "_settle", settle)
+    monkeypatch.setattr(settle_module, "settle", settle)
     return found
 
 
@@ -191,14 +192,14 @@ async def test_a_poison_among_many_is_found_by_halves_and_told_to_its_author(
     phone = await world.phone()
     changes = flood(phone, 120, 2)
     poison = changes[77]
-    real = merge
+    real = settling.settle_changes
 
-    def breaks(some: Sequence[Change]) -> Any:
+    def breaks(register: RegisterId, some: Sequence[Change], *rest: Any) -> Any:
         if any(change.hash == poison.hash for change in some):
             raise RecursionError("poison")
-        return real(some)
+        return real(register, some, *rest)
 
-    monkeypatch.setattr(settle_module, "merge", breaks)
+    monkeypatch.setattr(settling, "settle_changes", breaks)
     await pour(phone, REGISTER, changes)
     await world.settle()
     assert len(counted.sizes) <= 2 + 2 * (120).bit_length()
@@ -211,7 +212,7 @@ async def test_a_poison_among_many_is_found_by_halves_and_told_to_its_author(
     other = await world.phone("t2", seed=2)
     assert poison.hash not in {change.hash for change in other.changes[REGISTER]}
 
-    monkeypatch.setattr(settle_module, "merge", real)
+    monkeypatch.setattr(settling, "settle_changes", real)
     await world.order("dlq-requeue", all=True, reason="mended")
     await world.settle()
     await phone.pull()
@@ -230,7 +231,7 @@ async def test_a_change_nobody_can_place_is_told_to_its_author_too(
     async def breaks(*_: object) -> Any:
         raise ValueError("no context")
 
-    monkeypatch.setattr(settle_module, "day_context_of", breaks)
+    monkeypatch.setattr(settle_module, "contexts_of", breaks)
     await phone.sync((REGISTER, change))
     await world.settle()
     await phone.pull()

@@ -16,7 +16,7 @@ from clientcore.ports import ManualClock
 from syncserver import webhooks
 from syncserver.cli import main
 from syncserver.store import sinks as rows
-from syncserver.store.registers import pack_json
+from syncserver.store.packed import pack_json
 from tests.support.server.orders import ask_with, token
 from tests.support.server.world import OTHER_SCHOOL, SCHOOL, open_world
 

@@ -32,10 +32,11 @@ from reconciliation.wire import canonical
 from syncserver import trail
 from syncserver.backup import make_backup, read_manifest
 from syncserver.orders import adjustments, bulk, disputes, identity
-from syncserver.settle import settle_anew
+from syncserver.settling import settle_anew
 from syncserver.store import calendars
 from syncserver.store.key import Key
-from syncserver.store.registers import changes_of, context_of, facts_of, outcome_of
+from syncserver.store.registers import changes_of, outcome_of
+from syncserver.store.surroundings import context_of
 from syncserver.verify import verify
 from tests.support.server.orders import ask
 from tests.support.story import SCHOOL, Story, a_school, moment_ms
@@ -233,12 +234,11 @@ class Turmoil:
         """Every register, computed anew, and downstream."""
         db = self.school.world.db
         keys = await db.fetch_all("SELECT DISTINCT school, class_id, date, session FROM changes ORDER BY 1, 2, 3, 4")
-        facts = await facts_of(db, SCHOOL)
         told = self.fold(await self.school.world.events())
         for row in keys:
             key: Key = (row[0], row[1], row[2], row[3])
             stored = await changes_of(db, key, 1 << 53)
-            context = await context_of(db, key, "Africa/Cairo", facts)
+            context = await context_of(db, key, "Africa/Cairo")
             found = await outcome_of(db, key)
             assert found is not None
             assert found.body == settle_anew(key, stored, context), f"{key}: from scratch it is another outcome"

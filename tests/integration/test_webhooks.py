@@ -19,8 +19,8 @@ from syncserver import webhooks
 from syncserver.errors import StoreFailed
 from syncserver.feed import MEDIA_TYPE
 from syncserver.store import audit
+from syncserver.store.packed import pack_json
 from syncserver.store.port import Transaction
-from syncserver.store.registers import pack_json
 from syncserver.store.sqlite import SqliteDatabase
 from tests.support.server.consumer import Answer, Consumer, Got, open_consumer
 from tests.support.server.orders import ask_with, operator, token

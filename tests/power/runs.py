@@ -7,9 +7,7 @@ of an image keep that. Images are opened as production would: the standard libra
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
-import zlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -25,6 +23,8 @@ from clientcore.log import Act, Log, LogFiles, Row
 from clientcore.ports import ManualClock, SeededRandom
 from clientcore.register import RegisterId
 from clientcore.states import Enrolment
+from syncserver.feed import read_page
+from syncserver.store.inline import read_inline
 from syncserver.store.sqlite import Connector, open_sqlite
 from tests.simulator.disk import Disk
 from tests.simulator.sqlite import AsyncConnector
@@ -161,10 +161,7 @@ class StoreRun:
             raise Lost(f"{len(missing)} of {len(self.durable)} acknowledged changes are gone")
         if not found_chunks.items() <= self.sent.items():
             raise Lost("a change nobody sent, or other bytes than were sent")
-        events: list[dict[str, Any]] = []
-        for first, body in connection.execute("SELECT first_seq, body FROM events ORDER BY first_seq"):
-            batch = enumerate(json.loads(zlib.decompress(body)), first)
-            events += [event | {"sequence": f"{number:020}"} for number, event in batch]
+        events = read_inline(connection, lambda reader: read_page(reader, after=0, limit=1 << 20)).events
         if events[: len(self.told)] != self.told:
             raise Lost(f"{len(self.told)} events were read, the feed of {len(events)} begins otherwise")
 

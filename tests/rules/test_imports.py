@@ -24,8 +24,9 @@ PURE_WORDS = {
     "ports",
     "errors",
     "leb128",
+    "frozen",
 }
-RULES_MAY_USE = {"register", "change", "history", "frame", "limits", "errors"}
+RULES_MAY_USE = {"register", "change", "history", "frame", "frozen", "limits", "errors"}
 ONE_DOOR = {
     "msgpack": {"clientcore/wire.py"},
     "automerge": {"syncserver/prove.py", "syncserver/prove_worker.py"},

@@ -15,7 +15,8 @@ from reconciliation.model import Outcome
 from reconciliation.reconcile import reconcile
 from reconciliation.wire import canonical
 from syncserver.store.port import Database
-from syncserver.store.registers import StoredOutcome, changes_of, context_of, facts_of, outcome_of
+from syncserver.store.registers import StoredOutcome, changes_of, outcome_of
+from syncserver.store.surroundings import context_of
 from tests.simulator.lab import Lab
 from tests.simulator.phone import PhoneHost
 from tests.simulator.truth import Truth
@@ -92,7 +93,7 @@ class Final:
         ledger.check("I4", found is not None, f"{name} has changes and no outcome")
         if found is None:
             return
-        context = await context_of(self.db, key, self.zone, await facts_of(self.db, key[0]))
+        context = await context_of(self.db, key, self.zone)
         shuffled = stored * 2
         source.shuffle(shuffled)
         again = reconcile(

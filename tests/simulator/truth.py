@@ -7,8 +7,6 @@ stated a second time, as plainly as they can be: a merge of fifteen lines (relia
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date as Date
@@ -19,6 +17,7 @@ from zoneinfo import ZoneInfo
 from clientcore.change import Change, parse
 from clientcore.exchange import read_signed_part
 from clientcore.wire import unpack
+from syncserver.store.packed import unpack_wire
 from syncserver.store.port import Database
 from tests.simulator.lab import Lab
 from tests.simulator.phone import LOG, PhoneHost
@@ -134,7 +133,7 @@ class Truth:
         self._honest()
         await self._frames()
         for register, body in await self.db.fetch_all(_OUTCOMES):
-            await self._register(register, json.loads(zlib.decompress(body)))
+            await self._register(register, unpack_wire(body, register))
         for phone in self.phones:
             await self._phone(phone)
 

@@ -6,7 +6,6 @@ Everything goes through the real rules: a scripted phone makes changes, `reconci
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date as Date
 from datetime import timedelta
@@ -24,7 +23,7 @@ from reconciliation.model import Context, Outcome, Receipt, Right
 from reconciliation.paper import Document, Entry, Sheet, read_sheet
 from reconciliation.parity import Status
 from reconciliation.reconcile import reconcile
-from reconciliation.wire import canonical
+from syncserver.store.packed import pack_json, pack_outcome
 from syncserver.store.port import Database
 from tests.support.histories import EIGHT_MS, Phone
 
@@ -174,5 +173,5 @@ async def store_outcome(db: Database, found: Outcome, *, settled_ms: int = 0) ->
             """INSERT INTO outcomes (school, class_id, date, session, revision, settled_ms, body, revisions)
             VALUES (?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT (school, class_id, date, session) DO UPDATE SET
             revision = outcomes.revision + 1, settled_ms = excluded.settled_ms, body = excluded.body""",
-            (*key, settled_ms, zlib.compress(canonical(found.to_wire()), 1), zlib.compress(b"{}")),
+            (*key, settled_ms, pack_outcome(found), pack_json({})),
         )

@@ -101,9 +101,9 @@ RULES = (
     ),
     Saboteur(
         name="revocation-forgotten",
-        file="syncserver/store/registers.py",
-        before="        if known:\n            revoked[device] = min(known)",
-        after="        if len(known) > 1:\n            revoked[device] = min(known)",
+        file="syncserver/store/surroundings.py",
+        before="            if known:\n                found[school][device] = min(known)",
+        after="            if len(known) > 1:\n                found[school][device] = min(known)",
         breaks=("I11",),
         why="Two sources must agree before a teacher is shut out.",
         seen_by="A phone is revoked by the operator alone, then sends marks.",

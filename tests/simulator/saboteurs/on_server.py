@@ -188,17 +188,17 @@ SETTLE = (
     Saboteur(
         name="settle-skips-one",
         file="syncserver/settle.py",
-        before="done = Round(position=fresh[-1].log_offset if fresh else position)",
-        after="done = Round(position=fresh[-1].log_offset + 1 if fresh else position)",
+        before="        position = fresh[-1].log_offset if fresh else position",
+        after="        position = fresh[-1].log_offset + 1 if fresh else position",
         breaks=("I4", "I8"),
         why="Is the position the last one read or the next one to read?",
         seen_by="Any second change: it is never settled. Recomputation from offset 0.",
     ),
     Saboteur(
         name="context-of-another-day",
-        file="syncserver/settle.py",
-        before="school, day = key[0], key[:3]",
-        after="school, day = key[0], key[:2]",
+        file="syncserver/store/surroundings.py",
+        before="key = (school, class_id, day)",
+        after='key = (school, class_id, "")',
         breaks=("I4",),
         why="A class has one roster, so the class is the cache's key.",
         seen_by="One round settles two days of one class (a phone that comes back after days, a lagging consumer): "
@@ -289,9 +289,9 @@ SETTLE = (
     ),
     Saboteur(
         name="upstream-end-ignored",
-        file="syncserver/store/registers.py",
-        before="WHERE d.school = ? AND (d.revoked_ms IS NOT NULL OR u.active = 0)",
-        after="WHERE d.school = ? AND d.revoked_ms IS NOT NULL",
+        file="syncserver/store/surroundings.py",
+        before="WHERE d.school IN ({}) AND (d.revoked_ms IS NOT NULL OR u.active = 0)",
+        after="WHERE d.school IN ({}) AND d.revoked_ms IS NOT NULL",
         breaks=("I11",),
         why="Revocation is an operator's order; the roster is another matter.",
         seen_by="Upstream ends a teacher (roster import), whose phone then sends marks made before or after. Checker "
@@ -300,8 +300,8 @@ SETTLE = (
     Saboteur(
         name="feed-skips-rest-of-batch",
         file="syncserver/feed.py",
-        before="FROM events WHERE last_seq > ?",
-        after="FROM events WHERE first_seq > ?",
+        before='f"last_seq > ? {where}',
+        after='f"first_seq > ? {where}',
         breaks=("I6",),
         why="Two columns, one of them was handier.",
         seen_by="A sink that reads pages smaller than a register's batch of events (limit 7). Checker: the sink's "
