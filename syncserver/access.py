@@ -263,6 +263,8 @@ ROUTES: Mapping[str, RouteRight | Door] = {
     "/metrics": RouteRight(roles=roles(ApiRole.AUDITOR), every_school=True),
     "/v1/schemas/{name}": Door.OPEN,
     "/v1/calendar.ics": Door.OPEN,
+    "/status": Door.OPEN,
+    "/v1/status": Door.OPEN,
     "/healthz": Door.OPEN,
     "/readyz": Door.OPEN,
     "/openapi.json": Door.OPEN,

@@ -42,6 +42,8 @@ from syncserver.problems import write_problem
 from syncserver.pull import Puller
 from syncserver.reports.http import ReportRoutes
 from syncserver.settle import Settler
+from syncserver.status import Status
+from syncserver.status_page import StatusPage
 from syncserver.store.devices import DeviceBook
 from syncserver.store.meta import Meta, read_meta
 from syncserver.store.port import Database
@@ -63,7 +65,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Server:
     """The running parts of one server; made by `open_server`, shared by all requests through `app.state.server`.
 
-    `stages` run beside the requests, in the one process that consumes the log; each until it is cancelled.
+    `stages` run beside the requests, in the one process that consumes the log; each until it is cancelled. Of them any
+    other process runs the status alone.
     """
 
     config: Config
@@ -74,6 +77,7 @@ class Server:
     intake: Intake
     entrance: Entrance
     settler: Settler
+    status: Status
     puller: Puller
     talk: Conversations
     calls: Calls
@@ -83,8 +87,8 @@ class Server:
     async def running(self) -> AsyncIterator[None]:
         """The writer and the consumer at work; at the end pushes that wait are finished."""
         tasks = [asyncio.create_task(self.intake.run())]
-        if self.config.consumes:
-            tasks += [asyncio.create_task(stage()) for stage in self.stages]
+        stages = self.stages if self.config.consumes else [self.status.run]
+        tasks += [asyncio.create_task(stage()) for stage in stages]
         try:
             yield
         finally:
@@ -107,9 +111,10 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
     book = DeviceBook(db)
     await book.warm()
     intake = Intake(config, db, book, ports, metrics)
-    settler = Settler(config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from)
-    puller = Puller(config, db, ports, meta.epoch)
     entrance = Entrance(config, ports, metrics)
+    settler = Settler(config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from)
+    status = Status(config, db, ports, intake, entrance)
+    puller = Puller(config, db, ports, meta.epoch)
     talk = Conversations(config, db, ports, meta, intake, puller, entrance)
     return Server(
         config=config,
@@ -120,11 +125,13 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         intake=intake,
         entrance=entrance,
         settler=settler,
+        status=status,
         puller=puller,
         talk=talk,
         calls=Calls(config, db, ports, meta, book, Bundles(ports, intake), intake.settled_wake),
         stages=[
             settler.run,
+            status.run,
             partial(parity_stage.run, db, config, ports),
             partial(webhooks.run, db, config, ports),
             *handoff_stages(db, config, ports),
@@ -145,13 +152,17 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         "/v1/call": DeviceRoute(server.calls.call, _CALL_BODY_MAX, server.entrance),
         "/v1/bundles": DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX, server.entrance),
     }
+    reports = ReportRoutes(server.config, server.db, server.ports)
+    page = StatusPage(server.config, server.ports, server.status)
     routes = [
         *(_route(path, endpoint, "POST") for path, endpoint in devices.items()),
         _route("/v1/events", _events),
         _route("/v1/schemas/{name}", _schema),
         _route("/v1/operator/{order}", _order, "POST"),
         _route("/v1/calendar.ics", CalendarFeed(server.config, server.db, server.ports).get),
-        *(_route(path, get) for path, get in ReportRoutes(server.config, server.db, server.ports).endpoints().items()),
+        *(_route(path, _in_turn(get)) for path, get in reports.endpoints().items()),
+        _route("/status", page.html),
+        _route("/v1/status", page.json),
         _route("/metrics", _metrics),
         _route("/healthz", _healthz),
         _route("/readyz", _readyz),
@@ -192,6 +203,17 @@ def _route(path: str, endpoint: Endpoint | DeviceRoute, method: str = "GET") -> 
 
     guarded.__name__ = endpoint.__name__
     return Route(path, guarded, methods=[method])
+
+
+def _in_turn(endpoint: Endpoint) -> Endpoint:
+    """An endpoint that reads much: it waits for its turn behind the registers of the day."""
+
+    async def waiting(request: Request) -> Response:
+        async with _server(request).entrance.turn():
+            return await endpoint(request)
+
+    waiting.__name__ = endpoint.__name__
+    return waiting
 
 
 def who_asks(request: Request) -> Principal:

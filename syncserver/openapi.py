@@ -66,6 +66,34 @@ _SCHOOL = {
     "required": False,
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,35}$"},
 }
+_MINUTES = {"type": "integer", "minimum": 0, "maximum": 1_500}
+_SECONDS: dict[str, Any] = {"type": ["integer", "null"], "minimum": 0}
+_STATUS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["state", "measured_at", "shedding", "store_failing", "delay_s", "last_commit_at", "days"],
+    "properties": {
+        "state": {"enum": ["accepting", "late", "shedding", "failing", "unknown"]},
+        "measured_at": {"type": "integer", "description": "Seconds since 1970, as `last_commit_at`"},
+        "shedding": {"type": "boolean"},
+        "store_failing": {"type": "boolean"},
+        "delay_s": {**_SECONDS, "description": "Age of the oldest change not counted yet; null: not measured"},
+        "last_commit_at": _SECONDS,
+        "days": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "description": "Minutes of one civil day, today first; `unknown` were not measured and are never good",
+                "additionalProperties": False,
+                "required": ["date", "passed", "measured", "good", "shed", "delayed", "failed", "unknown"],
+                "properties": {
+                    "date": {"type": "string", "format": "date"},
+                    **dict.fromkeys(("passed", "measured", "good", "shed", "delayed", "failed", "unknown"), _MINUTES),
+                },
+            },
+        },
+    },
+}
 _EVENT = {
     "type": "object",
     "description": "One CloudEvents 1.0 event; `dataschema` is where this server gives the schema that `data` keep",
@@ -146,6 +174,10 @@ def document() -> dict[str, Any]:
                 parameters=[_SCHOOL, {**_SCHOOL, "name": "governorate"}],
             ),
             **{f"/v1/reports/{kind}": _report(kind) for kind in KINDS},
+            "/status": _status_page(),
+            "/v1/status": _get(
+                "status", "How the server is and was in the last 14 days", "application/json", _STATUS, 500
+            ),
             "/metrics": _get(
                 "metrics", "Prometheus metrics", "text/plain", {"type": "string"}, 401, 403, 500, **_OPERATOR
             ),
@@ -158,6 +190,11 @@ def document() -> dict[str, Any]:
             "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _status_page() -> dict[str, Any]:
+    lang = {"name": "lang", "in": "query", "required": False, "schema": {"enum": ["ar", "en"]}}
+    return _get("status_page", "The same for people", "text/html", {"type": "string"}, 500, parameters=[lang])
 
 
 def _report(kind: str) -> dict[str, Any]:

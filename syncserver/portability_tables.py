@@ -106,6 +106,7 @@ LEFT_OUT: Mapping[str, str] = {
     "upstream_pulls": "counts of answers about many schools",
     "nightly_runs": "about many schools",
     "security_events": "about the server that saw them",
+    "status_hours": "about the server that was watched",
     "roster_imports": "counts of files about many schools",
     "consumers": "follows from the log",
     "settle_again": "nothing waits when a school is exported",

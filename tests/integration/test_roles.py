@@ -133,6 +133,8 @@ ROUTES: dict[str, tuple[str, str]] = {
     "/metrics": ("auditor operator", EVERY),
     "/v1/schemas/{name}": (ANYBODY, EVERY),  # the form of events, none of their content
     "/v1/calendar.ics": (ANYBODY, EVERY),  # what every family may know: open days; nothing of persons or registers
+    "/status": (ANYBODY, EVERY),  # what everybody may know of the server; no school, no person
+    "/v1/status": (ANYBODY, EVERY),
     "/healthz": (ANYBODY, EVERY),
     "/readyz": (ANYBODY, EVERY),
     "/openapi.json": (ANYBODY, EVERY),
