@@ -85,7 +85,7 @@ class Runner:
         firsts, laters = [], []
         with tap(self.who.port) as relay:
             for index in self._next(BYTES):
-                self.who.push([index], port=relay.port, keep=True)
+                self.who.push([index], port=relay.port)
                 firsts.append(relay.take())
                 self.who.correct([index], port=relay.port)
                 laters.append(relay.take())

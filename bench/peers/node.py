@@ -166,16 +166,22 @@ class Peer:
             raise PeerFailed(f"peers: {self.name}: {answer['error'][:600]}")
         return answer
 
-    def push(self, indices: Sequence[int], *, port: int | None = None, at_once: int = 1, keep: bool = False) -> list[float]:  # fmt: skip
-        """First pushes, all acknowledged; the milliseconds of each."""
-        asked = {"do": "push", "port": port or self.port, "indices": list(indices), "at_once": at_once, "keep": keep}
+    def push(self, indices: Sequence[int], *, port: int | None = None, at_once: int = 1) -> list[float]:
+        """First pushes, all acknowledged; the milliseconds of each. One at a time, the devices stay for `correct`."""
+        asked = {
+            "do": "push",
+            "port": port or self.port,
+            "indices": list(indices),
+            "at_once": at_once,
+            "keep": at_once == 1,
+        }
         acked = self._ask(asked)["acked"]
         if len(acked) != len(indices):
             raise PeerFailed(f"peers: {self.name} acknowledged {len(acked)} of {len(indices)}")
         return [ms for _, _, ms in acked]
 
     def correct(self, indices: Sequence[int], *, port: int) -> None:
-        """Three corrections each, of registers pushed with `keep`."""
+        """Three corrections each, of registers pushed one at a time."""
         self._ask({"do": "correct", "port": port, "indices": list(indices)})
 
     def lost(self, indices: Sequence[int], *, after: int, at_once: int) -> int:

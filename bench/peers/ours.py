@@ -88,7 +88,7 @@ class Ours:
             spent_ms.append((time.perf_counter() - began_s) * 1e3)
         return spent_ms
 
-    def push(self, indices: Sequence[int], *, port: int | None = None, at_once: int = 1, keep: bool = False) -> list[float]:  # fmt: skip
+    def push(self, indices: Sequence[int], *, port: int | None = None, at_once: int = 1) -> list[float]:
         """First pushes, all durable. One at a time it tells the milliseconds of each; else all phones at once."""
         lines = self._lines(indices)
         if at_once == 1:

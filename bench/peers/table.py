@@ -14,17 +14,16 @@ FSYNC = {True: "an fsync is behind the acknowledgement", False: "no fsync is beh
 
 def result_of(found: Sequence[Found]) -> Result:
     """All figures of a run."""
-    ours, *peers = found
     rows = [
         *_rows("CPU of the server", "CPU-s / 1,000 first pushes", found, lambda one: one.cpu_s_per_1000, _version),
-        *ratios(peers),
-        *_rows("first push, both ways", "B", found, lambda one: one.bytes_up + one.bytes_down, _first),
-        *_rows("three corrections, both ways", "B", found, lambda one: one.corrections_up + one.corrections_down, _later),
+        *ratios(found[1:]),
+        *_rows("first push, both ways", "B", found, _both_first, _first),
+        *_rows("three corrections, both ways", "B", found, _both_later, _later),
         *_rows("round trips until it is complete", "", found, lambda one: one.trips, lambda one: one.complete),
         *_rows("memory of the server", "MB / 10,000", found, lambda one: one.memory_mb_per_10000, lambda _: ""),
         *_rows("disk after a clean stop", "B / register", found, lambda one: one.disk_bytes, _allocated),
         *_rows("acknowledged and lost under SIGKILL", "of 200", found, lambda one: one.lost_of_200, _ack),
-    ]  # fmt: skip
+    ]
     chart = Chart(
         name="peers-cpu",
         title="CPU of the server per 1,000 first pushes",
@@ -45,8 +44,8 @@ def ratios(peers: Sequence[Found]) -> list[Row]:
         for one in peers
     ]
     cheapest = min(peers, key=lambda one: one.ratio)
-    rows.append(Row(name="the cheapest peer", value=cheapest.ratio, unit="×", group=group, goal=NEAR, note=cheapest.peer))  # fmt: skip
-    return rows
+    least = Row(name="the cheapest peer", value=cheapest.ratio, unit="×", group=group, goal=NEAR, note=cheapest.peer)
+    return [*rows, least]
 
 
 def _rows(
@@ -57,6 +56,14 @@ def _rows(
 
 def _version(one: Found) -> str:
     return one.version
+
+
+def _both_first(one: Found) -> float:
+    return one.bytes_up + one.bytes_down
+
+
+def _both_later(one: Found) -> float:
+    return one.corrections_up + one.corrections_down
 
 
 def _first(one: Found) -> str:
