@@ -60,12 +60,21 @@ class Phone:
         actor = actor_of(self.enrolled.device, self.session)
         return encode(actor=actor, seq=seq, start_op=start_op, time_s=1_795_334_400, deps=deps, ops=ops)
 
-    def frame(self, changes: Sequence[tuple[str, Change]], *, have: bytes | None = None) -> Frame:
-        """Sign the next frame, with an ask as a real sync has it; with `have`, that of a rebuild's first request."""
+    def frame(
+        self, changes: Sequence[tuple[str, Change]], *, have: bytes | None = None, wall_ms: int | None = None
+    ) -> Frame:
+        """Sign the next frame, with an ask as a real sync has it.
+
+        Args:
+            changes: Register and change.
+            have: What a rebuild's first request offers.
+            wall_ms: The phone's clock; now by default, and then with the beacon of the enrolment.
+        """
         self.number += 1
         cursor = None if have is not None else self.cursor
         ask = Ask(nonce=self.nonce, cursor=cursor, have=have, app=APP, unsent=0, done=0)
-        beacon = (self.enrolled.server_ms, 1_000)
+        beacon = (self.enrolled.server_ms, 1_000) if wall_ms is None else None
+        wall_ms = SystemClock().wall_ms() if wall_ms is None else wall_ms
         made = seal_frame(
             self.key,
             env=self.enrolled.env,
@@ -73,7 +82,7 @@ class Phone:
             device=self.enrolled.device,
             number=self.number,
             prev=self.prev,
-            clock=ClockEvidence(wall_ms=SystemClock().wall_ms(), mono_ms=65_000, session=self.session, beacon=beacon),
+            clock=ClockEvidence(wall_ms=wall_ms, mono_ms=65_000, session=self.session, beacon=beacon),
             changes=[FramedChange(register=register, chunk=deflate(change.chunk)) for register, change in changes],
             ask=ask,
         )
