@@ -110,11 +110,20 @@ class Load:
     """The phones. One `run` at a time; `now_s` counts from the beginning of it."""
 
     def __init__(
-        self, port: int, folder: Path, jobs: Jobs, *, server_key: bytes, drips: Sequence[Drip], seed: int
+        self,
+        port: int,
+        folder: Path,
+        jobs: Jobs,
+        *,
+        server_key: bytes,
+        drips: Sequence[Drip],
+        seed: int,
+        patience: float = 1.0,
     ) -> None:
         self._port, self._jobs, self._key, self._drips = port, jobs, server_key, drips
         self._files = [os.open(file, os.O_RDONLY) for file in parts_in(folder)]
         self._random = random.Random(f"{seed} load")
+        self._patience = patience  # factor on what phones wait of themselves; never on what the server asks for
         self._epoll = select.epoll()
         self._open: dict[int, Connection] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -122,7 +131,7 @@ class Load:
         self._address = 0
         self._refill: deque[int] = deque()
         self._zero_s = 0.0
-        self._lingering = 0
+        self._lingering: dict[int, Connection] = {}
         self.waiting = 0
         self.now_s = 0.0
         self.tally = Tally()
@@ -134,7 +143,7 @@ class Load:
     @property
     def open(self) -> int:
         """Connections at this moment, those included that only wait to be closed."""
-        return len(self._open) + self._lingering
+        return len(self._open) + len(self._lingering)
 
     def close(self) -> None:
         """Give the files back."""
@@ -192,15 +201,17 @@ class Load:
                 self._ready(fd, events)
         if self.waiting:
             self.tally.is_wrong(f"{self.waiting} jobs without an answer after {limit_s:.0f} s")
-        for connection in list(self._open.values()):
+        for connection in [*self._open.values()]:
             self._shut(connection)
+        for connection in [*self._lingering.values()]:
+            self._let_go(connection)
         self._timers.clear()
-        self.waiting = self._lingering = 0
+        self.waiting = 0
         return self.tally
 
     def look(self, path: str, then: Callable[[bytes], None]) -> None:
         """GET a page of the server beside the load; `then` gets its body."""
-        request = f"GET {path} HTTP/1.1\r\nHost: hudur\r\n\r\n".encode()
+        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
         self._connect(Connection(_socket("127.0.0.1"), -1, request, self.now_s, then=then))
 
     def _after(self, wait_s: float, act: Callable[[], None]) -> None:
@@ -310,7 +321,7 @@ class Load:
         connection.sock.close()
 
     def _let_go(self, connection: Connection) -> None:
-        self._lingering -= 1
+        self._lingering.pop(connection.sock.fileno(), None)
         connection.is_open = False
         connection.sock.close()
 
@@ -325,7 +336,7 @@ class Load:
         if connection.drip is not None and connection.is_open:
             self._open.pop(connection.sock.fileno(), None)
             self._epoll.unregister(connection.sock.fileno())
-            self._lingering += 1
+            self._lingering[connection.sock.fileno()] = connection
             self._after(connection.drip.linger_s, lambda: self._let_go(connection))
         else:
             self._shut(connection)
@@ -384,9 +395,9 @@ class Load:
         if why is not None:
             self.tally.count(f"failed: {why}", self.now_s)
         failures = connection.failures + 1
-        wait_s = wait_ms(failures, fraction=self._random.random(), retry_after_s=retry_after_s) / 1000
+        wait_s = wait_ms(failures, fraction=self._random.random()) / 1000 * self._patience
         if retry_after_s is not None:
-            wait_s += self._random.random()  # Retry-After has whole seconds
+            wait_s = max(wait_s, retry_after_s + self._random.random())  # a Retry-After has whole seconds
         job, asked_s = connection.job, connection.asked_s
         self._after(wait_s, lambda: self._start(job, asked_s, failures))
 

@@ -26,13 +26,15 @@ class Drip:
     linger_s: float
 
 
-def drips(count: int, *, seed: int, bytes_sent: int) -> list[Drip]:
-    """Draw `count` slow requests of about `bytes_sent` bytes, the profiles in turn."""
+def drips(count: int, *, seed: int, bytes_sent: int, patience: float = 1.0) -> list[Drip]:
+    """Draw `count` slow requests of about `bytes_sent` bytes, the profiles in turn; all times by `patience`."""
     links = [(name, load(name).links[0]) for name in PROFILES]
-    return [_drip(*links[number % len(links)], seed * 1_000_003 + number, bytes_sent) for number in range(count)]
+    return [
+        _drip(*links[number % len(links)], seed * 1_000_003 + number, bytes_sent, patience) for number in range(count)
+    ]
 
 
-def _drip(name: str, link: Link, seed: int, bytes_sent: int) -> Drip:
+def _drip(name: str, link: Link, seed: int, bytes_sent: int, patience: float) -> Drip:
     def value(field: str, table: Table, k: int = 0) -> float:
         return Stream(name, seed, f"{link.name}.{field}").value(table, k)
 
@@ -48,4 +50,4 @@ def _drip(name: str, link: Link, seed: int, bytes_sent: int) -> Drip:
             on_left_s = value("flap.on_s", link.flap.on_s, piece + 1)
         at_s += step_s
         moments.append(at_s)
-    return Drip(at_s=tuple(moments), linger_s=rtt_s)
+    return Drip(at_s=tuple(at * patience for at in moments), linger_s=rtt_s * patience)

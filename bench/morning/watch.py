@@ -17,6 +17,7 @@ import psutil
 from bench.morning.frames import ENV
 
 LOOK_EVERY_S = 2
+_FAILED_MAX = 15  # from the beginning on: something is wrong with the run, not with the load
 _LAG_OFFSETS, _LAG_S = "hudur_consumer_lag_offsets", "hudur_consumer_lag_seconds"
 
 
@@ -116,6 +117,8 @@ class Watch:
     def _told(self, sample: Sample, body: bytes, wait_s: float) -> None:
         if not body:
             self.metrics_failed += 1
+            if not self.metrics and self.metrics_failed >= _FAILED_MAX:
+                raise SystemExit("the server's metrics do not answer")
             return
         self.metrics_waits_s.append(wait_s)
         self.metrics = read_metrics(body)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,7 +28,7 @@ from bench.morning.plan import PHONES_PER_SCHOOL, Phase, Size
 from bench.morning.proof import prove
 from bench.morning.report import Capacity, Findings, Stage, to_result
 from bench.morning.slow import drips
-from bench.morning.watch import Watch, Watched, served
+from bench.morning.watch import Watch, Watched, read_metrics, served
 from bench.results import Result, about_run, show, write_result
 
 SESSIONS = 480_000
@@ -36,7 +36,7 @@ CAPACITY_SHARE, CAPACITY_MIN, CAPACITY_MAX = 0.05, 1_500, 12_000
 OVERLOAD_SHARE = 0.30
 OVERLOAD_FACTOR = 3.0
 PEAK_OF_CAPACITY = 0.75
-LANES = 64
+LANES = 256
 _SCHOOLS_PER_PART = 24
 _DRIPS = 4_096
 _BYTES_PER_REGISTER = 6_500  # on disk: frame twice (ready to send, and kept), outcome, events
@@ -45,7 +45,17 @@ _LIMIT_S = 1_800.0
 
 @dataclass(slots=True)
 class Wish:
-    """What a caller wants; see `main`."""
+    """What a caller wants.
+
+    Attributes:
+        sessions: Device sessions of the morning.
+        over_s: What the 45 minutes become; None: as the capacity allows.
+        peak: Rate at the peak as a part of the capacity.
+        overload: Part of the phones that come again at three times the capacity.
+        folder: Where the temporary folder is made.
+        patience: Factor on what phones wait of themselves; 1 but in tests.
+        capacity: Sessions that measure the capacity; None: a part of `sessions`.
+    """
 
     sessions: int = SESSIONS
     over_s: float | None = None
@@ -53,12 +63,13 @@ class Wish:
     overload: float = OVERLOAD_SHARE
     seed: int = 1
     folder: Path | None = None
-    stages: list[Stage] = field(default_factory=list)
+    patience: float = 1.0
+    capacity: int | None = None
 
     def size(self) -> Size:
         """The counts that follow; the day is the last school day before today."""
         today = datetime.now(ZoneInfo("Africa/Cairo")).date()
-        capacity = min(CAPACITY_MAX, max(CAPACITY_MIN, int(self.sessions * CAPACITY_SHARE)))
+        capacity = self.capacity or min(CAPACITY_MAX, max(CAPACITY_MIN, int(self.sessions * CAPACITY_SHARE)))
         return Size(
             sessions=self.sessions,
             capacity_sessions=capacity,
@@ -71,25 +82,31 @@ class Wish:
 def whole(wish: Wish, console: Console) -> Findings:
     """Everything, in a temporary folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="hudur-morning-", dir=wish.folder) as name:
-        folder, size = Path(name), wish.size()
-        registers = size.sessions * 1.15 + size.overload_sessions + size.capacity_sessions
-        if shutil.disk_usage(folder).free < registers * _BYTES_PER_REGISTER:
-            raise SystemExit(f"{registers * _BYTES_PER_REGISTER / 1e9:.1f} GB are needed in {folder.parent}")
-        store = folder / "store.db"
-        began_s = time.monotonic()
-        key = prepare(store, folder, size, console)
-        console.print(f"prepared in {time.monotonic() - began_s:.0f} s")
-        jobs = read_jobs(folder)
-        table = drips(_DRIPS, seed=wish.seed, bytes_sent=900)
-        with (
-            served(store) as server,
-            closing(Load(server.port, folder, jobs, server_key=key, drips=table, seed=wish.seed)) as load,
-        ):
-            findings = drive(wish, size, server, load, jobs, console)
-        findings.store_mb = sum(file.stat().st_size for file in folder.glob("store.db*")) / 1e6
-        console.print("comparing every register with what was sent …")
-        findings.proof, findings.different = prove(store, folder, size)
-        return findings
+        return whole_in(Path(name), wish, console)
+
+
+def whole_in(folder: Path, wish: Wish, console: Console) -> Findings:
+    """Everything, in an empty folder: `store.db` is the server's, the rest what was sent."""
+    size, store = wish.size(), folder / "store.db"
+    registers = size.sessions * 1.15 + size.overload_sessions + size.capacity_sessions
+    if shutil.disk_usage(folder).free < registers * _BYTES_PER_REGISTER:
+        raise SystemExit(f"{registers * _BYTES_PER_REGISTER / 1e9:.1f} GB are needed in {folder.parent}")
+    began_s = time.monotonic()
+    key = prepare(store, folder, size, console)
+    console.print(f"prepared in {time.monotonic() - began_s:.0f} s")
+    jobs, patience = read_jobs(folder), wish.patience
+    table = drips(_DRIPS, seed=wish.seed, bytes_sent=900, patience=patience)
+    with (
+        served(store) as server,
+        closing(
+            Load(server.port, folder, jobs, server_key=key, drips=table, seed=wish.seed, patience=patience)
+        ) as load,
+    ):
+        findings = drive(wish, size, server, load, jobs, console)
+    findings.store_mb = sum(file.stat().st_size for file in folder.glob("store.db*")) / 1e6
+    console.print("comparing every register with what was sent …")
+    findings.proof, findings.different = prove(store, folder, size)
+    return findings
 
 
 def prepare(store: Path, folder: Path, size: Size, console: Console) -> bytes:
@@ -164,21 +181,15 @@ def measure_capacity(server: Watched, load: Load, jobs: Sequence[int], console: 
 
 
 def _settled(load: Load) -> float:
-    found: list[float] = []
-    watchless: Callable[[bytes], None] = lambda body: found.append(_value(body, "hudur_settled_registers_total"))  # noqa: E731
+    """Registers settled so far, by the server's metrics."""
+    told: list[bytes] = []
     load.run(
         [],
-        tick=lambda _: None if found else load.look("/metrics", watchless),
+        tick=lambda _: None if told else load.look("/metrics", told.append),
         limit_s=30,
-        is_over=lambda _: bool(found),
+        is_over=lambda _: bool(told),
     )
-    return found[0] if found else 0.0
-
-
-def _value(metrics: bytes, name: str) -> float:
-    from bench.morning.watch import read_metrics
-
-    return read_metrics(metrics).get(name, 0.0)
+    return read_metrics(told[0]).get("hudur_settled_registers_total", 0.0) if told else 0.0
 
 
 def _stage(

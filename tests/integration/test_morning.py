@@ -1,0 +1,182 @@
+"""The national morning, small: the same code with 1,500 phones and a real server, and what its checks would find."""
+
+from __future__ import annotations
+
+import io
+import socketserver
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.morning import plan
+from bench.morning.client import AGAIN, SINCE_DUE, SLOWLY, Load, Tally
+from bench.morning.frames import parts_in, read_jobs, write_part
+from bench.morning.plan import Phase, Size
+from bench.morning.proof import prove
+from bench.morning.report import Findings, to_result
+from bench.morning.slow import drips
+from bench.morning.whole import Wish, whole_in
+from clientcore.exchange import DURABLE, REFUSED, Answer, Verdict, read_sync, request_digest, sign_answer
+from clientcore.frame import parse_frame
+from clientcore.keys import SigningKey
+
+WISH = Wish(sessions=1_500, over_s=5.0, overload=0.2, capacity=300, patience=0.1, seed=7)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("morning")
+
+
+@pytest.fixture(scope="module")
+def findings(folder: Path) -> Findings:
+    return whole_in(folder, WISH, Console(file=io.StringIO(), width=200))
+
+
+def test_every_register_of_a_morning_is_in_the_log_once_and_says_what_was_sent(findings: Findings) -> None:
+    assert findings.problems() == []
+    assert findings.proof["registers"] > WISH.sessions * 1.2
+    assert findings.proof["registers"] == findings.proof["in the log"]
+    assert findings.proof["marks"] == findings.proof["registers"] * plan.PUPILS
+
+
+def test_the_morning_has_slow_phones_lost_answers_and_torn_requests(findings: Findings) -> None:
+    tally = findings.morning.tally
+    assert tally.counts["failed: lost"] == tally.counts["duplicate"] > 0
+    assert tally.counts["failed: torn"] > 0
+    assert len(tally.waits_s(SLOWLY, since=SINCE_DUE)) > WISH.sessions * plan.SLOW_SHARE / 2
+    assert tally.counts["proved"] > 0
+    assert {row.name: row.met for row in to_result(findings).rows}["lost"] is True
+
+
+@pytest.mark.usefixtures("findings")
+def test_a_register_that_is_missing_doubled_or_absent_by_mistake_is_found(folder: Path) -> None:
+    size = WISH.size()
+    file = parts_in(folder)[0].with_suffix(".registers")
+    sent = file.read_bytes()
+    at = sent.index(b"A", 39)  # the first record: 7 bytes of head, 32 of hash, then the codes
+    try:
+        file.write_bytes(sent[:at] + b"P" + sent[at + 1 :])
+        counts, found = prove(folder / "store.db", folder, size, processes=1)
+        assert counts["false absent"] >= 1, found
+        assert counts["different"] >= 1
+    finally:
+        file.write_bytes(sent)
+    with closing(sqlite3.connect(folder / "store.db")) as db, db:
+        db.execute("DELETE FROM outcomes WHERE rowid = (SELECT min(rowid) FROM outcomes)")
+        db.execute(
+            """INSERT INTO changes SELECT log_offset + 1, hash, school, class_id, date, 'pm8', frame_id, chunk_at,
+            chunk_bytes, delegation, held FROM changes ORDER BY log_offset DESC LIMIT 1"""
+        )
+    counts, _ = prove(folder / "store.db", folder, size, processes=1)
+    assert (counts["lost"], counts["doubled"], counts["unsettled"]) == (1, 1, 1)
+
+
+# ---- what the phones believe -----------------------------------------------------------------------------------
+
+
+KEY = SigningKey.generate()
+SHED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def answer(request: bytes, verdict: int, about: bytes | None = None) -> bytes:
+    body = request.partition(b"\r\n\r\n")[2]
+    changes = parse_frame(read_sync(body)[0]).changes
+    signed = sign_answer(
+        KEY,
+        Answer(
+            request=request_digest(about or body), server_ms=1, epoch=1, nonce=bytes(8), last_number=1,
+            receipts=(tuple(Verdict(verdict) if verdict < REFUSED else Verdict(REFUSED, "actor") for _ in changes),),
+        ),
+    )  # fmt: skip
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/x-hudur\r\ncontent-length: {len(signed)}\r\n\r\n"
+    return head.encode() + signed
+
+
+@contextmanager
+def answering(answers: list[object]) -> Iterator[int]:
+    """A server that gives each connection the next of `answers`; the last one stays."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            request = self.request.recv(65_536)
+            reply = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.request.sendall(reply(request) if callable(reply) else reply)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def sent(folder: Path, answers: list[object]) -> Tally:
+    """What became of one phone's request."""
+    size = Size(sessions=1, capacity_sessions=1, overload_sessions=0, on="2026-11-26")
+    write_part(size, 0, range(1), folder, {0: b""})
+    jobs = read_jobs(folder)
+    with (
+        answering(answers) as port,
+        closing(
+            Load(port, folder, jobs, server_key=KEY.public, drips=drips(1, seed=1, bytes_sent=900), seed=1)
+        ) as load,
+    ):
+        return load.run([(0.0, jobs.of(Phase.CAPACITY)[0])], tick=lambda _: None, limit_s=20)
+
+
+def test_a_phone_that_is_shed_comes_again_after_what_it_was_asked_to_wait(tmp_path: Path) -> None:
+    tally = sent(tmp_path, [SHED, lambda request: answer(request, DURABLE)])
+    assert tally.wrong == []
+    assert (tally.counts["shed"], tally.counts["accepted"], tally.counts["proved"]) == (1, 1, 1)
+    assert tally.waits_s(AGAIN, since=SINCE_DUE)[0] >= 1.0
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}",
+        lambda request: answer(request, REFUSED),
+    ],
+    ids=["a page", "a fault", "a refusal"],
+)
+def test_what_is_no_receipt_of_every_change_counts_as_wrong(tmp_path: Path, reply: object) -> None:
+    assert sent(tmp_path, [reply]).counts["wrong"] == 1
+
+
+def test_an_answer_to_another_request_counts_as_wrong(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="answers another request"):  # the sampled one is proved by the phone's own code
+        sent(tmp_path, [lambda request: answer(request, DURABLE, about=b"another")])
+
+
+def test_a_shed_without_retry_after_counts_as_wrong(tmp_path: Path) -> None:
+    bare = SHED.replace(b"Retry-After: 1\r\n", b"")
+    assert sent(tmp_path, [bare, lambda request: answer(request, DURABLE)]).counts["wrong"] == 1
+
+
+# ---- the plan --------------------------------------------------------------------------------------------------
+
+
+def test_no_register_is_taken_by_two_phones() -> None:
+    size = Size(sessions=1_000, capacity_sessions=500, overload_sessions=400, on="2026-11-26")
+    taken = [
+        (school, session.class_no, *register)
+        for school in range(size.schools)
+        for session in plan.sessions_of(size, school)
+        for _, registers in session.registers
+        for register in registers
+    ]
+    assert len(taken) == len(set(taken)) > 1_900
+
+
+def test_a_morning_that_settles_slowly_is_made_longer() -> None:
+    fast = plan.length_s(10_000, capacity_per_s=1_000, at_share=0.75, push_s=0.0003, settle_s=0.0003)
+    slow = plan.length_s(10_000, capacity_per_s=1_000, at_share=0.75, push_s=0.0003, settle_s=0.004)
+    assert slow > fast
+    assert plan.lag_after_peak_s(10_000, slow, push_s=0.0003, settle_s=0.004, wait_s=90) <= 4
