@@ -71,7 +71,7 @@ campaign: setup ## Long campaigns: kill -9, power cuts, simulated terms (SCHOOL_
 	mkdir -p build
 	$(PY) -m tests.simulator.campaign --out build/campaign.jsonl --school-days $(SCHOOL_DAYS) --minutes $(MINUTES)
 
-bench: setup ## Print the figures of bench/
+bench: setup browser-ready ## Run every benchmark (about 40 minutes) and write docs/performance.md
 	$(PY) -m bench
 
 lock: ## Pin what is installed now

@@ -33,6 +33,7 @@ from openpyxl import load_workbook
 from rich.console import Console
 from rich.table import Table
 
+from bench import results
 from tests.support.governorate import Size, class_name, district_name, school_name, size_before
 from tests.support.governorate_check import Row, Second
 from tests.support.governorate_store import write_store
@@ -288,18 +289,29 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def main(words: Sequence[str] = ()) -> None:
-    """Generate, run, compare, print."""
-    arguments = argparse.ArgumentParser(prog="python -m bench.governorate", description=__doc__)
-    arguments.add_argument("--schools", type=int, default=25, help="of 400 pupils each [25]")
-    arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--keep", type=Path, help="new folder in which store and truth stay")
-    given = arguments.parse_args(words)
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """One run: the size, the commands that ran, what was written, and where the two computations differ."""
+
+    size: Size
+    hudur: Hudur
+    counts: dict[str, Any]
+    opened: str
+    differences: list[str]
+
+    @property
+    def title(self) -> str:
+        """The governorate in a line."""
+        pupils = self.size.schools * self.size.classes * self.size.pupils
+        return f"{pupils:,} pupils, term of {self.size.first}, {self.counts['registers']:,} registers"
+
+
+def measure(*, schools: int, seed: int, keep: Path | None, console: Console) -> Whole:
+    """Generate, run, compare."""
     os.nice(10)
-    console = Console(width=120)
     today = datetime.now(ZoneInfo(ZONE_NAME)).date().isoformat()
-    size = size_before(today, weeks_ago=WEEKS_AGO, schools=given.schools, seed=given.seed)
-    with _folder(given.keep) as folder:
+    size = size_before(today, weeks_ago=WEEKS_AGO, schools=schools, seed=seed)
+    with _folder(keep) as folder:
         hudur = Hudur(folder / "store.db")
         began_s = time.monotonic()
         counts = write_store(size, folder, hudur)
@@ -310,13 +322,40 @@ def main(words: Sequence[str] = ()) -> None:
         second = second_of(size, folder)
         console.print(f"second computation in {time.monotonic() - began_s:.1f} s")
         differences = check_all(size, hudur, second, wishes(size), {*range(min(10, size.schools)), size.schools - 1})
-        pupils = size.schools * size.classes * size.pupils
-        console.print(show(hudur, f"{pupils:,} pupils, term of {size.first}, {counts['registers']:,} registers"))
-    gates = second.gates().values()
-    console.print(f"{sum(fired for fired, _ in gates)} of {len(gates)} gates opened; {len(differences)} differences")
+        gates = second.gates().values()
+    opened = f"{sum(fired for fired, _ in gates)} of {len(gates)} gates opened"
     for line in differences[:_DIFFERENCES_TOLD]:
         console.print(line, highlight=False)
-    if differences:
+    return Whole(size, hudur, counts, opened, differences)
+
+
+def run(*, quick: bool, console: Console) -> results.Result:
+    """CPU and memory of each command over a governorate, and the differences, which must be none."""
+    whole = measure(schools=5 if quick else 25, seed=1, keep=None, console=console)
+    rows = [results.Row(name="differences between the two computations", value=len(whole.differences), unit="",
+                goal=results.Goal(limit=0), note=f"{whole.title}; {whole.opened}")]  # fmt: skip
+    for label in dict.fromkeys(one.label for one in whole.hudur.runs if one.label):
+        runs = [one for one in whole.hudur.runs if one.label == label]
+        rows += [
+            results.Row(name=f"{label}: CPU", value=statistics.median(one.cpu_s for one in runs), unit="s",
+                note=f"{len(runs)} runs"),
+            results.Row(name=f"{label}: peak memory", value=max(one.peak_mb for one in runs), unit="MB"),
+        ]  # fmt: skip
+    return results.Result(name="governorate", title="A governorate", rows=tuple(rows))
+
+
+def main(words: Sequence[str] = ()) -> None:
+    """Generate, run, compare, print."""
+    arguments = argparse.ArgumentParser(prog="python -m bench.governorate", description=__doc__)
+    arguments.add_argument("--schools", type=int, default=25, help="of 400 pupils each [25]")
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--keep", type=Path, help="new folder in which store and truth stay")
+    given = arguments.parse_args(words)
+    console = Console(width=120)
+    whole = measure(schools=given.schools, seed=given.seed, keep=given.keep, console=console)
+    console.print(show(whole.hudur, whole.title))
+    console.print(f"{whole.opened}; {len(whole.differences)} differences")
+    if whole.differences:
         raise SystemExit(1)
 
 

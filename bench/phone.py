@@ -23,6 +23,7 @@ from rich.console import Console
 from bench.phone_figures import Figure, as_json, show
 from bench.phone_store import PhoneStore
 from bench.phone_visits import Visits
+from bench.results import Goal, Result, Row
 from tests.support.codes import code_for
 from tests.support.demo import Demo
 from tests.support.shaper import Shaper
@@ -81,15 +82,30 @@ def about() -> dict[str, str]:
     return {"browser": chromium.split(" built")[0].strip(), "machine": platform.machine(), "system": platform.system()}
 
 
-def main(words: Sequence[str] = ()) -> None:
-    """Measure and print."""
+def run(*, quick: bool, console: Console) -> Result:
+    """Every figure as `python -m bench phone` stores it; what could not be measured has no row."""
+    found = measure(_arguments(["--runs", "1", "--kills", "3"] if quick else []), console)
+    rows = [
+        Row(name=one.name, value=one.measured, unit=one.unit, goal=None if one.goal is None else Goal(limit=one.goal),
+            note=f"{one.how}; {one.note}" if one.note else one.how)
+        for one in found if one.measured is not None
+    ]  # fmt: skip
+    return Result(name="phone", title=f"The phone's page in {about()['browser']}", rows=tuple(rows))
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
     arguments = argparse.ArgumentParser(prog="python -m bench.phone", description=__doc__)
     arguments.add_argument("--json", action="store_true", help="one JSON object; progress goes to stderr")
     arguments.add_argument("--runs", type=int, default=3, help="visits of each kind; the median counts")
     arguments.add_argument("--kills", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=11)
     arguments.add_argument("--only", choices=("visits", "store"))
-    given = arguments.parse_args(words)
+    return arguments.parse_args(words)
+
+
+def main(words: Sequence[str] = ()) -> None:
+    """Measure and print."""
+    given = _arguments(words)
     found = measure(given, Console(stderr=True))
     if given.json:
         sys.stdout.write(as_json(found, about()) + "\n")
