@@ -33,7 +33,7 @@ _STYLE = (
     ".accepting{border-color:#1b6e3c}.shedding,.late{border-color:#8a5a00}.failing{border-color:#a01818}"
     ".unknown{border-color:#666}table{border-collapse:collapse;width:100%;font-size:.85em}"
     "th,td{padding:4px;text-align:center;border-bottom:1px solid #ddd;font-weight:400}"
-    "th:first-child{text-align:start;white-space:nowrap}thead th{font-size:.9em;color:#444}"
+    "th:first-child{text-align:start}h2+table th:first-child{white-space:nowrap}thead th{font-size:.9em;color:#444}"
     "svg{display:block;width:100%;height:6px;background:#eee}.n{color:#444;font-size:.85em}a{color:#0b4f9e}"
 )
 _POLICY = (

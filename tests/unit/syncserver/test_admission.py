@@ -1,0 +1,194 @@
+"""Admission by measured delay: who is let in, in which order, who is asked to come later. No clock but the test's."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from syncserver.admission import SHARES, Admission, Lane, Limits, Visit
+
+LIMITS = Limits(target_ms=250, interval_ms=1_000, inside_max=4, waiting_max=1_000, waiting_bytes_max=1_000_000)
+
+
+class Server:
+    """Answers one visit each `cost_ms`, in the order admission says."""
+
+    def __init__(self, limits: Limits = LIMITS, cost_ms: int = 10) -> None:
+        self.admission: Admission[Visit] = Admission(limits, 0)
+        self.inside: list[Visit] = []
+        self.now_ms, self.cost_ms = 0, cost_ms
+        self.answered: list[Visit] = []
+        self.delays: list[int] = []
+        self.gone: list[Visit] = []
+
+    def come(self, lane: Lane = Lane.TODAY, *, size_bytes: int = 600, days: int = 0) -> Visit:
+        """Somebody comes now."""
+        visit = Visit(lane=lane, size_bytes=size_bytes, days=days, came_ms=self.now_ms)
+        self.gone += self.admission.come(visit, self.now_ms)
+        if visit.is_inside:
+            self.inside.append(visit)
+        return visit
+
+    def work(self) -> None:
+        """Answer the one who is inside longest; the next ones come in."""
+        self.now_ms += self.cost_ms
+        if self.inside:
+            visit = self.inside.pop(0)
+            self.answered.append(visit)
+            self.delays.append(self.now_ms - visit.came_ms)
+            self.admission.leave(visit, self.now_ms)
+        while (other := self.admission.next()) is not None:
+            self.inside.append(other)
+
+    def run(self, seconds: int, per_s: float, lanes: tuple[Lane, ...] = (Lane.TODAY,), seed: int = 1) -> None:
+        """Come at random moments, `per_s` in all, while the server works (100 a second with the usual cost)."""
+        chance = random.Random(seed)
+        until_ms = self.now_ms + 1_000 * seconds
+        while self.now_ms < until_ms:
+            for _ in range(sum(chance.random() < per_s * self.cost_ms / 1_000 / 8 for _ in range(8))):
+                self.come(chance.choice(lanes))
+            self.work()
+
+
+def test_a_burst_that_drains_sheds_nobody() -> None:
+    """A long queue is no overload as long as it empties: 60 at once, then quiet."""
+    server = Server()
+    for _ in range(10):
+        for _ in range(60):
+            server.come()
+        for _ in range(100):
+            server.work()
+    assert max(server.delays) > 2 * LIMITS.target_ms
+    assert server.gone == []
+    assert len(server.answered) == 600
+
+
+def test_load_below_capacity_sheds_nobody() -> None:
+    """At 80 percent nobody is turned away, however long it lasts."""
+    server = Server()
+    server.run(120, per_s=80)
+    assert server.gone == []
+
+
+@pytest.mark.parametrize("overload", [1.5, 3, 8])
+def test_a_standing_queue_is_cut_and_the_server_stays_busy(overload: float) -> None:
+    """Beyond capacity: after a moment the delay stays near the target, and all the capacity goes into answers."""
+    server = Server()
+    server.run(10, per_s=100 * overload)
+    answered, seen = len(server.answered), len(server.delays)
+    server.run(60, per_s=100 * overload, seed=2)
+    assert (len(server.answered) - answered) / 6_000 > 0.97
+    late = sorted(server.delays[seen:])
+    assert late[int(len(late) * 0.99)] < 3 * LIMITS.target_ms
+    assert server.admission.sheds
+
+
+def test_shedding_ends_when_the_load_does() -> None:
+    """After the peak nobody is turned away any more."""
+    server = Server()
+    server.run(20, per_s=400)
+    server.run(5, per_s=50)
+    gone = len(server.gone)
+    server.run(30, per_s=50)
+    assert gone > 0
+    assert len(server.gone) == gone
+    assert not server.admission.sheds
+
+
+def test_todays_registers_come_before_backlog_and_pulls_and_those_still_get_their_share() -> None:
+    """Three lanes at four times the capacity: turns are shared as said, in favour of the day; none is starved."""
+    server = Server()
+    server.run(5, per_s=400, lanes=tuple(Lane))
+    before = len(server.answered)
+    server.run(60, per_s=400, lanes=tuple(Lane), seed=2)
+    counts = Counter(visit.lane for visit in server.answered[before:])
+    total = sum(counts.values())
+    for lane, share in SHARES.items():
+        assert counts[lane] / total == pytest.approx(share / sum(SHARES.values()), abs=0.02)
+
+
+def test_an_empty_lane_leaves_its_turns_to_the_others_and_saves_none_up() -> None:
+    """Only backlog: it gets everything. When registers of the day come, an hour of idleness gives them no monopoly."""
+    server = Server()
+    server.run(30, per_s=300, lanes=(Lane.BACKLOG,))
+    assert len(server.answered) > 0.97 * 3_000
+    before = len(server.answered)
+    server.run(20, per_s=600, lanes=(Lane.TODAY, Lane.BACKLOG), seed=2)
+    counts = Counter(visit.lane for visit in server.answered[before:])
+    assert counts[Lane.BACKLOG] / sum(counts.values()) == pytest.approx(3 / 15, abs=0.05)
+
+
+def test_in_a_lane_the_newer_day_and_the_smaller_frame_come_first_but_not_for_ever() -> None:
+    """Equal arrival: the small one, the newer day. One that has waited long enough goes before everybody who comes."""
+    server = Server(replace(LIMITS, inside_max=1))
+    server.come()
+    big, old = server.come(Lane.BACKLOG, size_bytes=64_000), server.come(Lane.BACKLOG, days=180)
+    small, new = server.come(Lane.BACKLOG), server.come(Lane.BACKLOG, days=1)
+    for _ in range(5):
+        server.work()
+    assert server.answered[1:] == [small, new, big, old]
+    again = Server(replace(LIMITS, inside_max=1))
+    again.come()
+    old = again.come(Lane.BACKLOG, days=180)
+    for _ in range(2_000):
+        again.come(Lane.BACKLOG, days=1)
+        again.work()
+    assert old in again.answered
+
+
+def test_the_hard_bounds_hold_and_turn_away_who_can_wait_longest() -> None:
+    """Requests and bytes that wait are bounded whatever comes; pulls go before registers of the day."""
+    server = Server(replace(LIMITS, waiting_max=10, waiting_bytes_max=6_000))
+    for _ in range(4):
+        server.come()
+    later = [server.come(Lane.LATER) for _ in range(5)]
+    today = [server.come() for _ in range(10)]
+    assert set(server.gone) == set(later)
+    assert all(visit not in server.gone for visit in today)
+    big = server.come(size_bytes=6_000)
+    assert server.gone[-1] is big
+    assert sum(server.admission.waiting(lane) for lane in Lane) == 10
+
+
+def test_who_gives_up_makes_room() -> None:
+    """A request whose connection ended is forgotten, once."""
+    server = Server(replace(LIMITS, inside_max=1, waiting_max=1))
+    server.come()
+    waiting = server.come()
+    server.admission.give_up(waiting)
+    server.admission.give_up(waiting)
+    assert server.come() not in server.gone
+    server.work()
+    server.work()
+    assert waiting not in server.answered
+    assert len(server.answered) == 2
+
+
+def test_nobody_is_answered_is_an_overload_too() -> None:
+    """A commit that hangs: the age of the oldest is the delay, and only so many wait."""
+    server = Server(cost_ms=1)
+    for _ in range(200):
+        server.come()
+    server.now_ms += 5_000
+    server.come()
+    assert server.admission.sheds
+    assert server.gone
+
+
+def test_the_time_to_come_again_is_jittered_grows_with_the_overload_and_is_bounded() -> None:
+    """1 s to 15 s where nothing is measured; up to 45 s at three times the capacity; never more than 300 s."""
+    idle = Server().admission
+    assert {idle.retry_after_s(Lane.TODAY, n / 100) for n in range(100)} == set(range(1, 16))
+    ceilings = []
+    for overload in (3, 8):
+        server = Server()
+        server.run(20, per_s=100 * overload)
+        ceilings.append(server.admission.retry_after_s(Lane.TODAY, 0.999))
+    assert 35 <= ceilings[0] <= 55
+    assert 90 <= ceilings[1] <= 150
+    delay = idle.delays[Lane.TODAY]
+    delay.overload = 1e9
+    assert idle.retry_after_s(Lane.TODAY, 0.999) == 300
