@@ -7,10 +7,11 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SCHOOL_DAYS ?= 100000
 MINUTES ?= 300
+SESSIONS ?= 480000
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 PWA_SOURCES := $(shell find pwa/src -type f 2>/dev/null) pwa/build.mjs pwa/tsconfig.json
 
-.PHONY: help run setup test lint types unit pwa-test browser-ready browsers bench vectors saboteurs campaign lock clean
+.PHONY: help run setup test lint types unit pwa-test browser-ready browsers bench morning vectors saboteurs campaign lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +74,9 @@ campaign: setup ## Long campaigns: kill -9, power cuts, simulated terms (SCHOOL_
 
 bench: setup browser-ready ## Run every benchmark (about 40 minutes) and write docs/performance.md
 	$(PY) -m bench
+
+morning: setup ## The national morning, 480,000 sessions, then three times capacity (SESSIONS=480000; docs/morning.md)
+	$(PY) -m bench.morning --sessions $(SESSIONS) --store-result
 
 lock: ## Pin what is installed now
 	.venv/bin/pip freeze --exclude-editable > requirements.lock
