@@ -15,24 +15,26 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import psutil
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from starlette.applications import Starlette
 
 from bench.load import Connection, Line
 from bench.site import ROOT, stop
 from clientcore.change import parse
-from clientcore.exchange import Answer, Verdict, read_sync, request_digest, sign_answer
+from clientcore.exchange import MEDIA_TYPE, Answer, Verdict, read_sync, request_digest, sign_answer
 from clientcore.frame import parse_frame
 from clientcore.keys import SigningKey
 from clientcore.register import RegisterId
-from syncserver.app import open_server
+from syncserver.app import create_app, open_server
 from syncserver.config import Config
 from syncserver.ports import ServerPorts
 from syncserver.store.log import Push
@@ -103,6 +105,46 @@ async def commit_us(store: Path, bodies: Sequence[bytes], batch: int) -> float:
         return used_s / len(pushes) * 1e6
     finally:
         await db.close()
+
+
+async def whole_us(store: Path, lines: Sequence[Line]) -> float:
+    """CPU-microseconds of one push through the whole application, called without a socket, all phones at once."""
+    db = await open_sqlite(store)
+    try:
+        config = Config(store=store, env="demo", consumes=False, device_burst=10**6, device_per_minute=10**7)
+        server = await open_server(config, db, ServerPorts())
+        app = create_app(server)
+
+        async def one(line: Line) -> None:
+            for body, _, _ in line:
+                if await _call(app, body) != 200:
+                    raise SystemExit("a push was refused")
+
+        async with server.running():
+            began_s = time.process_time()
+            await asyncio.gather(*map(one, lines))
+            return (time.process_time() - began_s) / sum(map(len, lines)) * 1e6
+    finally:
+        await db.close()
+
+
+async def _call(app: Starlette, body: bytes) -> int:
+    """The status of one push by ASGI."""
+    status = 0
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/sync", "raw_path": b"/v1/sync", "query_string": b"",
+             "root_path": "", "scheme": "http", "http_version": "1.1", "headers": headers, "client": ("127.0.0.1", 1),
+             "server": ("127.0.0.1", 2), "asgi": {"version": "3.0"}, "state": {}}  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    await app(scope, receive, send)
+    return status
 
 
 def an_answer(body: bytes) -> Answer:

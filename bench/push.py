@@ -16,7 +16,7 @@ import uvloop
 from rich.console import Console
 
 from bench.load import PHONES, Connection, Line, OpenLoad, converse, head_of, measured, open_load, registers, sign
-from bench.pieces import an_answer, commit_us, floor_pieces, http_us, own_pieces
+from bench.pieces import an_answer, commit_us, floor_pieces, http_us, own_pieces, whole_us
 from bench.results import Chart, Goal, Result, Row
 from bench.site import Phone, Site, site
 from clientcore.exchange import read_answer, write_sync
@@ -55,7 +55,7 @@ def run(*, quick: bool, console: Console) -> Result:
         ]
         loads = open_rounds(place, phones, free, per_s, open_s, console)
         lines = sign(phones, free, max(each, 25), console)
-        pieces = piece_rows(place, phones[0], lines, round(batch), {True: fresh * 1e3, False: kept * 1e3}, console)
+        pieces = piece_rows(place, phones[0], lines, round(batch), kept * 1e3, console)
     return Result(
         name="push",
         title="Push of one register of 40",
@@ -150,7 +150,7 @@ def latency_chart(loads: dict[float, OpenLoad]) -> Chart:
 
 
 def piece_rows(
-    place: Site, phone: Phone, lines: Sequence[Line], batch: int, whole_us: dict[bool, float], console: Console
+    place: Site, phone: Phone, lines: Sequence[Line], batch: int, whole_us_kept: float, console: Console
 ) -> list[Row]:
     """The pieces of one push, what they leave unexplained, and the floor."""
     console.print("the pieces of one push")
@@ -162,25 +162,32 @@ def piece_rows(
     http = {(kind, fresh): http_us(kind, lines, fresh=fresh, answer_bytes=size)
             for kind, fresh in itertools.product(("asgi", "protocol"), (False, True))}  # fmt: skip
     place.stop()
-    copy = place.folder / "copy"
-    copy.mkdir()
-    for path in place.folder.glob("store.db*"):
-        shutil.copy(path, copy / path.name)
     everything = [body for line in lines for body, _, _ in line]
-    own["group commit, hand-over included"] = asyncio.run(commit_us(Path(copy, "store.db"), everything, max(batch, 1)))
+    own["group commit, hand-over included"] = asyncio.run(commit_us(copy_of(place, "a"), everything, max(batch, 1)))
     own["HTTP on a kept connection (uvicorn, httptools, ASGI)"] = http["asgi", False]
     counted = sum(us for name, us in own.items() if "not in the sum" not in name)
-    own["the rest: routing, quotas, metrics, event loop"] = whole_us[False] - counted
+    without_socket = uvloop.run(whole_us(copy_of(place, "b"), lines)) + http["asgi", False]
+    own["routing, entrance, quotas, metrics, futures"] = without_socket - counted
+    own["what remains: sockets and SQLite's thread share one interpreter"] = whole_us_kept - without_socket
     rows = [Row(name=name, value=us, unit="µs", group=PIECES) for name, us in own.items()]
-    rows.append(Row(name="all of a push on a kept connection", value=whole_us[False], unit="µs", group=PIECES))
+    rows.append(Row(name="all of a push on a kept connection", value=whole_us_kept, unit="µs", group=PIECES))
     rows.append(Row(name="a connection of its own: accept, close", value=http["asgi", True] - http["asgi", False],
                     unit="µs more", group=PIECES))  # fmt: skip
     floor = floor_pieces(bodies, everything, public_key=public, batch=max(batch, 1))
     floor["HTTP on a kept connection (bare protocol)"] = http["protocol", False]
     rows += [Row(name=name, value=us, unit="µs", group=FLOOR) for name, us in floor.items()]
     rows.append(Row(name="the floor of a push", value=sum(floor.values()), unit="µs", group=FLOOR))
-    rows.append(Row(name="a push over its floor", value=whole_us[False] / sum(floor.values()), unit="×", group=FLOOR))
+    rows.append(Row(name="a push over its floor", value=whole_us_kept / sum(floor.values()), unit="×", group=FLOOR))
     return rows
+
+
+def copy_of(place: Site, name: str) -> Path:
+    """The store of a stopped server, copied, so that the same pushes are new to it once more."""
+    folder = place.folder / name
+    folder.mkdir()
+    for path in place.folder.glob("store.db*"):
+        shutil.copy(path, folder / path.name)
+    return folder / "store.db"
 
 
 def pieces_chart(rows: Sequence[Row]) -> Chart:
