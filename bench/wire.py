@@ -164,7 +164,8 @@ def counted(
 
 def school_days(until: str, count: int) -> list[str]:
     """The last `count` days before `until` that are Sunday to Thursday, the oldest first."""
-    day, found = date.fromisoformat(until), []
+    day = date.fromisoformat(until)
+    found: list[str] = []
     while len(found) < count:
         day -= timedelta(days=1)
         if day.isoweekday() not in (5, 6):
