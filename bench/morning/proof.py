@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from bench.morning.frames import dates_of, parts_in, read_registers
 from bench.morning.plan import PUPILS, Size
+from clientcore.errors import HudurError
 from clientcore.register import Code
 from syncserver import feed
 from syncserver.store.inline import InlineTransaction
@@ -119,7 +120,13 @@ def _prove_events(store: Path, folder: Path, size: Size) -> tuple[Counter[str], 
         reader = InlineTransaction(db)
         (last,) = db.execute("SELECT coalesce(max(last_seq), 0) FROM events").fetchone()
         for after in range(0, last, _PAGE * PAGES_EVERY):
-            for event in _now(feed.read_page(reader, after=after, limit=_PAGE, schools=None)).events:
+            try:
+                page = _now(feed.read_page(reader, after=after, limit=_PAGE, schools=None))
+            except HudurError as error:
+                counts["unreadable pages"] += 1
+                found.append(f"events after {after}: {error}")
+                continue
+            for event in page.events:
                 register, _, pupil = event["subject"].rpartition("/")
                 told.setdefault(register, {})[int(pupil[-4:])] = event["data"]["code"]
     counts["events"] = last

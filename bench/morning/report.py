@@ -96,7 +96,16 @@ class Findings:
         return found + self.different
 
 
-_ZEROS = ("lost", "doubled", "different", "false absent", "not of ours", "dead letters", "unsettled")
+_ZEROS = (
+    "lost",
+    "doubled",
+    "different",
+    "false absent",
+    "not of ours",
+    "unreadable pages",
+    "dead letters",
+    "unsettled",
+)
 
 
 def percentile(values: list[float], share: float) -> float:

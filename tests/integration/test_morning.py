@@ -124,7 +124,9 @@ def sent(folder: Path, answers: list[object]) -> Tally:
     with (
         answering(answers) as port,
         closing(
-            Load(port, folder, jobs, server_key=KEY.public, drips=drips(1, seed=1, bytes_sent=900), seed=1)
+            Load(
+                port, folder, jobs, server_key=KEY.public, drips=drips(1, seed=1, bytes_sent=900), seed=1, patience=0.1
+            )
         ) as load,
     ):
         return load.run([(0.0, jobs.of(Phase.CAPACITY)[0])], tick=lambda _: None, limit_s=20)
@@ -176,7 +178,7 @@ def test_no_register_is_taken_by_two_phones() -> None:
 
 
 def test_a_morning_that_settles_slowly_is_made_longer() -> None:
-    fast = plan.length_s(10_000, capacity_per_s=1_000, at_share=0.75, push_s=0.0003, settle_s=0.0003)
-    slow = plan.length_s(10_000, capacity_per_s=1_000, at_share=0.75, push_s=0.0003, settle_s=0.004)
+    fast = plan.length_s(100_000, capacity_per_s=1_000, at_share=0.75, push_s=0.0003, settle_s=0.0003)
+    slow = plan.length_s(100_000, capacity_per_s=1_000, at_share=0.75, push_s=0.0003, settle_s=0.004)
     assert slow > fast
-    assert plan.lag_after_peak_s(10_000, slow, push_s=0.0003, settle_s=0.004, wait_s=90) <= 4
+    assert plan.lag_after_peak_s(100_000, slow, push_s=0.0003, settle_s=0.004, wait_s=90) <= 4
