@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -47,6 +48,7 @@ def main(words: Sequence[str]) -> int:
     if unknown:
         print(f"unknown: {', '.join(unknown)}; there are: {', '.join((*NAMES, REPORT))}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and folders of a benchmark are removed
     console = Console(width=140)
     for name in given.names or (*NAMES, REPORT):
         console.rule(name)
