@@ -135,9 +135,7 @@ class Load:
         self.waiting = 0
         self.now_s = 0.0
         self.tally = Tally()
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self._room = hard - 256
+        self._room = raise_file_limit() - 256
         gc.freeze()
 
     @property
@@ -400,6 +398,13 @@ class Load:
             wait_s = max(wait_s, retry_after_s + self._random.random())  # a Retry-After has whole seconds
         job, asked_s = connection.job, connection.asked_s
         self._after(wait_s, lambda: self._start(job, asked_s, failures))
+
+
+def raise_file_limit() -> int:
+    """As many open files as this process may have; processes started afterwards have them too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def _socket(address: str) -> socket.socket:

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 
 from bench.morning import plan
-from bench.morning.client import Load, Tally
+from bench.morning.client import Load, Tally, raise_file_limit
 from bench.morning.frames import Jobs, parts_in, read_jobs, write_part
 from bench.morning.ground import add_phones, make_roster
 from bench.morning.plan import PHONES_PER_SCHOOL, Phase, Size
@@ -91,6 +91,7 @@ def whole_in(folder: Path, wish: Wish, console: Console) -> Findings:
     registers = size.sessions * 1.15 + size.overload_sessions + size.capacity_sessions
     if shutil.disk_usage(folder).free < registers * _BYTES_PER_REGISTER:
         raise SystemExit(f"{registers * _BYTES_PER_REGISTER / 1e9:.1f} GB are needed in {folder.parent}")
+    raise_file_limit()  # before the server starts: it holds a connection for every slow phone
     began_s = time.monotonic()
     key = prepare(store, folder, size, console)
     console.print(f"prepared in {time.monotonic() - began_s:.0f} s")
