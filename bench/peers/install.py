@@ -14,7 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
-INSTALL = ("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
+INSTALL = (
+    "npm",
+    "install",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--no-package-lock",
+    "--loglevel=error",
+    "--fetch-retries=1",
+)
 INSTALL_S = 240
 
 

@@ -43,6 +43,8 @@ class Found:
     corrections_down: int = 0
     trips: int = 0
     memory_mb_per_10000: float = 0
+    memory_mb_grown: float = 0
+    memory_pushes: int = 0
     disk_bytes: float = 0
     disk_allocated_bytes: float = 0
     fsync_before_ack: bool | None = None
@@ -78,7 +80,6 @@ class Runner:
     def warm_up(self) -> None:
         """Pushes that do not count: compilers and caches of all have seen the work before it is measured."""
         self.who.push(self._next(WARM), at_once=AT_ONCE)
-        self._rss_bytes, self._rss_at = self.who.rss_bytes(), self._pushed
 
     def on_the_wire(self) -> None:
         """Bytes of a first push and of three corrections, then round trips until it is complete."""
@@ -103,10 +104,15 @@ class Runner:
         self.who.push(indices, at_once=AT_ONCE)
         return self.who.cpu_s() - before_s, count
 
-    def remember_memory(self) -> None:
-        """Growth since the warm-up."""
-        grown = self.who.rss_bytes() - self._rss_bytes
-        self.found.memory_mb_per_10000 = grown / 1e6 / (self._pushed - self._rss_at) * 10_000
+    def note_memory(self) -> None:
+        """Where growth is counted from: caches are full, compilers have done their work."""
+        self._rss_bytes, self._rss_at = self.who.rss_bytes(), self._pushed
+
+    def weigh_memory(self) -> None:
+        """Growth since it was noted."""
+        self.found.memory_mb_grown = (self.who.rss_bytes() - self._rss_bytes) / 1e6
+        self.found.memory_pushes = self._pushed - self._rss_at
+        self.found.memory_mb_per_10000 = self.found.memory_mb_grown / self.found.memory_pushes * 10_000
 
     def ask_fsync(self) -> None:
         """Whether a late fsync makes the acknowledgement late."""
@@ -150,9 +156,12 @@ def measure(ours: Runner, peers: Sequence[Runner], *, rounds: int, each: int, co
                 f"round {number + 1} of {rounds}, {peer.found.peer}: {cpu_s / count * 1e3:.2f} CPU-s / 1,000; "
                 f"ours {used_s / count * 1e3:.3f}"
             )
+        if number == 0:
+            for one in everyone:
+                one.note_memory()
     ours.found.cpu_s, ours.found.pushes = ours.found.ours_cpu_s, ours.found.ours_pushes
     for one in everyone:
-        one.remember_memory()
+        one.weigh_memory()
     for one in everyone:
         console.print(f"{one.found.peer}: bytes, round trips, fsync, disk, SIGKILL")
         one.on_the_wire()

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+PRELOAD = ("--expose-gc", "--import", "./preload.mjs")
 READY_S, STOP_S, ANSWER_S = 30, 60, 180
 
 
@@ -138,7 +139,7 @@ class Peer:
         self.port = free_port()
         words = [word.format(folder=self._store, port=self.port) for word in self.kind.server]
         env = {"HOST": "127.0.0.1", "PORT": str(self.port), "YPERSISTENCE": str(self._store), "NODE_ENV": "production"}
-        server = Talker(f"{self.short}-server", words, self._folder, env)
+        server = Talker(f"{self.short}-server", [*PRELOAD, *words], self._folder, env)
         try:
             self._wait_open(server)
         except BaseException:
@@ -207,7 +208,10 @@ class Peer:
         return tree_cpu_s(self._server.process)
 
     def rss_bytes(self) -> int:
-        """Resident memory of the server now."""
+        """Resident memory of the server, its garbage collected."""
+        self._server.process.send_signal(signal.SIGUSR2)
+        while self._server.line(READY_S) != "collected\n":
+            pass
         return int(self._server.process.memory_info().rss)
 
     def stop(self) -> None:

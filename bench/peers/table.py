@@ -20,7 +20,7 @@ def result_of(found: Sequence[Found]) -> Result:
         *_rows("first push, both ways", "B", found, _both_first, _first),
         *_rows("three corrections, both ways", "B", found, _both_later, _later),
         *_rows("round trips until it is complete", "", found, lambda one: one.trips, lambda one: one.complete),
-        *_rows("memory of the server", "MB / 10,000", found, lambda one: one.memory_mb_per_10000, lambda _: ""),
+        *_rows("memory of the server", "MB / 10,000", found, lambda one: one.memory_mb_per_10000, _grown),
         *_rows("disk after a clean stop", "B / register", found, lambda one: one.disk_bytes, _allocated),
         *_rows("acknowledged and lost under SIGKILL", "of 200", found, lambda one: one.lost_of_200, _ack),
     ]
@@ -72,6 +72,10 @@ def _first(one: Found) -> str:
 
 def _later(one: Found) -> str:
     return f"{one.corrections_up:,} up, {one.corrections_down:,} down"
+
+
+def _grown(one: Found) -> str:
+    return f"{one.memory_mb_grown:+,.1f} MB in {one.memory_pushes:,} pushes"
 
 
 def _allocated(one: Found) -> str:
