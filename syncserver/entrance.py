@@ -108,12 +108,12 @@ class Entrance:
         self._probe()
         now_ms = self._ports.clock.mono_ms()
         visit = _Visit(lane=asked.lane, size_bytes=size_bytes, days=asked.days, came_ms=now_ms - self._lag_ms)
-        for gone in self._admission.come(visit, now_ms):
-            if gone is visit:
-                raise self._busy(visit)
-            assert gone.turn is not None
-            if not gone.turn.done():
-                gone.turn.set_result(False)
+        gone = self._admission.come(visit, now_ms)
+        for other in gone:
+            if other.turn is not None and not other.turn.done():
+                other.turn.set_result(False)
+        if visit in gone:
+            raise self._busy(visit)
         if not visit.is_inside:
             await self._wait(visit)
         return visit
