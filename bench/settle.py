@@ -150,7 +150,7 @@ def disk_rows(store: Path) -> list[Row]:
         Row(name="log and evidence", value=log_side, unit="B / register", goal=Goal(limit=1_300), group=DISK,
             note="frames and changes with their indexes"),
         Row(name="everything, outcome and 40 events included", value=sum(each.values()), unit="B / register",
-            group=DISK, goal=Goal(limit=1_300), note="the issue's goal counts all of it"),
+            group=DISK, goal=Goal(limit=1_300), note="the goal counts all of it"),
         *(Row(name=f"table {table}", value=each[table], unit="B / register", group=DISK) for table in islice(large, 8)),
         Row(name="other tables, the roster included", value=rest, unit="B / register", group=DISK),
     ]  # fmt: skip

@@ -25,6 +25,7 @@ TEXTS = Path(__file__).parent
 PAGE = ROOT / "docs" / "performance.md"
 ORDER = ("push", "settle", "wire", "growth", "store", "peers", "morning", "phone", "governorate")
 NOT_MEASURED = "*Not measured.*"
+BUSY_SHARE = 0.25  # of its cores, waited for before the run began
 MET = {None: "", True: "met", False: "**missed**"}
 
 Results = Mapping[str, Result]
@@ -95,7 +96,7 @@ def goals(results: Results) -> str:
             lines.append(f"| `{name}` | | not measured | | |")
             continue
         lines += [
-            f"| `{name}` | {_named(row)} | {number(row.value)} {row.unit} | {row.goal} | {MET[row.met]} |"
+            f"| `{name}` | {_named(row)} | {f'{number(row.value)} {row.unit}'.strip()} | {row.goal} | {MET[row.met]} |"
             for row in results[name].rows
             if row.goal is not None
         ]
@@ -124,10 +125,12 @@ def about(result: Result | None) -> str:
         return NOT_MEASURED
     what = result.about
     state = f"`{what['commit']}`" + (" with changes not yet committed" if what["dirty"] else "")
+    load = what.get("load_before")
+    busy = load is not None and load > what["cores"] * BUSY_SHARE
     return (
         f"Measured {what['at']} at {state} by `{what['command']}`: {what['cpu']}, {what['cores']} cores, Linux "
         f"{what['kernel']}, Python {what['python']}, SQLite {what['sqlite']}; load of the machine before the run "
-        f"{what.get('load_before', '?')}."
+        f"{load}." + (" **The machine was busy with other work: rates and latencies here say little.**" if busy else "")
     )
 
 

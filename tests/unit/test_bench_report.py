@@ -99,6 +99,12 @@ def test_a_run_of_changed_files_says_so(texts: Path) -> None:
     assert "`0123456789ab` with changes not yet committed by" in text
 
 
+def test_a_run_on_a_busy_machine_says_so(texts: Path) -> None:
+    assert "busy" not in page_of({"push": replace(PUSH, about=ABOUT)}, texts)
+    text = page_of({"push": replace(PUSH, about=ABOUT | {"load_before": 4.4})}, texts)
+    assert "load of the machine before the run 4.4. **The machine was busy" in text
+
+
 def test_a_picture_nobody_drew_this_time_is_removed(texts: Path) -> None:
     page_of({"push": replace(PUSH, about=ABOUT)}, texts)
     folder = texts.parent / "docs" / "performance"
