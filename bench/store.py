@@ -1,0 +1,103 @@
+"""SQLite and PostgreSQL beside each other: the same pushes and the same settling, in turns within one run.
+
+One server process on each store. The database's own processes are counted separately: with SQLite there are none, its
+work is in the server's. So far the one store there is takes part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import uvloop
+from rich.console import Console
+
+from bench.load import PHONES, measured, registers, sign
+from bench.results import Result, Row
+from bench.site import Phone, Site, site
+
+ROUNDS, EACH = 3, 25
+IDLE_S = 1.0
+SQLITE, RATIO = "SQLite", "ratio"
+
+
+@dataclass(slots=True)
+class Side:
+    """One store under test: its site, its phones, and what its database's own processes have used."""
+
+    name: str
+    place: Site
+    database_cpu_s: Callable[[], float]
+    phones: list[Phone]
+    free: Iterator[tuple[str, list[str]]]
+    push: list[float] = field(default_factory=list)
+    push_database: list[float] = field(default_factory=list)
+    settle: float = 0
+    settle_database: float = 0
+
+
+def run(*, quick: bool, console: Console) -> Result:
+    """Measure each store; rounds of pushes take turns."""
+    with ExitStack() as stack:
+        sides = [side_of(SQLITE, stack.enter_context(site(phones=PHONES, settle=True)), lambda: 0.0)]
+        for _ in range(1 if quick else ROUNDS):
+            for side in sides:
+                push_round(side, console)
+        for side in sides:
+            settle_all(side)
+    return Result(name="store", title="SQLite and PostgreSQL", rows=tuple(rows_of(sides)))
+
+
+def side_of(name: str, place: Site, database_cpu_s: Callable[[], float]) -> Side:
+    """Phones enrolled, the roster's orders carried out, and the server no longer settling."""
+    phones = [place.enrol(seed=seed) for seed in range(PHONES)]
+    time.sleep(IDLE_S)
+    place.restart(settle=False)
+    return Side(name, place, database_cpu_s, phones, registers(place))
+
+
+def push_round(side: Side, console: Console) -> None:
+    """One round of pushes on kept connections; the first of a side follows a warm-up."""
+    if not side.push:
+        uvloop.run(measured(side.place, sign(side.phones, side.free, EACH, console), fresh=False))
+    lines = sign(side.phones, side.free, EACH, console)
+    before_s = side.database_cpu_s()
+    used_s, _, total = uvloop.run(measured(side.place, lines, fresh=False))
+    side.push.append(used_s / total * 1e3)
+    side.push_database.append((side.database_cpu_s() - before_s) / total * 1e3)
+    console.print(f"{side.name}: push {side.push[-1]:.3f} + {side.push_database[-1]:.3f} CPU-s / 1,000")
+
+
+def settle_all(side: Side) -> None:
+    """Settle what the rounds left; what a start with nothing to do uses is taken off."""
+    waiting = side.place.metrics()["hudur_consumer_lag_offsets"]
+    used = []
+    for _ in range(2):
+        before_s = side.database_cpu_s()
+        side.place.restart(settle=True)
+        side.place.wait_settled()
+        time.sleep(IDLE_S)
+        used.append((side.place.cpu_s(), side.database_cpu_s() - before_s))
+    side.settle, side.settle_database = ((used[0][at] - used[1][at]) / waiting * 1e3 for at in range(2))
+
+
+def rows_of(sides: Sequence[Side]) -> list[Row]:
+    """CPU of the server and of the database's own processes for each store, and the ratios where there are two."""
+    rows = []
+    totals: dict[str, list[float]] = {"push": [], "settle": []}
+    for side in sides:
+        push, push_database = (sum(part) / len(part) for part in (side.push, side.push_database))
+        for what, server, database in (("push", push, push_database), ("settle", side.settle, side.settle_database)):
+            rows += [
+                Row(name=f"{what}: server", value=server, unit="CPU-s / 1,000", group=side.name),
+                Row(name=f"{what}: database's own processes", value=database, unit="CPU-s / 1,000", group=side.name),
+            ]
+            totals[what].append(server + database)
+    first = totals["push"][0], totals["settle"][0]
+    for at, side in enumerate(sides[1:], start=1):
+        for (what, both), base in zip(totals.items(), first, strict=True):
+            rows.append(Row(name=f"{what}: {side.name} over {sides[0].name}", value=both[at] / base, unit="×",
+                            group=RATIO))  # fmt: skip
+    return rows
