@@ -24,6 +24,7 @@ from syncserver.files import sync_folder, touch_private, write_synced
 from syncserver.store.digest import AuditHead, LogDigest, check_audit, digest_of, digest_registers, read_head
 from syncserver.store.port import Reader
 from syncserver.store.sqlite import open_sqlite_reader
+from syncserver.store.told import LAST_SEQ
 
 FORMAT = "hudur-backup/1"
 _READ_BYTES = 1 << 20
@@ -132,8 +133,8 @@ async def describe(reader: Reader, *, made_ms: int, size: int, sha256: str) -> B
     if "server_key" not in meta:
         raise RestoreRefused("empty-store", "no server has ever served this store")
     row = await reader.fetch_one(
-        """SELECT (SELECT version FROM schema_version), coalesce((SELECT max(log_offset) FROM consumers), 0),
-        coalesce((SELECT max(last_seq) FROM events), 0)"""
+        f"""SELECT (SELECT version FROM schema_version), coalesce((SELECT max(log_offset) FROM consumers), 0),
+        {LAST_SEQ}"""
     )
     assert row is not None
     manifest = Manifest(

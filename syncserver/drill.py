@@ -34,7 +34,8 @@ from syncserver.errors import RestoreRefused
 from syncserver.ports import ServerPorts
 from syncserver.restore import Restored, Wish, restore
 from syncserver.store.digest import LogHead, read_head
-from syncserver.store.port import Reader, placeholders
+from syncserver.store.log import known_changes
+from syncserver.store.port import Reader
 from syncserver.store.registers import outcome_of
 from syncserver.store.sqlite import open_sqlite_reader
 
@@ -299,14 +300,7 @@ async def _lacking(live: Reader, restored: Reader, head: LogHead) -> tuple[int, 
     lacking: list[tuple[Any, ...]] = []
     at = count = 0
     while page := await live.fetch_all(_NAMES, (at, head.log_offset, _PAGE)):
-        there = {
-            row[:5]
-            for row in await restored.fetch_all(
-                f"""SELECT hash, school, class_id, date, session FROM changes
-                WHERE hash IN ({placeholders(len(page))})""",
-                [row[1] for row in page],
-            )
-        }
+        there = await known_changes(restored, [(row[1], row[2], row[3], row[4], row[5]) for row in page])
         lacking += [row for row in page if row[1:6] not in there]
         count += len(page)
         at = page[-1][0]

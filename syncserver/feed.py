@@ -10,8 +10,8 @@ from typing import Any
 from clientcore.errors import BadInput
 from reconciliation.events import schema_of
 from reconciliation.wire import iso
-from syncserver.store.port import Reader, placeholders
-from syncserver.store.told import read_told
+from syncserver.store.port import Reader
+from syncserver.store.told import last_seq, read_told
 
 MEDIA_TYPE = "application/cloudevents-batch+json"
 LIMIT_DEFAULT, LIMIT_MAX = 500, 5_000
@@ -83,9 +83,7 @@ def restored_event(*, epoch: int, continues: int, last_seq: int, first_seq: int,
 
 async def read_head(reader: Reader) -> int:
     """Sequence of the last event; 0 before the first."""
-    row = await reader.fetch_one("SELECT coalesce(max(last_seq), 0) FROM events")
-    assert row is not None
-    return int(row[0])
+    return await last_seq(reader)
 
 
 async def read_page(
@@ -109,9 +107,8 @@ async def read_page(
         schools: Only theirs; None: every school's.
         up_to: The last sequence to look at.
     """
-    names = [] if schools is None else sorted({*schools, EVERY_SCHOOL})
-    where = "" if schools is None else f"AND school IN ({placeholders(len(names))})"
-    rows = await read_told(reader, f"last_seq > ? {where} ORDER BY last_seq LIMIT ?", (after, *names, limit))
+    names = None if schools is None else sorted({*schools, EVERY_SCHOOL})
+    rows = await read_told(reader, after=after, limit=limit, schools=names)
     found: list[dict[str, Any]] = []
     next_after = after
     for first_seq, events in rows:

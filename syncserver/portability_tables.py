@@ -85,7 +85,8 @@ EXPORTED: Mapping[str, Table] = {
     "gate_findings": Table(file="paper/gate_findings.jsonl", order="id"),
     # what is official
     "outcomes": Table(
-        file="registers/outcomes.jsonl", order="class_id, date, session", packed=("body", "revisions")
+        file="registers/outcomes.jsonl", order="class_id, date, session", packed=("body", "revisions"),
+        blank={"first_seq": None, "last_seq": None},
     ),
 }  # fmt: skip
 
@@ -116,7 +117,7 @@ LEFT_OUT: Mapping[str, str] = {
     "calendar_heads": "follows from the calendar",
 }
 
-_TABLE = re.compile(r"CREATE TABLE (\w+) \((.*)\) STRICT$", re.DOTALL)
+_TABLE = re.compile(r"CREATE TABLE (\w+) \((.*)\) STRICT(?:, WITHOUT ROWID)?$", re.DOTALL)
 _PART = re.compile(r"(?:[^,()]|\([^()]*\))+")
 _AUDIT = "audit_id"
 

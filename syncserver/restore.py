@@ -34,6 +34,7 @@ from syncserver.store.packed import pack_json
 from syncserver.store.port import Database, Reader, Transaction
 from syncserver.store.sqlite import open_sqlite, open_sqlite_reader
 from syncserver.store.swap import beside, exchange, finish_exchange, hold, plan_path
+from syncserver.store.told import last_seq
 from syncserver.verify import Verified, verify
 
 REASON = "the server was restored from a backup"
@@ -96,9 +97,7 @@ async def raise_epoch(
         if "epoch" not in numbers:
             raise RestoreRefused("empty-store", "no server has ever served this store")
         epoch = max(numbers["epoch"], above, now_ms // 1000 - 1) + 1
-        row = await tx.fetch_one("SELECT coalesce(max(last_seq), 0) FROM events")
-        assert row is not None
-        void_after = row[0]
+        void_after = await last_seq(tx)
         feed_from = feed.first_after_restore(epoch, void_after)
         event = feed.restored_event(
             epoch=epoch, continues=numbers["epoch"], last_seq=void_after, first_seq=feed_from, at_ms=now_ms

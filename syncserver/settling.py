@@ -20,7 +20,7 @@ from reconciliation.reports import summary_of
 from reconciliation.wire import canonical
 from syncserver.store.key import Key
 from syncserver.store.packed import (
-    FOLLOWS,
+    FIRST_REVISIONS,
     first_events,
     first_revisions,
     pack_json,
@@ -107,7 +107,7 @@ class _Told:
     """Events as they are stored: `of_first` writes down what has followed from the outcome that is replaced."""
 
     count: int
-    body: bytes
+    body: bytes | None
     revisions: bytes
     of_first: bytes | None = None
 
@@ -117,7 +117,7 @@ _NOTHING = _Told(count=0, body=b"", revisions=b"")
 
 def _told(outcome: Outcome, before: StoredOutcome | None, time_ms: int, above: int) -> _Told:
     if before is None and above == 0:
-        return _Told(count=len(first_revisions(outcome)), body=FOLLOWS, revisions=FOLLOWS)
+        return _Told(count=len(first_revisions(outcome)), body=None, revisions=FIRST_REVISIONS)
     told, revisions = events(
         None if before is None else before.outcome,
         outcome,

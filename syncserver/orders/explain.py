@@ -18,7 +18,7 @@ from syncserver.store.key import Key
 from syncserver.store.port import Reader, placeholders
 from syncserver.store.registers import StoredChange, changes_of, outcome_of
 from syncserver.store.surroundings import context_of
-from syncserver.store.told import read_told
+from syncserver.store.told import told_of
 
 _AUDIT = "SELECT id, at_ms, actor, action, reason FROM audit WHERE"
 _AUDIT_MAX = 200
@@ -74,7 +74,7 @@ def _ids(pupil: str, context: Context) -> list[str]:
 
 
 async def _told(reader: Reader, register: RegisterId, pupil: str) -> list[dict[str, Any]]:
-    told = await read_told(reader, "register = ? ORDER BY first_seq", (str(register),))
+    told = await told_of(reader, key_of(register))
     return [
         {**event["data"], "type": event["type"], "time": event["time"]}
         for _, events in told

@@ -18,7 +18,7 @@ from clientcore.exchange import DUPLICATE, DURABLE, HELD, REFUSED, Verdict
 from clientcore.frame import Frame
 from reconciliation.clocks import offset_floor_ms
 from syncserver.store import audit
-from syncserver.store.port import Reader, Row, Transaction, placeholders
+from syncserver.store.port import Reader, Row, T, Transaction, placeholders
 
 _IN_MAX = 512  # names in one IN list; SQLite takes 32,766, PostgreSQL 65,535
 
@@ -149,7 +149,10 @@ FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEF
 LEFT JOIN settled_heads h ON h.school = d.school LEFT JOIN places p ON p.school = d.school
 WHERE d.id IN ({})"""
 _KNOWN_FRAMES = "SELECT hash, id FROM frames WHERE hash IN ({})"
-_KNOWN_CHANGES = "SELECT hash, school, class_id, date, session FROM changes WHERE hash IN ({})"
+_KNOWN_CHANGES = """
+WITH wanted (hash, school, class_id, date, session) AS (VALUES {})
+SELECT c.hash, c.school, c.class_id, c.date, c.session FROM wanted w JOIN changes c ON c.school = w.school
+AND c.class_id = w.class_id AND c.date = w.date AND c.session = w.session AND c.hash = w.hash"""
 _HEAD = """SELECT (SELECT max(id) FROM frames), (SELECT max(log_offset) FROM changes),
   (SELECT hash FROM audit ORDER BY id DESC LIMIT 1)"""
 _INSERT_FRAME = "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -309,8 +312,12 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
     devices = {push.device for push in pushes} | {arrival.frame.device for arrival in arrivals}
     contacts = {row[0]: _contact(row) for row in await _rows_in(tx, _CONTACTS, devices)}
     frames: dict[bytes, int] = dict(await _rows_in(tx, _KNOWN_FRAMES, {arrival.frame.hash for arrival in arrivals}))
-    hashes = {entry.hash for a in arrivals for entry in a.entries if not isinstance(entry, str)}
-    changes = set(await _rows_in(tx, _KNOWN_CHANGES, hashes))
+    names = {
+        (entry.hash, a.school, entry.class_id, entry.date, entry.session)
+        for a in arrivals
+        for entry in a.entries
+        if not isinstance(entry, str)
+    }
     head = await tx.fetch_one(_HEAD)
     assert head is not None
     low = {
@@ -326,7 +333,7 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
         contacts=contacts,
         last_numbers={device: contact.last_number for device, contact in contacts.items()},
         known_frames=frames,
-        known_changes=changes,
+        known_changes=await known_changes(tx, names),
         reused=await _used_numbers(tx, low),
         nonces={device: contact.nonce for device, contact in contacts.items()},
         floors={device: contact.offset_floor_ms for device, contact in contacts.items()},
@@ -417,13 +424,28 @@ async def _update_devices(tx: Transaction, batch: _Batch) -> None:
         await tx.executemany(_UPDATE_AUTHOR, authors)
 
 
+async def known_changes(reader: Reader, names: Iterable[Name]) -> set[Name]:
+    """Which of these changes are in the log."""
+    wanted = list(names)
+    found: set[Name] = set()
+    for at in range(0, len(wanted), _IN_MAX):
+        part = _padded(wanted[at : at + _IN_MAX])
+        sql = _KNOWN_CHANGES.format(", ".join(["(CAST(? AS BLOB), ?, ?, ?, ?)"] * len(part)))
+        rows = await reader.fetch_all(sql, [word for name in part for word in name])
+        found |= {(row[0], row[1], row[2], row[3], row[4]) for row in rows}
+    return found
+
+
+def _padded(part: list[T]) -> list[T]:
+    """Filled up to a power of two, so that few statements are compiled."""
+    return part + [part[-1]] * ((1 << (len(part) - 1).bit_length()) - len(part))
+
+
 async def _rows_in(reader: Reader, sql: str, names: Iterable[bytes]) -> list[Row]:
-    """Rows of a query with one IN list, in slices; padded to powers of two so that few statements are compiled."""
+    """Rows of a query with one IN list, in slices."""
     wanted = list(names)
     rows: list[Row] = []
     for at in range(0, len(wanted), _IN_MAX):
-        part = wanted[at : at + _IN_MAX]
-        width = 1 << (len(part) - 1).bit_length()
-        part += [part[-1]] * (width - len(part))
-        rows += await reader.fetch_all(sql.format(placeholders(width)), part)
+        part = _padded(wanted[at : at + _IN_MAX])
+        rows += await reader.fetch_all(sql.format(placeholders(len(part))), part)
     return rows

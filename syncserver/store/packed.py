@@ -34,8 +34,8 @@ _DICTIONARY = (
     b'[3,"1","unstated",null,null,[],[],[["",[[0,"medium",false,"late_arrival",[[0,"high",false,"on_time",'
     b'"]],"",{},[],[["",1,null,null]]]'
 )
-FOLLOWS = b""
-"""What stands for the body of events, or for revisions, that follow from the register's first outcome."""
+FIRST_REVISIONS = b""
+"""What stands for revisions that are those of a register's first outcome."""
 
 
 def pack_json(data: Any) -> bytes:
@@ -173,12 +173,12 @@ def pack_wire(wire: Mapping[str, Any]) -> bytes:
 
 def pack_revisions(outcome: Outcome, revisions: Mapping[str, int]) -> bytes:
     """Numbers of the last events; nothing at all where they are those of a register's first outcome."""
-    return FOLLOWS if revisions == first_revisions(outcome) else pack_json(dict(revisions))
+    return FIRST_REVISIONS if revisions == first_revisions(outcome) else pack_json(dict(revisions))
 
 
 def unpack_revisions(data: bytes, outcome: Outcome) -> dict[str, int]:
     """The numbers that were stored beside `outcome`."""
-    found: dict[str, int] = first_revisions(outcome) if data == FOLLOWS else unpack_json(data)
+    found: dict[str, int] = first_revisions(outcome) if data == FIRST_REVISIONS else unpack_json(data)
     return found
 
 

@@ -82,7 +82,8 @@ SELECT w.school, w.class_id, c.version, m.user_id, m.role, m.from_date, m.until_
 JOIN classes c ON c.school = w.school AND c.id = w.class_id
 LEFT JOIN members m ON m.school = w.school AND m.class_id = w.class_id"""
 _CHAMPIONS = """
-SELECT u.school, u.id, u.from_date, u.until_date FROM users u WHERE u.role = 'champion' AND u.school IN ({0})
+SELECT u.school, u.id, u.from_date, u.until_date FROM users u
+WHERE u.role = 'champion' AND u.role <> 'pupil' AND u.school IN ({0})
 UNION ALL
 SELECT p.school, p.user_id, p.from_date, p.until_date FROM past_roles p
 WHERE p.role = 'champion' AND p.school IN ({0})"""

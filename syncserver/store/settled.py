@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from reconciliation.reports import Summary
 from syncserver.store.key import BY_KEY, Key, flat, wanted
-from syncserver.store.packed import FOLLOWS
 from syncserver.store.port import Reader, Row, Transaction, placeholders
 from syncserver.store.summaries import write_summaries
+from syncserver.store.told import LAST_SEQ
 
 # Words after which other devices may not see a change: it is nobody's answer until a person or a machine frees it.
 HIDDEN = frozenset(
@@ -59,7 +59,7 @@ class Result:
         body: The outcome's canonical JSON, compressed; empty when it did not change.
         summary: Its numbers, for reports; None when it did not change.
         revisions: Numbers of the last events, as stored.
-        events: `event_count` events, as stored.
+        events: `event_count` events, as stored; None: they follow from the outcome.
         first_events: What the register's first outcome told, to be written down now that it is replaced; None: it is
             not, or was before.
         is_first: The register was never settled before.
@@ -74,7 +74,7 @@ class Result:
     summary: Summary | None
     is_first: bool
     revisions: bytes
-    events: bytes
+    events: bytes | None
     event_count: int
     first_events: bytes | None
     words: Sequence[Word]
@@ -171,36 +171,44 @@ async def finish_again(tx: Transaction, ids: Sequence[int]) -> None:
 
 async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: int) -> None:
     """Outcomes, events and words, for all registers of a round."""
-    row = await tx.fetch_one("SELECT max(last_seq), (SELECT max(seq) FROM settlements) FROM events")
-    event_seq, word_seq = (row[0] or 0, row[1] or 0) if row is not None else (0, 0)
+    row = await tx.fetch_one(f"SELECT {LAST_SEQ}, (SELECT max(seq) FROM settlements)")
+    assert row is not None
+    event_seq, word_seq = row[0], row[1] or 0
     outcomes, told = [], []
     for result in results:
+        first = last = None
+        if result.event_count:
+            first, last = event_seq + 1, event_seq + result.event_count
+            event_seq = last
+            if result.events is not None:
+                told.append((first, last, result.key[0], "/".join(result.key), result.events))
+                first = last = None
         if result.changed:
             outcomes.append(
-                (
-                    *result.key,
-                    result.revision,
-                    result.settled_ms,
-                    result.body,
-                    result.revisions,
-                )
+                (*result.key, result.revision, result.settled_ms, result.body, result.revisions, first, last)
             )
-        if result.event_count:
-            first, event_seq = event_seq + 1, event_seq + result.event_count
-            told.append((first, event_seq, result.key[0], "/".join(result.key), result.events))
+    await _write_down_first(tx, results)
     await tx.executemany(
-        """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        """INSERT INTO outcomes (school, class_id, date, session, revision, settled_ms, body, revisions, first_seq,
+        last_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (school, class_id, date, session) DO UPDATE SET revision = excluded.revision,
-        settled_ms = excluded.settled_ms, body = excluded.body, revisions = excluded.revisions""",
+        settled_ms = excluded.settled_ms, body = excluded.body, revisions = excluded.revisions,
+        first_seq = excluded.first_seq, last_seq = excluded.last_seq""",
         outcomes,
     )
     await write_summaries(tx, [(one.key[0], one.revision, one.summary) for one in results if one.summary is not None])
     await tx.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", told)
-    await tx.executemany(
-        "UPDATE events SET body = ? WHERE register = ? AND body = ?",
-        [(one.first_events, "/".join(one.key), FOLLOWS) for one in results if one.first_events is not None],
-    )
     await _write_words(tx, results, word_seq, now_ms)
+
+
+async def _write_down_first(tx: Transaction, results: Sequence[Result]) -> None:
+    """What followed from first outcomes that are replaced now, at the place at which it was told."""
+    await tx.executemany(
+        """INSERT INTO events (first_seq, last_seq, school, register, body)
+        SELECT first_seq, last_seq, school, CAST(? AS TEXT), CAST(? AS BLOB) FROM outcomes
+        WHERE school = ? AND class_id = ? AND date = ? AND session = ? AND last_seq IS NOT NULL""",
+        [("/".join(one.key), one.first_events, *one.key) for one in results if one.first_events is not None],
+    )
 
 
 async def _write_words(tx: Transaction, results: Sequence[Result], word_seq: int, now_ms: int) -> None:

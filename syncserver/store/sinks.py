@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncserver.feed import EVERY_SCHOOL
-from syncserver.store.port import Reader, Row, Transaction, placeholders
+from syncserver.store.port import Reader, Row, Transaction
+from syncserver.store.told import read_spans
 
 ACTIVE, PAUSED, ENDED = "active", "paused", "ended"
 BACKLOG_ROWS_MAX = 10_000  # rows of `events` that are looked at to count what waits for one sink
@@ -194,12 +195,8 @@ class Backlog:
 
 async def read_backlog(reader: Reader, sink: Sink) -> Backlog:
     """Count what waits for a sink."""
-    names = [] if sink.schools is None else sorted({*sink.schools, EVERY_SCHOOL})
-    where = "" if sink.schools is None else f"AND school IN ({placeholders(len(names))})"
-    rows = await reader.fetch_all(
-        f"SELECT first_seq, last_seq FROM events WHERE last_seq > ? {where} ORDER BY last_seq LIMIT ?",
-        (sink.sent_seq, *names, BACKLOG_ROWS_MAX),
-    )
+    names = None if sink.schools is None else sorted({*sink.schools, EVERY_SCHOOL})
+    rows = await read_spans(reader, after=sink.sent_seq, limit=BACKLOG_ROWS_MAX, schools=names)
     waiting = [(max(first_seq, sink.sent_seq + 1), last_seq) for first_seq, last_seq in rows]
     return Backlog(
         events=sum(last_seq - first_seq + 1 for first_seq, last_seq in waiting),

@@ -1,8 +1,8 @@
 """What was told downstream, as rows: the events of one settling of one register are one row.
 
-What a register's first outcome told follows from it, so the row is kept without a body until a second outcome takes its
-place: then the body is written down in the same transaction. Whoever reads a row without a body and finds a later
-outcome looks at the row again.
+What a register's first outcome told follows from it, and is not stored as long as that outcome stands: its row is the
+feed's too. When it is replaced, the events are written down in the same transaction, at the same place. The view `told`
+shows both as one feed.
 """
 
 from __future__ import annotations
@@ -10,54 +10,73 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from syncserver.errors import StoreFailed
-from syncserver.store.key import BY_KEY, Key, flat, wanted
-from syncserver.store.packed import FOLLOWS, first_events, unpack_json, unpack_outcome
-from syncserver.store.port import Params, Reader, Row, placeholders
+from syncserver.store.key import Key
+from syncserver.store.packed import first_events, unpack_json, unpack_outcome
+from syncserver.store.port import Reader, Row, placeholders
 
-_AT_ONCE = 200  # registers whose outcomes are asked for at once
+LAST_SEQ = """coalesce((SELECT max(ends.seq) FROM (SELECT max(last_seq) AS seq FROM events
+UNION ALL SELECT max(last_seq) FROM outcomes WHERE last_seq IS NOT NULL) AS ends), 0)"""
+"""SQL: the sequence of the last event; 0 before the first."""
+
+# Each half is cut by itself: through the view, a page would sort everything behind it.
+_FEED = """
+SELECT * FROM (SELECT first_seq, last_seq, register, body, CAST(NULL AS BLOB) AS outcome,
+  CAST(NULL AS INTEGER) AS settled_ms FROM events WHERE last_seq > ? {0} ORDER BY last_seq LIMIT ?) AS written
+UNION ALL
+SELECT * FROM (SELECT first_seq, last_seq, school || '/' || class_id || '/' || date || '/' || session AS register,
+  CAST(NULL AS BLOB) AS body, {1} AS outcome, settled_ms
+  FROM outcomes WHERE last_seq > ? {0} ORDER BY last_seq LIMIT ?) AS standing
+ORDER BY 2 LIMIT ?"""
 
 Told = tuple[int, list[dict[str, Any]]]
 """Sequence of the first event, and the events."""
 
 
-async def read_told(reader: Reader, where: str, params: Params) -> list[Told]:
-    """Rows of events with what they tell.
+async def last_seq(reader: Reader) -> int:
+    """Sequence of the last event; 0 before the first."""
+    row = await reader.fetch_one(f"SELECT {LAST_SEQ}")
+    assert row is not None
+    return int(row[0])
+
+
+async def read_told(reader: Reader, *, after: int, limit: int, schools: Sequence[str] | None) -> list[Told]:
+    """Rows of the feed with what they tell, in order.
 
     Args:
         reader: The store.
-        where: What follows `WHERE` in a query of the table `events`, with ORDER BY and LIMIT.
-        params: Its parameters.
+        after: Rows with an event of a greater sequence.
+        limit: Rows at most.
+        schools: Only theirs; None: everybody's.
     """
-    rows = await reader.fetch_all(f"SELECT first_seq, register, body FROM events WHERE {where}", params)
-    first = await _first_told(reader, [row for row in rows if row[2] == FOLLOWS])
-    return [(seq, first[seq] if body == FOLLOWS else unpack_json(body)) for seq, _, body in rows]
+    return [_told(row) for row in await _rows(reader, "body", after, limit, schools)]
 
 
-async def _first_told(reader: Reader, rows: Sequence[Row]) -> dict[int, list[dict[str, Any]]]:
-    found: dict[int, list[dict[str, Any]]] = {}
-    for at in range(0, len(rows), _AT_ONCE):
-        seqs = {_key(register): seq for seq, register, _ in rows[at : at + _AT_ONCE]}
-        for *key, revision, settled_ms, body in await reader.fetch_all(
-            f"""{wanted(list(seqs))} SELECT o.school, o.class_id, o.date, o.session, o.revision, o.settled_ms, o.body
-            FROM wanted w JOIN outcomes o ON {BY_KEY}""",
-            flat(list(seqs)),
-        ):
-            if revision == 1:
-                outcome = unpack_outcome(body, "/".join(key))
-                found[seqs[key[0], key[1], key[2], key[3]]] = first_events(outcome, time_ms=settled_ms)
-        missing = sorted(set(seqs.values()) - found.keys())
-        if missing:  # settled again since the rows were read: by now their bodies are written down
-            for seq, body in await reader.fetch_all(
-                f"SELECT first_seq, body FROM events WHERE first_seq IN ({placeholders(len(missing))})", missing
-            ):
-                if body != FOLLOWS:
-                    found[seq] = unpack_json(body)
-        if len(found) < min(len(rows), at + _AT_ONCE):
-            raise StoreFailed("storage", "events of a first outcome that is not here")
-    return found
+async def read_spans(reader: Reader, *, after: int, limit: int, schools: Sequence[str] | None) -> list[tuple[int, int]]:
+    """First and last sequence of rows of the feed; see `read_told`."""
+    return [(row[0], row[1]) for row in await _rows(reader, "CAST(NULL AS BLOB)", after, limit, schools)]
 
 
-def _key(register: str) -> Key:
-    school, class_id, date, session = register.split("/")
-    return school, class_id, date, session
+async def _rows(reader: Reader, outcome: str, after: int, limit: int, schools: Sequence[str] | None) -> list[Row]:
+    names = () if schools is None else tuple(schools)
+    where = "" if schools is None else f"AND school IN ({placeholders(len(names))})"
+    half = (after, *names, limit)
+    return await reader.fetch_all(_FEED.format(where, outcome), (*half, *half, limit))
+
+
+async def told_of(reader: Reader, key: Key) -> list[Told]:
+    """Everything that was told of one register, in order."""
+    register = "/".join(key)
+    rows = await reader.fetch_all(
+        """SELECT first_seq, last_seq, register, body, NULL, NULL FROM events WHERE register = ?
+        UNION ALL SELECT first_seq, last_seq, CAST(? AS TEXT), NULL, body, settled_ms FROM outcomes
+        WHERE school = ? AND class_id = ? AND date = ? AND session = ? AND last_seq IS NOT NULL ORDER BY 1""",
+        (register, register, *key),
+    )
+    return [_told(row) for row in rows]
+
+
+def _told(row: Row) -> Told:
+    seq, _, register, body, outcome, settled_ms = row
+    if outcome is None:
+        return seq, unpack_json(body)
+    return seq, first_events(unpack_outcome(outcome, register), time_ms=settled_ms)

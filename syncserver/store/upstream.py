@@ -256,7 +256,7 @@ async def unsent(reader: Reader, sent_seq: int) -> int:
     """How many events wait to be handed over."""
     row = await reader.fetch_one(
         """SELECT coalesce(sum(CASE WHEN first_seq > ? THEN last_seq - first_seq + 1 ELSE last_seq - ? END), 0)
-        FROM events WHERE last_seq > ?""",
+        FROM told WHERE last_seq > ?""",
         (sent_seq, sent_seq, sent_seq),
     )
     assert row is not None
@@ -266,7 +266,7 @@ async def unsent(reader: Reader, sent_seq: int) -> int:
 async def unsent_registers(reader: Reader, sent_seq: int, date: str) -> set[str]:
     """Registers of a date of which an event waits to be handed over."""
     rows = await reader.fetch_all(
-        "SELECT DISTINCT register FROM events WHERE last_seq > ? AND register LIKE ?", (sent_seq, f"%/{date}/%")
+        "SELECT DISTINCT register FROM told WHERE last_seq > ? AND register LIKE ?", (sent_seq, f"%/{date}/%")
     )
     return {row[0] for row in rows}
 

@@ -12,6 +12,7 @@ from clientcore.change import Op, actor_of, encode
 from clientcore.exchange import write_sync
 from syncserver import settle as settle_module
 from syncserver import settling
+from syncserver.feed import read_page
 from syncserver.store.audit import row_hash
 from syncserver.store.registers import outcome_of
 from tests.support.server.world import PUPILS, SCHOOL, TODAY, World, open_world
@@ -306,3 +307,23 @@ async def test_a_register_that_is_too_full_holds_the_rest(world: World, monkeypa
     await world.settle()
     await phone.pull()
     assert [phone.settled()[change.hash[:8]] for change in changes] == [(1, None), (1, None), (2, "register-full")]
+
+
+async def test_what_was_told_reads_the_same_before_and_after_it_is_replaced(world: World) -> None:
+    """First events follow from the outcome that stands, later ones are written down: a reader sees no difference."""
+    phone = await world.phone()
+    first = phone.take(REGISTER, {"s001": "P", "s002": "A"})
+    await phone.sync((REGISTER, first))
+    await world.settle()
+    assert await world.count("events") == 0
+    told = (await read_page(world.db, after=0)).to_bytes()
+    alone = (await read_page(world.db, after=1, limit=1)).to_bytes()
+    later = phone.take(REGISTER, {"s002": "L"})
+    await phone.sync((REGISTER, later))
+    await world.settle()
+    assert await world.count("events") == 2
+    again = await read_page(world.db, after=0)
+    assert (await read_page(world.db, after=0, limit=2)).to_bytes() == told
+    assert (await read_page(world.db, after=1, limit=1)).to_bytes() == alone
+    assert [event["type"].rsplit(".", 2)[-2] for event in again.events] == ["recorded", "recorded", "amended"]
+    assert [int(event["sequence"]) for event in again.events] == [1, 2, 3]

@@ -252,7 +252,11 @@ def _computed(work: Callable[[int], SchoolRows], schools: int, cores: int) -> It
 
 
 def _write_school(db: sqlite3.Connection, rows: SchoolRows, now_ms: int, audit_id: int) -> None:
-    db.executemany("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.outcomes)
+    db.executemany(
+        "INSERT INTO outcomes (school, class_id, date, session, revision, settled_ms, body, revisions)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        rows.outcomes,
+    )
     db.executemany(_SUMMARY, rows.summaries)
     entries: Iterable[tuple[object, ...]] = (
         (school, class_id, date, SESSION, "period_sheet", "t1", marks, "user:ch1", now_ms, audit_id)

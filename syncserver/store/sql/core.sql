@@ -38,9 +38,8 @@ CREATE TABLE changes (
   chunk_bytes INTEGER NOT NULL,
   delegation TEXT,
   held TEXT,
-  UNIQUE (hash, school, class_id, date, session)
+  UNIQUE (school, class_id, date, session, hash)
 ) STRICT;
-CREATE INDEX changes_by_register ON changes (school, class_id, date, session);
 
 CREATE TABLE devices (
   id BLOB PRIMARY KEY,
@@ -129,7 +128,8 @@ CREATE TABLE settle_again (
   at_ms INTEGER NOT NULL
 ) STRICT;
 
--- `body` is the outcome's canonical JSON, `revisions` the last event number per pupil, both zlib.
+-- `body` and `revisions` (the last event number per pupil) as store/packed.py writes them. `first_seq`, `last_seq`: the place in the feed
+-- of what this outcome told, as long as it is its register's first; what it told follows from it and is not stored.
 CREATE TABLE outcomes (
   school TEXT NOT NULL,
   class_id TEXT NOT NULL,
@@ -139,10 +139,14 @@ CREATE TABLE outcomes (
   settled_ms INTEGER NOT NULL,
   body BLOB NOT NULL,
   revisions BLOB NOT NULL,
+  first_seq INTEGER,
+  last_seq INTEGER,
   PRIMARY KEY (school, class_id, date, session)
 ) STRICT;
+CREATE INDEX outcomes_by_seq ON outcomes (last_seq) WHERE last_seq IS NOT NULL;
 
--- What one settling of one register told downstream: events first_seq to last_seq, a JSON array, zlib (40 marks: 28 kB plain, 2 kB here).
+-- What one settling of one register told downstream, unless it follows from an outcome that still stands: events first_seq to last_seq,
+-- a JSON array, zlib (40 marks: 28 kB plain, 2 kB here).
 CREATE TABLE events (
   first_seq INTEGER PRIMARY KEY,
   last_seq INTEGER NOT NULL UNIQUE,
@@ -150,6 +154,13 @@ CREATE TABLE events (
   register TEXT NOT NULL,
   body BLOB NOT NULL
 ) STRICT;
+
+-- The whole feed: `body` as in `events`, or the outcome from which it follows and when that was settled.
+CREATE VIEW told AS
+SELECT first_seq, last_seq, school, register, body, NULL AS outcome, NULL AS settled_ms FROM events
+UNION ALL
+SELECT first_seq, last_seq, school, school || '/' || class_id || '/' || date || '/' || session, NULL, body, settled_ms
+FROM outcomes WHERE last_seq IS NOT NULL;
 
 -- The word on each settled change. `seq` rises whenever the word changes, `merged_seq` is the seq at which it was first merged.
 CREATE TABLE settlements (

@@ -23,6 +23,7 @@ CREATE TABLE users (
   ended_at_ms INTEGER,
   PRIMARY KEY (school, id)
 ) STRICT;
+CREATE INDEX users_by_role ON users (school, role) WHERE role <> 'pupil';
 
 -- What somebody was before an import gave them another role (`users.role`): the role of a register's day decides about it.
 CREATE TABLE past_roles (

@@ -27,7 +27,7 @@ CREATE TABLE summaries (
   first_captured_ms INTEGER,
   last_captured_ms INTEGER,
   PRIMARY KEY (school, class_id, date, session)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- The audit rows of a school that came with its file (`hudur import school`). They belong to the chain of the server they were written on
 -- and keep its numbers and hashes. The chain here begins with the row that tells of the import.

@@ -299,9 +299,9 @@ SETTLE = (
     ),
     Saboteur(
         name="feed-skips-rest-of-batch",
-        file="syncserver/feed.py",
-        before='f"last_seq > ? {where}',
-        after='f"first_seq > ? {where}',
+        file="syncserver/store/told.py",
+        before="  FROM outcomes WHERE last_seq > ? {0}",
+        after="  FROM outcomes WHERE first_seq > ? {0}",
         breaks=("I6",),
         why="Two columns, one of them was handier.",
         seen_by="A sink that reads pages smaller than a register's batch of events (limit 7). Checker: the sink's "
