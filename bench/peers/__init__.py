@@ -13,6 +13,8 @@ CouchDB itself is neither in Debian nor in npm; what speaks its protocol here is
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,6 +39,8 @@ def find(*, quick: bool, console: Console, keep: Path | None = None) -> list[Fou
     """What each contestant costs, ours first."""
     rounds, each = (2, 200) if quick else (4, 250)
     with ExitStack() as stack:
+        terminated = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # cleans up as others do
+        stack.callback(signal.signal, signal.SIGTERM, terminated)
         console.print("installing the peers from npm")
         folder = stack.enter_context(installed(keep))
         ours = Ours(stack.enter_context(site(phones=PHONES, settle=False)))
