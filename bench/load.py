@@ -47,9 +47,7 @@ def head_of(body: bytes) -> bytes:
 
 def requests(place: Site, progress: Console, *, registers_per_phone: int) -> list[Line]:
     """Sign everything beforehand; every push is another register, every phone has a line of them."""
-    return sign(
-        [place.enrol(seed=seed) for seed in range(PHONES)], registers(place), registers_per_phone, progress
-    )
+    return sign([place.enrol(seed=seed) for seed in range(PHONES)], registers(place), registers_per_phone, progress)
 
 
 def sign(
