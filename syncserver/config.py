@@ -166,6 +166,13 @@ def store_path(text: str) -> Path:
     return Path(path)
 
 
+def _milliseconds(environment: Mapping[str, str], setting: str, default: int) -> int:
+    text = environment.get(setting) or str(default)
+    if not (text.isascii() and text.isdecimal()) or len(text) > 5 or not 1 <= int(text) <= 60_000:
+        raise ConfigError("bad-config", f"{setting} is 1 to 60000 milliseconds, not {text!r}")
+    return int(text)
+
+
 def read_config(
     environment: Mapping[str, str], *, store: str, host: str | None = None, port: int | None = None
 ) -> Config:
@@ -173,7 +180,7 @@ def read_config(
 
     Args:
         environment: Usually `os.environ`. Read: HUDUR_HOST, PORT, HUDUR_ENV, HUDUR_ZONE, HUDUR_OPERATOR_TOKEN,
-            HUDUR_UPSTREAM_*.
+            HUDUR_DELAY_TARGET_MS, HUDUR_DELAY_INTERVAL_MS, HUDUR_UPSTREAM_*.
         store: `sqlite:PATH`.
         host: Address to listen on.
         port: TCP port.
@@ -191,5 +198,7 @@ def read_config(
         env=environment.get("HUDUR_ENV", "demo"),
         zone=environment.get("HUDUR_ZONE", "Africa/Cairo"),
         operator_token=environment.get("HUDUR_OPERATOR_TOKEN") or None,
+        delay_target_ms=_milliseconds(environment, "HUDUR_DELAY_TARGET_MS", 250),
+        delay_interval_ms=_milliseconds(environment, "HUDUR_DELAY_INTERVAL_MS", 1_000),
         upstream=read_upstream(environment),
     )

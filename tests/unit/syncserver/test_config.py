@@ -37,7 +37,28 @@ def test_the_command_line_wins_over_the_environment() -> None:
     assert read_config(environment, store="sqlite:a.db").port == 9_000
 
 
-@pytest.mark.parametrize("environment", [{"PORT": "x"}, {"PORT": "70000"}, {"HUDUR_ENV": "No"}])
+def test_the_target_of_the_delay_comes_from_the_environment() -> None:
+    """When to begin to put pushes off can be set; by default it is what the configuration says."""
+    environment = {"HUDUR_DELAY_TARGET_MS": "400", "HUDUR_DELAY_INTERVAL_MS": "2000"}
+    config = read_config(environment, store="sqlite:a.db")
+    assert (config.delay_target_ms, config.delay_interval_ms) == (400, 2_000)
+    plain, by_default = Config(store=Path("a.db")), read_config({}, store="sqlite:a.db")
+    assert (by_default.delay_target_ms, by_default.delay_interval_ms) == (
+        plain.delay_target_ms,
+        plain.delay_interval_ms,
+    )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PORT": "x"},
+        {"PORT": "70000"},
+        {"HUDUR_ENV": "No"},
+        {"HUDUR_DELAY_TARGET_MS": "0"},
+        {"HUDUR_DELAY_INTERVAL_MS": "1e3"},
+    ],
+)
 def test_nonsense_is_refused(environment: dict[str, str]) -> None:
     """What cannot be used is said before anything starts."""
     with pytest.raises(ConfigError):
