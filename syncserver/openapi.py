@@ -162,22 +162,9 @@ def document() -> dict[str, Any]:
                 parameters=[{"name": "name", "in": "path", "required": True, "schema": {"enum": sorted(SCHEMAS)}}],
             ),
             "/v1/operator/{order}": _orders(),
-            "/v1/calendar.ics": _get(
-                "calendar",
-                "Calendar of a school, else of a governorate, else of every school (RFC 5545)",
-                "text/calendar",
-                {"type": "string"},
-                400,
-                404,
-                500,
-                503,
-                parameters=[_SCHOOL, {**_SCHOOL, "name": "governorate"}],
-            ),
+            "/v1/calendar.ics": _calendar(),
             **{f"/v1/reports/{kind}": _report(kind) for kind in KINDS},
-            "/status": _status_page(),
-            "/v1/status": _get(
-                "status", "How the server is and was in the last 14 days", "application/json", _STATUS, 500
-            ),
+            **_status(),
             "/metrics": _get(
                 "metrics", "Prometheus metrics", "text/plain", {"type": "string"}, 401, 403, 500, **_OPERATOR
             ),
@@ -192,9 +179,26 @@ def document() -> dict[str, Any]:
     }
 
 
-def _status_page() -> dict[str, Any]:
-    lang = {"name": "lang", "in": "query", "required": False, "schema": {"enum": ["ar", "en"]}}
-    return _get("status_page", "The same for people", "text/html", {"type": "string"}, 500, parameters=[lang])
+def _calendar() -> dict[str, Any]:
+    return _get(
+        "calendar",
+        "Calendar of a school, else of a governorate, else of every school (RFC 5545)",
+        "text/calendar",
+        {"type": "string"},
+        400,
+        404,
+        500,
+        503,
+        parameters=[_SCHOOL, {**_SCHOOL, "name": "governorate"}],
+    )
+
+
+def _status() -> dict[str, Any]:
+    about = "`ar` or `en`; anything else: as the browser likes"
+    lang = {"name": "lang", "in": "query", "required": False, "schema": {"type": "string"}, "description": about}
+    page = _get("status_page", "The same for people", "text/html", {"type": "string"}, 500, parameters=[lang])
+    what = "How the server is and was in the last 14 days"
+    return {"/status": page, "/v1/status": _get("status", what, "application/json", _STATUS, 500)}
 
 
 def _report(kind: str) -> dict[str, Any]:
