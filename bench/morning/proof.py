@@ -118,7 +118,7 @@ def _prove_events(store: Path, folder: Path, size: Size) -> tuple[Counter[str], 
     told: dict[str, dict[int, str]] = {}
     with closing(_open(store)) as db:
         reader = InlineTransaction(db)
-        (last,) = db.execute("SELECT coalesce(max(last_seq), 0) FROM events").fetchone()
+        last = _now(feed.read_head(reader))
         for after in range(0, last, _PAGE * PAGES_EVERY):
             try:
                 page = _now(feed.read_page(reader, after=after, limit=_PAGE, schools=None))
