@@ -179,14 +179,15 @@ class Status:
     async def _remember(self, now_ms: int) -> None:
         keep_from = now_ms // HOUR_MS - _DAYS_KEPT * 24
         if self._fresh:
-            written = self._fresh
-            async with self._db.transaction() as tx:
-                await rows.add_hours(tx, written, keep_from=keep_from)
-            if self._fresh is written:
-                self._fresh = {}
+            written, self._fresh = self._fresh, {}  # what is seen while it is being written comes with the next minute
+            try:
+                async with self._db.transaction() as tx:
+                    await rows.add_hours(tx, written, keep_from=keep_from)
+            except BaseException:
+                _merge(self._fresh, written)
+                raise
         stored = await rows.read_hours(self._db, from_hour=keep_from)
-        for number, hour in self._fresh.items():
-            stored.setdefault(number, Hour()).add(hour)
+        _merge(stored, self._fresh)
         self._hours = stored
 
     def _note_watched(self, now_ms: int) -> None:
@@ -207,6 +208,11 @@ class Status:
         if not getattr(known, what) & bit:
             for hour in (known, self._fresh.setdefault(number, Hour())):
                 setattr(hour, what, getattr(hour, what) | bit)
+
+
+def _merge(known: dict[int, Hour], more: dict[int, Hour]) -> None:
+    for number, hour in more.items():
+        known.setdefault(number, Hour()).add(hour)
 
 
 def _count(day: Day, hour: Hour | None, at: int, passed: int) -> None:

@@ -15,6 +15,7 @@ from syncserver.entrance import LATER
 from syncserver.errors import RequestProblem
 from syncserver.status import Status
 from syncserver.status_page import preferred
+from syncserver.store import status as rows
 from syncserver.store.port import Database
 from tests.support.server.world import SCHOOL, TODAY, World, open_world
 
@@ -153,6 +154,28 @@ async def test_the_history_survives_a_restart_and_two_processes_add_up(world: Wo
     other.entrance.sheds_total += 1
     await watch(world, 2, status=other.status)
     await watch(world, 2)
+    assert today(await told(world))["shed"] >= 1
+
+
+async def test_what_is_seen_while_a_minute_is_written_is_not_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody is put off in the middle of the transaction: shown at once, in the store a minute later."""
+    await watch(world, 2)
+    entrance, original = world.server.entrance, rows.add_hours
+
+    async def interrupted(*args: Any, **more: Any) -> None:
+        await original(*args, **more)
+        if not entrance.sheds_total:
+            entrance.sheds_total += 1
+            world.server.status.look()
+
+    monkeypatch.setattr(rows, "add_hours", interrupted)
+    await watch(world, 1)
+    assert entrance.sheds_total == 1
+    assert today(await told(world))["shed"] >= 1
+    await watch(world, 1.5)
+    assert len(await world.db.fetch_all("SELECT 1 FROM status_hours WHERE shed <> 0")) == 1
     assert today(await told(world))["shed"] >= 1
 
 
