@@ -32,6 +32,7 @@ import msgpack
 from bench.morning.frames import FOLLOWS, LOST, SLOW, TORN, Jobs, parts_in
 from bench.morning.slow import PIECES, Drip
 from clientcore.backoff import wait_ms
+from clientcore.errors import FrameRefused
 from clientcore.exchange import DUPLICATE, MEDIA_TYPE, read_answer
 
 _OURS = f"content-type: {MEDIA_TYPE}".encode()
@@ -368,7 +369,10 @@ class Load:
                 self.tally.is_wrong(f"verdict {verdict}")
             self.tally.counts["duplicate" if verdict == DUPLICATE else "durable"] += 1
         if connection.job % _SAMPLE == 0:
-            read_answer(body, server_key=self._key, request=request)
+            try:
+                read_answer(body, server_key=self._key, request=request)
+            except FrameRefused as refused:
+                self.tally.is_wrong(f"an answer that proves nothing: {refused}")
             self.tally.counts["proved"] += 1
 
     def _finish(self, connection: Connection, now_s: float) -> None:
