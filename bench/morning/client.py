@@ -21,16 +21,16 @@ import resource
 import select
 import socket
 import time
-from array import array
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
 
 from bench.morning.frames import FOLLOWS, LOST, SLOW, TORN, Jobs, parts_in
 from bench.morning.slow import PIECES, Drip
+from bench.morning.tally import AGAIN, AT_ONCE, SLOWLY, Tally
 from clientcore.backoff import wait_ms
 from clientcore.errors import FrameRefused
 from clientcore.exchange import DUPLICATE, MEDIA_TYPE, read_answer
@@ -39,10 +39,6 @@ _OURS = f"content-type: {MEDIA_TYPE}".encode()
 _BIND_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, so that one address serves 28,000 at once
 _ADDRESSES = [f"127.0.0.{number}" for number in range(2, 34)]
 _ANSWER_S = 60.0
-_WRONG_KEPT = 50
-AT_ONCE, SLOWLY, AGAIN = range(3)
-"""How a request was accepted: at the first try, through a slow network, or after another try."""
-SINCE_SENT, SINCE_DUE = 2, 3
 _SAMPLE = 50  # of how many answers one is proved whole, signature included
 
 
@@ -63,48 +59,6 @@ class Connection:
     drip: Drip | None = None
     piece: int = 0
     is_open: bool = True
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened.
-
-    Attributes:
-        seconds: Counts of each second of the run.
-        accepted: Of each accepted request: when it was due, how it came, and its two waits.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    seconds: dict[int, Counter[str]] = field(default_factory=dict)
-    accepted: array[float] = field(default_factory=lambda: array("d"))
-    wrong: list[str] = field(default_factory=list)
-    connections_max: int = 0
-
-    def count(self, word: str, now_s: float) -> None:
-        """One more, in all and in its second."""
-        self.counts[word] += 1
-        second = int(now_s)
-        if second not in self.seconds:
-            self.seconds[second] = Counter()
-        self.seconds[second][word] += 1
-
-    def is_wrong(self, what: str) -> None:
-        """Something that may not happen."""
-        self.counts["wrong"] += 1
-        if len(self.wrong) < _WRONG_KEPT:
-            self.wrong.append(what)
-
-    def waits_s(self, kind: int, *, since: int, from_s: float = 0.0, until_s: float = float("inf")) -> list[float]:
-        """Waits of accepted requests that were due in a span: since the last byte was sent, or since they were due."""
-        rows = self.accepted
-        return [
-            rows[at + since] for at in range(0, len(rows), 4) if rows[at + 1] == kind and from_s <= rows[at] < until_s
-        ]
-
-    def done_s(self) -> list[float]:
-        """When each accepted request was answered, ascending."""
-        rows = self.accepted
-        return sorted(rows[at] + rows[at + SINCE_DUE] for at in range(0, len(rows), 4))
 
 
 class Load:
@@ -135,6 +89,7 @@ class Load:
         self._lingering: dict[int, Connection] = {}
         self.waiting = 0
         self.now_s = 0.0
+        self.answered_s = 0.0
         self.tally = Tally()
         self._room = raise_file_limit() - 256
         gc.freeze()
@@ -159,7 +114,7 @@ class Load:
         tick: Callable[[float], None],
         limit_s: float,
         lanes: Sequence[int] = (),
-        is_over: Callable[[float], bool] = lambda _: True,
+        is_over: Callable[[], bool] = lambda: True,
     ) -> Tally:
         """Send every job at its second and go on until all are answered and `is_over`.
 
@@ -168,9 +123,9 @@ class Load:
             tick: Called every second.
             limit_s: After which what is left counts as wrong.
             lanes: Instead of a schedule: jobs sent one after the other over as many lanes as `schedule` begins.
-            is_over: Whether to end, asked every second once all jobs are.
+            is_over: Whether to end, asked once all jobs are answered.
         """
-        self.tally = Tally()
+        self.tally, self.answered_s = Tally(), 0.0
         self._refill = deque(lanes)
         self._zero_s = time.perf_counter()
         due = iter(schedule)
@@ -188,9 +143,9 @@ class Load:
                 next_tick_s = int(now_s) + 1.0
                 tick(now_s)
                 self._give_up_silent(now_s)
-                idle = upcoming is None and not self.waiting and not self._refill
-                done = (idle and is_over(now_s)) or now_s > limit_s
+                done = now_s > limit_s
                 self.tally.connections_max = max(self.tally.connections_max, self.open)
+            done = done or (upcoming is None and not self.waiting and not self._refill and is_over())
             until_s = min(
                 next_tick_s,
                 upcoming[0] if upcoming is not None else next_tick_s,
@@ -376,7 +331,7 @@ class Load:
             self.tally.counts["proved"] += 1
 
     def _finish(self, connection: Connection, now_s: float) -> None:
-        job, self.waiting = connection.job, self.waiting - 1
+        job, self.waiting, self.answered_s = connection.job, self.waiting - 1, now_s
         kind = SLOWLY if connection.drip is not None else AGAIN if connection.failures else AT_ONCE
         self.tally.count("accepted", now_s)
         self.tally.accepted.extend((connection.asked_s, kind, now_s - connection.sent_s, now_s - connection.asked_s))

@@ -1,8 +1,9 @@
 """After the morning: what is in the store against what was sent. Reads the files the server left, not its word.
 
 Every register: its change stands in the log exactly once, and each of its pupils has in the outcome the code that was
-sent; *absent* where no absence was sent is counted by itself. Of one page of events in `PAGES_EVERY` every event must
-say what was sent. Outcomes and events are read by the store's own code, so that its layout may change.
+sent; *absent* where no absence was sent is counted by itself. Of the events at most `PAGES` small pages are read,
+evenly over the whole feed, and must say what was sent. Outcomes and events are read by the store's own code, so that
+its layout may change.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from syncserver import feed
 from syncserver.store.inline import InlineTransaction
 from syncserver.store.registers import outcome_of
 
-PAGES_EVERY = 25
-_PAGE = 1_000
+PAGES = 1_500
+_PAGE = 40  # one or two registers: reading a page costs as many outcomes as it may have events
 _KEPT = 20
 _ABSENT = frozenset(("A", "E", "U"))
 T = TypeVar("T")
@@ -119,7 +120,7 @@ def _prove_events(store: Path, folder: Path, size: Size) -> tuple[Counter[str], 
     with closing(_open(store)) as db:
         reader = InlineTransaction(db)
         last = _now(feed.read_head(reader))
-        for after in range(0, last, _PAGE * PAGES_EVERY):
+        for after in range(0, last, max(_PAGE * 25, last // PAGES)):
             try:
                 page = _now(feed.read_page(reader, after=after, limit=_PAGE, schools=None))
             except HudurError as error:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.morning import plan
-from bench.morning.client import AGAIN, AT_ONCE, SINCE_DUE, SINCE_SENT, SLOWLY, Tally
 from bench.morning.plan import Size
+from bench.morning.tally import AGAIN, AT_ONCE, SINCE_DUE, SINCE_SENT, SLOWLY, Tally
 from bench.morning.watch import Watch
 from bench.results import Chart, Goal, Result, Row
 

@@ -95,6 +95,7 @@ class Watch:
         self._asked_s = -float(LOOK_EVERY_S)
         self.samples: list[Sample] = []
         self.metrics: dict[str, float] = {}
+        self._metrics_of_s = -1.0
         self.metrics_failed = 0
         self.metrics_waits_s: list[float] = []
 
@@ -114,6 +115,10 @@ class Watch:
         """Offsets and seconds of the last metrics."""
         return (self.metrics[_LAG_OFFSETS], self.metrics[_LAG_S]) if self.metrics else None
 
+    def is_settled(self, since_s: float) -> bool:
+        """Whether metrics that were asked for after a moment say that nothing waits to be settled."""
+        return self._metrics_of_s > since_s and self.lag == (0, 0)
+
     def _told(self, sample: Sample, body: bytes, wait_s: float) -> None:
         if not body:
             self.metrics_failed += 1
@@ -121,6 +126,6 @@ class Watch:
                 raise SystemExit("the server's metrics do not answer")
             return
         self.metrics_waits_s.append(wait_s)
-        self.metrics = read_metrics(body)
+        self.metrics, self._metrics_of_s = read_metrics(body), sample.at_s
         sample.lag_offsets, sample.lag_s = self.metrics[_LAG_OFFSETS], self.metrics[_LAG_S]
         sample.waiting = self.metrics.get("hudur_commit_waiting")

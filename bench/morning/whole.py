@@ -21,13 +21,14 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 
 from bench.morning import plan
-from bench.morning.client import Load, Tally, raise_file_limit
+from bench.morning.client import Load, raise_file_limit
 from bench.morning.frames import Jobs, parts_in, read_jobs, write_part
 from bench.morning.ground import add_phones, make_roster
 from bench.morning.plan import PHONES_PER_SCHOOL, Phase, Size
 from bench.morning.proof import prove
 from bench.morning.report import Capacity, Findings, Stage, to_result
 from bench.morning.slow import drips
+from bench.morning.tally import Tally
 from bench.morning.watch import Watch, Watched, read_metrics, served
 from bench.results import Result, about_run, show, write_result
 
@@ -165,7 +166,10 @@ def measure_capacity(server: Watched, load: Load, jobs: Sequence[int], console: 
     _, pushed_cpu_s = server.usage()
     settled = _settled(load)
     load.run(
-        [], tick=_ticker("settling", watch, load, console), limit_s=_LIMIT_S, is_over=lambda _: watch.lag == (0, 0)
+        [],
+        tick=_ticker("settling", watch, load, console),
+        limit_s=_LIMIT_S,
+        is_over=lambda: watch.is_settled(load.answered_s),
     )
     _, ended_cpu_s = server.usage()
     done_s = tally.done_s()
@@ -188,7 +192,7 @@ def _settled(load: Load) -> float:
         [],
         tick=lambda _: None if told else load.look("/metrics", told.append),
         limit_s=30,
-        is_over=lambda _: bool(told),
+        is_over=lambda: bool(told),
     )
     return read_metrics(told[0]).get("hudur_settled_registers_total", 0.0) if told else 0.0
 
@@ -202,7 +206,7 @@ def _stage(
         schedule,
         tick=_ticker(name, watch, load, console),
         limit_s=over_s + _LIMIT_S,
-        is_over=lambda _: watch.lag == (0, 0),
+        is_over=lambda: watch.is_settled(load.answered_s),
     )
     return Stage(
         name=name,

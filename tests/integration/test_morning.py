@@ -1,4 +1,4 @@
-"""The national morning, small: the same code with 1,500 phones and a real server, and what its checks would find."""
+"""The national morning, small: the same code with 1,000 phones and a real server, and what its checks would find."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ import pytest
 from rich.console import Console
 
 from bench.morning import plan
-from bench.morning.client import AGAIN, SINCE_DUE, SLOWLY, Load, Tally
+from bench.morning.client import Load
 from bench.morning.frames import parts_in, read_jobs, write_part
 from bench.morning.plan import Phase, Size
 from bench.morning.proof import prove
 from bench.morning.report import Findings, to_result
 from bench.morning.slow import drips
+from bench.morning.tally import AGAIN, SINCE_DUE, SLOWLY, Tally
 from bench.morning.whole import Wish, whole_in
 from clientcore.exchange import DURABLE, REFUSED, Answer, Verdict, read_sync, request_digest, sign_answer
 from clientcore.frame import parse_frame
 from clientcore.keys import SigningKey
 
-WISH = Wish(sessions=1_500, over_s=5.0, overload=0.2, capacity=300, patience=0.1, seed=7)
+WISH = Wish(sessions=1_000, over_s=4.0, overload=0.2, capacity=200, patience=0.1, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +61,16 @@ def test_a_register_that_is_missing_doubled_or_absent_by_mistake_is_found(folder
     file = parts_in(folder)[0].with_suffix(".registers")
     sent = file.read_bytes()
     at = sent.index(b"A", 39)  # the first record: 7 bytes of head, 32 of hash, then the codes
-    try:
-        file.write_bytes(sent[:at] + b"P" + sent[at + 1 :])
-        counts, found = prove(folder / "store.db", folder, size, processes=1)
-        assert counts["false absent"] >= 1, found
-        assert counts["different"] >= 1
-    finally:
-        file.write_bytes(sent)
+    file.write_bytes(sent[:at] + b"P" + sent[at + 1 :])
     with closing(sqlite3.connect(folder / "store.db")) as db, db:
-        db.execute("DELETE FROM outcomes WHERE rowid = (SELECT min(rowid) FROM outcomes)")
+        db.execute("DELETE FROM outcomes WHERE rowid = (SELECT max(rowid) FROM outcomes)")
         db.execute(
             """INSERT INTO changes SELECT log_offset + 1, hash, school, class_id, date, 'pm8', frame_id, chunk_at,
             chunk_bytes, delegation, held FROM changes ORDER BY log_offset DESC LIMIT 1"""
         )
-    counts, _ = prove(folder / "store.db", folder, size, processes=1)
-    assert (counts["lost"], counts["doubled"], counts["unsettled"]) == (1, 1, 1)
+    counts, found = prove(folder / "store.db", folder, size, processes=1)
+    assert (counts["lost"], counts["doubled"], counts["unsettled"]) == (1, 1, 1), found
+    assert counts["false absent"] >= 1, found
 
 
 # ---- what the phones believe -----------------------------------------------------------------------------------
@@ -109,7 +105,7 @@ def answering(answers: list[object]) -> Iterator[int]:
             self.request.sendall(reply(request) if callable(reply) else reply)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             yield server.server_address[1]
