@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,6 +26,7 @@ from syncserver.bundles import Bundles
 from syncserver.calendar_feed import CalendarFeed
 from syncserver.calls import Calls
 from syncserver.config import Config
+from syncserver.consumers import Consumers, Stage
 from syncserver.entrance import Entrance
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
@@ -41,7 +41,6 @@ from syncserver.ports import ServerPorts
 from syncserver.problems import write_problem
 from syncserver.pull import Puller
 from syncserver.reports.http import ReportRoutes
-from syncserver.settle import Settler
 from syncserver.status import Status
 from syncserver.status_page import StatusPage
 from syncserver.store.devices import DeviceBook
@@ -57,7 +56,6 @@ _ORDER_BODY_MAX = ARCHIVE_BYTES_MAX
 _BUNDLE_BODY_MAX = BUNDLE_BYTES_MAX + 1_024  # the call's envelope around the file
 _NO_STORE = {"cache-control": "no-store"}
 
-Stage = Callable[[], Coroutine[Any, Any, None]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -76,7 +74,7 @@ class Server:
     meta: Meta
     intake: Intake
     entrance: Entrance
-    settler: Settler
+    settler: Consumers
     status: Status
     puller: Puller
     talk: Conversations
@@ -112,7 +110,16 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
     await book.warm()
     intake = Intake(config, db, book, ports, metrics)
     entrance = Entrance(config, ports, metrics)
-    settler = Settler(config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from)
+    alone: dict[str, Stage] = {
+        "parity": partial(parity_stage.run, db, config, ports),
+        "webhooks": partial(webhooks.run, db, config, ports),
+        **handoff_stages(db, config, ports),
+    }
+    divided = db.partitions > 1  # then several processes may run, and the claims decide which of them does what
+    settler = Consumers(
+        config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from,
+        stages=alone if divided else {},
+    )  # fmt: skip
     status = Status(config, db, ports, intake, entrance)
     puller = Puller(config, db, ports, meta.epoch)
     talk = Conversations(config, db, ports, meta, intake, puller, entrance)
@@ -129,13 +136,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         puller=puller,
         talk=talk,
         calls=Calls(config, db, ports, meta, book, Bundles(ports, intake), intake.settled_wake),
-        stages=[
-            settler.run,
-            status.run,
-            partial(parity_stage.run, db, config, ports),
-            partial(webhooks.run, db, config, ports),
-            *handoff_stages(db, config, ports),
-        ],
+        stages=[settler.run, status.run, *(() if divided else alone.values())],
     )
 
 

@@ -32,6 +32,12 @@ class StoreInUse(StoreError):
     """Another server holds the store file: a second writer could corrupt it."""
 
 
+class Fenced(StoreError):
+    """Somebody else has taken over what this process was doing; nothing of it was written."""
+
+    retryable = False
+
+
 class ConfigError(LocalError):
     """The configuration cannot be used."""
 

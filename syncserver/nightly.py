@@ -21,7 +21,6 @@ from syncserver.config import Config
 from syncserver.errors import StoreFailed
 from syncserver.ports import Aside, ServerPorts
 from syncserver.problems import trace
-from syncserver.settle import PARTITION
 from syncserver.store import settled
 from syncserver.store import sinks as sink_rows
 from syncserver.store import upstream as rows
@@ -56,11 +55,12 @@ GROUP BY code ORDER BY 2 DESC, 1"""
 Stage = Callable[[], Coroutine[Any, Any, None]]
 
 
-def handoff_stages(db: Database, config: Config, ports: ServerPorts) -> list[Stage]:
+def handoff_stages(db: Database, config: Config, ports: ServerPorts) -> dict[str, Stage]:
     """What runs beside the requests where a school system is set: status feed, attendance, the night."""
     if config.upstream is None:
-        return []
-    return [partial(stage, db, config, ports) for stage in (status_feed.run, writeback.run, run)]
+        return {}
+    stages = {"upstream feed": status_feed.run, "write-back": writeback.run, "night": run}
+    return {name: partial(stage, db, config, ports) for name, stage in stages.items()}
 
 
 async def run(db: Database, config: Config, ports: ServerPorts) -> None:
@@ -139,8 +139,7 @@ async def reconcile(
 
 async def surroundings(reader: Reader, now_ms: int) -> dict[str, Any]:
     """What else a person wants to see: dead letters by cause, the feed's age, who is behind."""
-    position = await settled.read_position(reader, PARTITION)
-    lag = await settled.read_lag(reader, position)
+    lag = await settled.read_lag(reader)
     state, sent = await rows.read_feed(reader), await rows.read_sent(reader)
     names = ("cause", "letters", "oldest_ms", "schools")
     return {

@@ -21,7 +21,7 @@ from typing import Any
 
 from reconciliation.model import Context
 from syncserver.config import Config
-from syncserver.errors import StoreFailed
+from syncserver.errors import Fenced, StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
@@ -40,12 +40,13 @@ from syncserver.store.registers import POISON, StoredChange, changes_of, changes
 from syncserver.store.surroundings import contexts_of
 
 _LOG = logging.getLogger("hudur.settle")
-PARTITION = 0  # one partition so far; the seam for hash(school) is this number and `rows.read_position`
+PARTITION = 0  # the only one of a store that is not divided
 OPERATIONS_PER_ROUND_MAX = 20_000  # 256 ordinary registers of 60 pupils; a commit waits for no more than half a second
 LARGE_CHANGES_MIN = 9  # with fewer, of 256 operations at most, a register is settled in passing
 _BREATH = 8  # ordinary registers between two looks at what else there is to do
 _AGAIN_MAX = 64  # registers settled again per round, so that new changes never wait behind a roster import
 _FAILED_WAIT_MS = 1_000
+LANE = "settle"
 _DAY_MS = 86_400_000
 
 
@@ -74,7 +75,8 @@ class Sight:
 
     Attributes:
         orders: Whole classes or dates wait to be settled again; then nothing else was read.
-        position: Offset of the last change the round will have settled.
+        position: Offset up to which everything will be settled after the round.
+        settled: Offset up to which it is now.
         fresh: New changes.
         again: Orders to settle a register again.
         tasks: The registers of both.
@@ -86,6 +88,7 @@ class Sight:
 
     orders: bool
     position: int
+    settled: int
     fresh: Sequence[rows.Fresh] = ()
     again: Sequence[rows.Again] = ()
     tasks: Sequence[Task] = ()
@@ -96,7 +99,11 @@ class Sight:
 
 
 class Settler:
-    """The consumer of one partition of the log."""
+    """The consumer of one partition of the log.
+
+    Raises (every method that writes):
+        Fenced: another consumer has the partition now; this one is done.
+    """
 
     def __init__(
         self,
@@ -107,8 +114,14 @@ class Settler:
         wake: asyncio.Event,
         *,
         revisions_above: int = 0,
+        partition: int = PARTITION,
     ) -> None:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
+        self.partition = partition
+        self._changes, self._orders, self._settlements = (
+            db.part(table, partition) for table in ("changes", "settle_again", "settlements")
+        )
+        self._fence: int | None = None
         self._revisions_above = revisions_above  # see `Meta.feed_from`
         self._limit = config.settle_batch
         self.alive = False
@@ -123,6 +136,8 @@ class Settler:
                     while await self.round():
                         pass
                     await self.bury_pending()
+                except Fenced:
+                    raise
                 except StoreFailed as failed:
                     _LOG.error("settling waits for the store: %s", failed)
                     await self._ports.clock.sleep_ms(_FAILED_WAIT_MS)
@@ -142,18 +157,21 @@ class Settler:
 
     async def round(self) -> bool:
         """Settle one batch; returns whether there was anything to do."""
+        if self._fence is None:
+            self._fence = await self._db.atomically(partial(rows.take_fence, partition=self.partition), lane=LANE)
         try:
             sight = await self._db.snapshot(self._look)
             if sight.orders:
-                async with self._db.transaction() as tx:
-                    await rows.spread_again(tx, await rows.read_position(tx, PARTITION))
+                await self._db.atomically(self._spread, lane=LANE)
                 sight = await self._db.snapshot(self._look)
             if not sight.fresh and not sight.again:
+                if sight.position > sight.settled:
+                    await self._write(Round(position=sight.position))
                 return False
             done = Round(position=sight.position)
             await self._settle_all(done, sight)
             await self._write(done)
-        except StoreFailed:
+        except (StoreFailed, Fenced):
             raise
         except Exception as cause:  # what no single register answers for: find it in steps of one
             _LOG.error("a batch cannot be settled: %s", trace(cause))
@@ -164,21 +182,28 @@ class Settler:
         self._limit = self._config.settle_batch
         return True
 
+    async def _spread(self, tx: Transaction) -> None:
+        position = await rows.read_position(tx, self.partition)
+        await rows.spread_again(tx, position, orders=self._orders)
+        await rows.write_position(tx, self.partition, position, self._need_fence())
+
     async def _look(self, reader: Reader) -> Sight:
         """Everything a round needs to know."""
-        position = await rows.read_position(reader, PARTITION)
-        if await rows.has_orders(reader):
-            return Sight(orders=True, position=position)
-        fresh, again = await self._next(reader, position)
+        settled = await rows.read_position(reader, self.partition)
+        if await rows.has_orders(reader, orders=self._orders):
+            return Sight(orders=True, position=settled, settled=settled)
+        fresh, again = await self._next(reader, settled)
         tasks = _tasks(fresh, again)
         keys = [task.key for task in tasks]
-        if not keys:
-            return Sight(orders=False, position=position)
-        position = fresh[-1].log_offset if fresh else position
+        if not keys:  # whoever asks how far everything is settled must not wait for a part with nothing to do
+            position = settled if self._db.partitions == 1 else await rows.read_head(reader)
+            return Sight(orders=False, position=position, settled=settled)
+        position = fresh[-1].log_offset if fresh else settled
         sizes = await rows.read_sizes(reader, keys)
         return Sight(
             orders=False,
             position=position,
+            settled=settled,
             fresh=fresh,
             again=again,
             tasks=tasks,
@@ -191,13 +216,19 @@ class Settler:
         )
 
     async def _next(self, reader: Reader, position: int) -> tuple[list[rows.Fresh], list[rows.Again]]:
-        fresh = await rows.read_fresh(reader, position, self._limit)
-        again = await rows.read_again(reader, min(_AGAIN_MAX, self._limit)) if self._limit > 1 or not fresh else []
+        fresh = await rows.read_fresh(reader, position, self._limit, changes=self._changes)
+        again: list[rows.Again] = []
+        if self._limit > 1 or not fresh:
+            again = await rows.read_again(reader, min(_AGAIN_MAX, self._limit), orders=self._orders)
         return fresh, again
+
+    def _need_fence(self) -> int:
+        assert self._fence is not None  # taken before the first round
+        return self._fence
 
     async def _bury_first(self, cause: Exception) -> None:
         """What comes next cannot even be looked at: it becomes a dead letter, and the round behind it goes on."""
-        position = await rows.read_position(self._db, PARTITION)
+        position = await rows.read_position(self._db, self.partition)
         fresh, again = await self._next(self._db, position)
         dead = [
             rows.Dead(key=one.key, log_offset=one.log_offset, code=POISON, detail=_describe(cause)) for one in fresh
@@ -243,7 +274,7 @@ class Settler:
         return True
 
     async def _write(self, done: Round) -> None:
-        await self._db.atomically(partial(self._write_in, done=done))
+        await self._db.atomically(partial(self._write_in, done=done), lane=LANE)
         self._ports.reached("settle.after_commit")
         self._metrics.settled.inc(len(done.results))
         self._metrics.events.inc(sum(result.event_count for result in done.results))
@@ -266,7 +297,7 @@ class Settler:
         await rows.write_dead(tx, done.dead, now_ms=now_ms)
         self._ports.reached("settle.between_outcome_and_offset")
         await rows.finish_again(tx, done.again_ids)
-        await rows.write_position(tx, PARTITION, done.position)
+        await rows.write_position(tx, self.partition, done.position, self._need_fence())
 
     async def _settle_isolated(self, task: Task, done: Round, sight: Sight) -> None:
         """Settle one register; when that raises, find the new changes that make it raise and leave them out."""
@@ -332,19 +363,10 @@ class Settler:
     async def bury_pending(self) -> None:
         """Changes whose dependencies have not come for days become dead letters; they may still join later."""
         before_ms = self._ports.clock.wall_ms() - self._config.pending_days * _DAY_MS
-        lost = await rows.read_expired_pending(self._db, before_ms)
+        lost = await rows.read_expired_pending(self._db, before_ms, settlements=self._settlements)
         if lost:
             async with self._db.transaction() as tx:
                 await rows.write_dead(tx, lost, now_ms=self._ports.clock.wall_ms())
-
-    async def tell_lag(self) -> None:
-        """Bring the gauges up to date: asked at every scrape, so that a consumer that stands still is seen."""
-        position = await rows.read_position(self._db, PARTITION)
-        lag = await rows.read_lag(self._db, position)
-        self._metrics.lag_offsets.set(lag.offsets)
-        age_ms = 0 if lag.oldest_ms is None else self._ports.clock.wall_ms() - lag.oldest_ms
-        self._metrics.lag_s.set(max(age_ms, 0) / 1000)
-        self._metrics.dead_letters.set(lag.dead_letters)
 
 
 def _tasks(fresh: Sequence[rows.Fresh], again: Sequence[rows.Again]) -> list[Task]:

@@ -24,10 +24,9 @@ from syncserver.errors import StoreFailed
 from syncserver.intake import Intake
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
-from syncserver.settle import PARTITION
 from syncserver.store import status as rows
 from syncserver.store.port import Database
-from syncserver.store.settled import read_lag, read_position
+from syncserver.store.settled import read_lag
 from syncserver.store.status import HOUR_MS, MINUTE_MS, MINUTES, Hour
 
 _LOG = logging.getLogger("hudur.status")
@@ -127,7 +126,7 @@ class Status:
             StoreFailed: what was seen is kept and written later.
         """
         self.look()
-        oldest_ms = (await read_lag(self._db, await read_position(self._db, PARTITION))).oldest_ms
+        oldest_ms = (await read_lag(self._db)).oldest_ms
         now_ms = self._ports.clock.wall_ms()
         if self._ticked_ms is None or not 0 <= now_ms - self._ticked_ms <= GAP_MS:
             self._since_ms = now_ms

@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
+from syncserver.store.claims import Claims
+
 T = TypeVar("T")
 
 Row = tuple[Any, ...]
@@ -58,13 +60,15 @@ class Database(Reader, Protocol):
         """
         ...
 
-    async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
+    async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None) -> T:
         """Run `work` as one writing transaction and return its result once it is on disk.
 
         For the hot road: SQLite runs the whole of it in its own thread, one hop instead of one per statement.
 
         Args:
             work: May await nothing but the transaction it is given, and touches nothing that others change meanwhile.
+            lane: Where several processes write: such work of two lanes runs side by side, that of one lane one after
+                another; None: nothing else is written meanwhile.
 
         Raises:
             StoreFailed, ConstraintBroken: as `transaction`.
@@ -86,6 +90,23 @@ class Database(Reader, Protocol):
 
     def when_failed(self, told: Callable[[], None]) -> None:
         """Call `told` whenever a transaction of anybody failed on the disk: somebody has to `reopen`."""
+        ...
+
+    @property
+    def partitions(self) -> int:
+        """Into how many parts, by school, the log is divided; each has one consumer at a time."""
+        ...
+
+    def part(self, table: str, number: int) -> str:
+        """The name of one part of a divided table, to read from."""
+        ...
+
+    async def claims(self) -> Claims:
+        """A new session of claims.
+
+        Raises:
+            StoreFailed: the store cannot be reached.
+        """
         ...
 
     @property

@@ -163,7 +163,7 @@ async def has_unsettled(reader: Reader, device: bytes) -> bool:
     """Whether the consumer has still to come to a change of this device."""
     row = await reader.fetch_one(
         """SELECT 1 FROM changes c JOIN frames f ON f.id = c.frame_id
-        WHERE f.device = ? AND c.log_offset > (SELECT coalesce(max(log_offset), 0) FROM consumers) LIMIT 1""",
+        WHERE f.device = ? AND c.log_offset > (SELECT coalesce(min(log_offset), 0) FROM consumers) LIMIT 1""",
         (device,),
     )
     return row is not None

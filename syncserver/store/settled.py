@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciliation.reports import Summary
+from syncserver.errors import Fenced
 from syncserver.store.key import BY_KEY, Key, flat, wanted
 from syncserver.store.port import Reader, Row, Transaction, placeholders
 from syncserver.store.summaries import write_summaries
@@ -106,8 +107,15 @@ async def read_position(reader: Reader, partition: int) -> int:
     return 0 if row is None else int(row[0])
 
 
-async def write_position(tx: Transaction, partition: int, log_offset: int) -> None:
-    """Move the consumer's offset."""
+async def read_settled_up_to(reader: Reader) -> int:
+    """Offset up to which every partition is settled; 0 before anything was."""
+    row = await reader.fetch_one("SELECT coalesce(min(log_offset), 0) FROM consumers")
+    assert row is not None
+    return int(row[0])
+
+
+async def set_position(tx: Transaction, partition: int, log_offset: int) -> None:
+    """Begin at an offset: for a store into which settled registers were written, and that nobody consumes yet."""
     await tx.execute(
         """INSERT INTO consumers (partition_no, log_offset) VALUES (?, ?)
         ON CONFLICT (partition_no) DO UPDATE SET log_offset = excluded.log_offset""",
@@ -115,40 +123,72 @@ async def write_position(tx: Transaction, partition: int, log_offset: int) -> No
     )
 
 
-async def read_fresh(reader: Reader, position: int, limit: int) -> list[Fresh]:
-    """The next changes of the log, in order."""
+async def take_fence(tx: Transaction, partition: int) -> int:
+    """Become the partition's consumer: whoever was it before writes nothing any more. Returns the new fence."""
+    await tx.execute(
+        """INSERT INTO consumers (partition_no, log_offset, fence) VALUES (?, 0, 1)
+        ON CONFLICT (partition_no) DO UPDATE SET fence = consumers.fence + 1""",
+        (partition,),
+    )
+    row = await tx.fetch_one("SELECT fence FROM consumers WHERE partition_no = ?", (partition,))
+    assert row is not None
+    return int(row[0])
+
+
+async def write_position(tx: Transaction, partition: int, log_offset: int, fence: int) -> None:
+    """Move the consumer's offset.
+
+    Raises:
+        Fenced: another consumer has the partition now.
+    """
+    moved = await tx.execute(
+        "UPDATE consumers SET log_offset = ? WHERE partition_no = ? AND fence = ?", (log_offset, partition, fence)
+    )
+    if moved != 1:
+        raise Fenced("fenced", f"partition {partition} has another consumer")
+
+
+async def read_head(reader: Reader) -> int:
+    """Offset of the last change in the log; 0 before the first."""
+    row = await reader.fetch_one("SELECT coalesce(max(log_offset), 0) FROM changes")
+    assert row is not None
+    return int(row[0])
+
+
+async def read_fresh(reader: Reader, position: int, limit: int, *, changes: str = "changes") -> list[Fresh]:
+    """The next changes of the log, or of a part of it, in order."""
     found = await reader.fetch_all(
-        """SELECT c.log_offset, c.school, c.class_id, c.date, c.session, f.received_ms
-        FROM changes c JOIN frames f ON f.id = c.frame_id WHERE c.log_offset > ? ORDER BY c.log_offset LIMIT ?""",
+        f"""SELECT c.log_offset, c.school, c.class_id, c.date, c.session, f.received_ms
+        FROM {changes} c JOIN frames f ON f.id = c.frame_id WHERE c.log_offset > ? ORDER BY c.log_offset LIMIT ?""",
         (position, limit),
     )
     return [Fresh(log_offset=row[0], key=(row[1], row[2], row[3], row[4]), received_ms=row[5]) for row in found]
 
 
-async def read_again(reader: Reader, limit: int) -> list[Again]:
+async def read_again(reader: Reader, limit: int, *, orders: str = "settle_again") -> list[Again]:
     """Registers waiting to be settled again; see `spread_again` for whole classes and dates."""
     found = await reader.fetch_all(
-        """SELECT id, school, class_id, date, session, at_ms FROM settle_again
+        f"""SELECT id, school, class_id, date, session, at_ms FROM {orders}
         WHERE session IS NOT NULL ORDER BY id LIMIT ?""",
         (limit,),
     )
     return [Again(id=row[0], key=(row[1], row[2], row[3], row[4]), at_ms=row[5]) for row in found]
 
 
-async def has_orders(reader: Reader) -> bool:
+async def has_orders(reader: Reader, *, orders: str = "settle_again") -> bool:
     """Whether whole classes or dates are to be settled again."""
-    return await reader.fetch_one("SELECT 1 FROM settle_again WHERE session IS NULL LIMIT 1") is not None
+    return await reader.fetch_one(f"SELECT 1 FROM {orders} WHERE session IS NULL LIMIT 1") is not None
 
 
-async def spread_again(tx: Transaction, position: int) -> int:
+async def spread_again(tx: Transaction, position: int, *, orders: str = "settle_again") -> int:
     """Turn each order for a class or a date into one for every register that was settled; returns how many orders.
 
     Registers whose changes all lie behind `position` will be settled for the first time after it.
     """
-    orders = await tx.fetch_all(
-        "SELECT id, school, class_id, date, cause, at_ms FROM settle_again WHERE session IS NULL ORDER BY id"
+    found = await tx.fetch_all(
+        f"SELECT id, school, class_id, date, cause, at_ms FROM {orders} WHERE session IS NULL ORDER BY id"
     )
-    for order_id, school, class_id, date, cause, at_ms in orders:
+    for order_id, school, class_id, date, cause, at_ms in found:
         where, params = "1 = 1", []
         for column, value in (("school", school), ("class_id", class_id), ("date", date)):
             if value is not None:
@@ -161,7 +201,7 @@ async def spread_again(tx: Transaction, position: int) -> int:
             (cause, at_ms, *params, position),
         )
         await tx.execute("DELETE FROM settle_again WHERE id = ?", (order_id,))
-    return len(orders)
+    return len(found)
 
 
 async def finish_again(tx: Transaction, ids: Sequence[int]) -> None:
@@ -372,10 +412,10 @@ async def defer(tx: Transaction, key: Key, *, at_ms: int) -> None:
     )
 
 
-async def read_expired_pending(reader: Reader, before_ms: int) -> list[Dead]:
+async def read_expired_pending(reader: Reader, before_ms: int, *, settlements: str = "settlements") -> list[Dead]:
     """Changes that have waited for their dependencies since before a moment and are no dead letter yet."""
     found = await reader.fetch_all(
-        """SELECT c.log_offset, c.school, c.class_id, c.date, c.session FROM settlements s
+        f"""SELECT c.log_offset, c.school, c.class_id, c.date, c.session FROM {settlements} s
         JOIN changes c ON c.log_offset = s.log_offset JOIN frames f ON f.id = c.frame_id
         LEFT JOIN dead_letters x ON x.log_offset = c.log_offset
         WHERE s.state = 3 AND f.received_ms < ? AND x.id IS NULL ORDER BY c.log_offset LIMIT 256""",
@@ -387,19 +427,36 @@ async def read_expired_pending(reader: Reader, before_ms: int) -> list[Dead]:
     ]
 
 
-async def read_lag(reader: Reader, position: int) -> Lag:
-    """How many changes wait, since when the oldest of them, and the dead letters."""
+async def read_lag(reader: Reader, parts: Sequence[str] = ()) -> Lag:
+    """How many changes wait, since when the oldest of them, and the dead letters.
+
+    Args:
+        reader: The store.
+        parts: Every part of the table `changes`, by partition; without them a change may be counted that was settled
+            beyond what all partitions have reached.
+    """
     row = await reader.fetch_one(
-        """SELECT (SELECT max(log_offset) FROM changes), (SELECT f.received_ms FROM changes c
-        JOIN frames f ON f.id = c.frame_id WHERE c.log_offset > ? ORDER BY c.log_offset LIMIT 1),
-        (SELECT count(*) FROM dead_letters WHERE requeued = 0),
+        """SELECT (SELECT count(*) FROM dead_letters WHERE requeued = 0),
         (SELECT count(*) FROM settle_again WHERE cause = ?), (SELECT min(at_ms) FROM settle_again WHERE cause = ?)""",
-        (position, LARGE, LARGE),
+        (LARGE, LARGE),
     )
     assert row is not None
-    newest, fresh_ms, dead_letters, large, large_ms = row
-    return Lag(
-        offsets=(newest or 0) - position + large,
-        oldest_ms=min((at_ms for at_ms in (fresh_ms, large_ms) if at_ms is not None), default=None),
-        dead_letters=dead_letters,
+    dead_letters, waiting, *oldest = row
+    for number, changes in enumerate(parts or ("changes",)):
+        position = await read_position(reader, number) if parts else await read_settled_up_to(reader)
+        row = await reader.fetch_one(
+            f"SELECT count(*), min(log_offset) FROM {changes} WHERE log_offset > ?", (position,)
+        )
+        if row is not None and row[0]:
+            waiting += row[0]
+            oldest += await _received_ms(reader, changes, row[1])
+    known = [at_ms for at_ms in oldest if at_ms is not None]
+    return Lag(offsets=waiting, oldest_ms=min(known, default=None), dead_letters=dead_letters)
+
+
+async def _received_ms(reader: Reader, changes: str, log_offset: int) -> list[int]:
+    found = await reader.fetch_all(
+        f"SELECT f.received_ms FROM {changes} c JOIN frames f ON f.id = c.frame_id WHERE c.log_offset = ?",
+        (log_offset,),
     )
+    return [row[0] for row in found]

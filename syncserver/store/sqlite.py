@@ -22,6 +22,7 @@ import aiosqlite
 
 from syncserver.errors import ConstraintBroken, StoreFailed, StoreInUse
 from syncserver.files import FOLDER_OWNER_ONLY, touch_private
+from syncserver.store.claims import Claims, SoleClaims
 from syncserver.store.inline import read_inline, run_inline
 from syncserver.store.port import Params, Reader, Row, T, Transaction
 from syncserver.store.schema import SCHEMA_VERSION, schema_statements
@@ -150,6 +151,16 @@ class SqliteDatabase:
         self._failed = False
         self._told: list[Callable[[], None]] = []
 
+    partitions = 1
+
+    def part(self, table: str, number: int) -> str:  # noqa: ARG002  (there is one)
+        """See `Database`."""
+        return table
+
+    async def claims(self) -> Claims:
+        """See `Database`."""
+        return SoleClaims()
+
     @property
     def failed(self) -> bool:
         """See `Database`."""
@@ -239,7 +250,12 @@ class SqliteDatabase:
                 await asyncio.shield(self._roll_back(writer))
                 raise
 
-    async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
+    async def atomically(
+        self,
+        work: Callable[[Transaction], Coroutine[Any, Any, T]],
+        *,
+        lane: str | None = None,  # noqa: ARG002  (one connection writes)
+    ) -> T:
         """See `Database`."""
         async with self._lock:
             writer = self._writer

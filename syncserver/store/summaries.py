@@ -111,7 +111,7 @@ async def arrived_unsettled(reader: Reader, school: str, first: str, last: str) 
     """Registers of which the log holds changes that wait for the settle stage, or that no machine could process."""
     rows = await reader.fetch_all(
         """SELECT class_id, date, session FROM changes
-        WHERE log_offset > (SELECT coalesce(max(log_offset), 0) FROM consumers)
+        WHERE log_offset > (SELECT coalesce(min(log_offset), 0) FROM consumers)
         AND school = ? AND date >= ? AND date <= ?
         UNION SELECT class_id, date, session FROM dead_letters WHERE school = ? AND date >= ? AND date <= ?""",
         (school, first, last) * 2,

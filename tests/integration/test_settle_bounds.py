@@ -171,9 +171,9 @@ async def test_a_round_is_cut_where_its_work_is_done(
 async def test_a_push_is_answered_while_a_large_register_is_settled(world: World) -> None:
     """The pure middle of a large register runs aside: the server takes and answers pushes meanwhile."""
     bad, good = await world.phone(), await world.phone("t2", seed=2)
+    await world.settle()
+    settler, gate = world.server.settler.held[0], Gate()
     await pour(bad, REGISTER, flood(bad, 20, 40))
-    gate = Gate()
-    settler = world.server.settler
     settler._ports = replace(settler._ports, aside=gate)
     settling = asyncio.create_task(settler.round())
     await gate.entered.wait()

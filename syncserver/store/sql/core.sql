@@ -114,7 +114,12 @@ CREATE TABLE security_events (
   detail TEXT NOT NULL
 ) STRICT;
 
-CREATE TABLE consumers (partition_no INTEGER PRIMARY KEY, log_offset INTEGER NOT NULL) STRICT;
+-- How far each partition of the log is settled. `fence` rises with every claim: whoever holds an older one writes nothing.
+CREATE TABLE consumers (
+  partition_no INTEGER PRIMARY KEY,
+  log_offset INTEGER NOT NULL,
+  fence INTEGER NOT NULL DEFAULT 0
+) STRICT;
 
 -- Work that is not caused by a new change: a roster import, a calendar exception, a requeue.
 -- `class_id` or `date` NULL: every class, every date of the school.

@@ -175,10 +175,10 @@ SETTLE = (
     Saboteur(
         name="offset-before-output",
         file="syncserver/settle.py",
-        before="        await self._db.atomically(partial(self._write_in, done=done))",
+        before="        await self._db.atomically(partial(self._write_in, done=done), lane=LANE)",
         after="        await self._db.atomically("
-        "partial(rows.write_position, partition=PARTITION, log_offset=done.position))\n"
-        "        await self._db.atomically(partial(self._write_in, done=done))",
+        "partial(rows.write_position, partition=0, log_offset=done.position, fence=self._need_fence()))\n"
+        "        await self._db.atomically(partial(self._write_in, done=done), lane=LANE)",
         breaks=("I6", "I4"),
         why="Claim the work first, then do it.",
         seen_by="Crash of the server at `settle.before_outcome` or a failed commit there: the changes of that round "
@@ -188,8 +188,8 @@ SETTLE = (
     Saboteur(
         name="settle-skips-one",
         file="syncserver/settle.py",
-        before="        position = fresh[-1].log_offset if fresh else position",
-        after="        position = fresh[-1].log_offset + 1 if fresh else position",
+        before="        position = fresh[-1].log_offset if fresh else settled",
+        after="        position = fresh[-1].log_offset + 1 if fresh else settled",
         breaks=("I4", "I8"),
         why="Is the position the last one read or the next one to read?",
         seen_by="Any second change: it is never settled. Recomputation from offset 0.",
