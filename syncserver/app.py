@@ -96,6 +96,7 @@ class Server:
             for task in tasks:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+            await self.settler.close()
 
 
 async def open_server(config: Config, db: Database, ports: ServerPorts) -> Server:

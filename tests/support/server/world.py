@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,9 @@ from syncserver.config import Config
 from syncserver.enrol import make_code
 from syncserver.ports import InlineAside, ServerPorts
 from syncserver.store.port import Database
+from syncserver.store.postgres import PostgresDatabase, open_postgres
 from syncserver.store.sqlite import SqliteDatabase, open_sqlite
+from tests.support.postgres import shared_cluster
 from tests.support.quick import QuickHasher
 from tests.support.server.phone import Phone
 
@@ -113,6 +116,13 @@ async def make_school(db: Database, school: str = SCHOOL, *, pupils: tuple[str, 
         )
 
 
+async def open_store(path: Path) -> Database:
+    """The store of a test: the file, or a new database of PostgreSQL where HUDUR_TEST_STORE says `postgresql`."""
+    if os.environ.get("HUDUR_TEST_STORE") == "postgresql":
+        return await open_postgres(shared_cluster().database())
+    return await open_sqlite(path)
+
+
 @asynccontextmanager
 async def open_world(
     path: Path,
@@ -131,7 +141,7 @@ async def open_world(
         config: Overrides.
         clock: One that goes on, for a store that is served again.
     """
-    database = db or await open_sqlite(path)
+    database = db or await open_store(path)
     if await database.fetch_one("SELECT 1 FROM schools LIMIT 1") is None:
         await make_school(database)
         await make_school(database, OTHER_SCHOOL)
@@ -146,7 +156,7 @@ async def open_world(
         async with server.running(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
             yield World(server=server, db=database, clock=clock, points=points, http=http)
     finally:
-        if isinstance(database, SqliteDatabase):
+        if isinstance(database, (SqliteDatabase, PostgresDatabase)):
             await database.close()  # also after a failed test: its thread would keep the process alive
 
 

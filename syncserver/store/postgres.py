@@ -1,0 +1,364 @@
+"""The PostgreSQL behind the database port, on asyncpg: for many server processes at once.
+
+Invariants:
+  1. `transaction()` excludes every other writer, as on SQLite: orders, enrolment and the audit chain rest on it.
+     `atomically(lane=…)` excludes those of its lane, and orders. Both by advisory locks of the transaction, which end
+     with it, whatever becomes of the process.
+  2. What a lane numbers (offsets of the log, sequences of the feed) it numbers under its lock, from the last committed
+     one: the order of the numbers is the order of the commits, and a reader by offset can skip nothing.
+  3. `synchronous_commit` is on, asserted for every connection: a commit that returned is on disk.
+  4. After a failed statement of the server nothing is written until `reopen` has looked at the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from syncserver.errors import ConstraintBroken, StoreFailed
+from syncserver.store.claims import Claims
+from syncserver.store.dialect import create, multi_row, part, translate
+from syncserver.store.port import Params, Reader, Row, T, Transaction
+from syncserver.store.schema import SCHEMA_VERSION, schema_statements
+
+PARTITIONS = 16
+"""Into how many parts a new store is divided: more than anyone will run consumers, few enough to look at each."""
+
+_SPACE = 0x4875  # our advisory locks; (space, number)
+_WRITERS, _LANES, _SCHEMA, _PRESENT = 1, {"log": 2, "settle": 3}, 4, 5
+_TRIES = 5  # a deadlock or a conflict of serialization is nobody's fault: the work is done again
+_POOL_MAX = 12
+_SETTINGS = {
+    "application_name": "hudur",
+    "synchronous_commit": "on",
+    "lock_timeout": "15s",
+    "idle_in_transaction_session_timeout": "15s",  # a process that froze in a lane must not hold it for ever
+    "statement_timeout": "120s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "jit": "off",
+}
+_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_OURS = (asyncpg.SyntaxOrAccessError, asyncpg.DataError)  # faults of our code: let them be seen as they are
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turns the driver's errors into ours. No text of the server is passed on: it may hold data."""
+    try:
+        yield
+    except asyncpg.IntegrityConstraintViolationError as error:
+        raise ConstraintBroken("constraint", f"{type(error).__name__}: {error.constraint_name}") from error
+    except (*_AGAIN, *_OURS):
+        raise
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise StoreFailed("storage", f"PostgreSQL: {type(error).__name__}") from error
+
+
+class _Connection:
+    """One asyncpg connection as a `Transaction`; knows nothing of BEGIN and COMMIT."""
+
+    def __init__(self, inner: asyncpg.Connection) -> None:
+        self.inner = inner
+
+    async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
+        with _translated():
+            return [tuple(row) for row in await self.inner.fetch(translate(sql), *params)]
+
+    async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
+        with _translated():
+            row = await self.inner.fetchrow(translate(sql), *params)
+            return None if row is None else tuple(row)
+
+    async def execute(self, sql: str, params: Params = ()) -> int:
+        with _translated():
+            return _count(await self.inner.execute(translate(sql), *params))
+
+    async def executemany(self, sql: str, rows: Iterable[Params]) -> None:
+        found = list(rows)
+        if not found:
+            return
+        text = translate(sql)
+        with _translated():
+            if len(found) > 1 and (many := await self._as_one(text, found)) is not None:
+                await self.inner.execute(many, *(list(column) for column in zip(*found, strict=True)))
+            else:
+                await self.inner.executemany(text, found)
+
+    async def _as_one(self, sql: str, rows: Sequence[Params]) -> str | None:
+        """The statement that writes all rows at once; None where they must be written one after another."""
+        if not sql.lstrip().startswith("INSERT"):
+            return None
+        types = [f"{kind.name}" for kind in (await self.inner.prepare(sql)).get_parameters()]
+        many = multi_row(sql, types)
+        if many is None:
+            return None
+        text, target = many
+        if target and len({tuple(row[place] for place in target) for row in rows}) < len(rows):
+            return None
+        return text
+
+
+def _count(status: str) -> int:
+    last = status.rpartition(" ")[2]
+    return int(last) if last.isdecimal() else 0
+
+
+class PostgresDatabase:
+    """A pool of connections (see `syncserver.store.port.Database`)."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._pool: asyncpg.Pool | None = None
+        self._failed = False
+        self._told: list[Callable[[], None]] = []
+        self._reopening = asyncio.Lock()
+        self.partitions = PARTITIONS
+
+    @property
+    def failed(self) -> bool:
+        """See `Database`."""
+        return self._failed
+
+    def when_failed(self, told: Callable[[], None]) -> None:
+        """See `Database`."""
+        self._told.append(told)
+
+    def part(self, table: str, number: int) -> str:
+        """See `Database`."""
+        return part(table, number)
+
+    async def claims(self) -> Claims:
+        """See `Database`."""
+        with _translated():
+            return await PostgresClaims.open(self._dsn)
+
+    async def open(self) -> None:
+        """Connect, make or check the schema.
+
+        Raises:
+            StoreFailed: the server cannot be reached, or the schema is another version's.
+        """
+        try:
+            await self._connect()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _connect(self) -> None:
+        with _translated():
+            self._pool = await asyncpg.create_pool(
+                self._dsn, min_size=1, max_size=_POOL_MAX, init=_prepare, server_settings=_SETTINGS, timeout=10,
+                command_timeout=150, statement_cache_size=1_000, max_cached_statement_lifetime=0,
+            )  # fmt: skip
+        await make_schema(self._need_pool())
+        found = await self.fetch_one("SELECT value FROM meta WHERE name = 'partitions'")
+        self.partitions = PARTITIONS if found is None else int(found[0])
+
+    def _need_pool(self) -> asyncpg.Pool:
+        if self._pool is None:
+            raise StoreFailed("storage", "the store is closed")
+        return self._pool
+
+    async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
+        """See `Reader`."""
+        with _translated():
+            return [tuple(row) for row in await self._need_pool().fetch(translate(sql), *params)]
+
+    async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
+        """See `Reader`."""
+        with _translated():
+            row = await self._need_pool().fetchrow(translate(sql), *params)
+            return None if row is None else tuple(row)
+
+    async def snapshot(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+        """See `Database`."""
+        with _translated():
+            async with (
+                self._need_pool().acquire() as inner,
+                inner.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                return await work(_Connection(inner))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """See `Database`."""
+        self._check()
+        try:
+            with _translated():
+                async with self._need_pool().acquire() as inner:
+                    await inner.execute(f"BEGIN; SELECT pg_advisory_xact_lock({_SPACE}, {_WRITERS})")
+                    async with _ended(inner):
+                        yield _Connection(inner)
+        except StoreFailed:
+            self._fail()
+            raise
+
+    async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None) -> T:
+        """See `Database`."""
+        self._check()
+        shared = f"pg_advisory_xact_lock_shared({_SPACE}, {_WRITERS}), pg_advisory_xact_lock({_SPACE}, {{}})"
+        locks = f"pg_advisory_xact_lock({_SPACE}, {_WRITERS})" if lane is None else shared.format(_LANES[lane])
+        try:
+            return await asyncio.shield(self._with_retries(f"BEGIN; SELECT {locks}", work))
+        except StoreFailed:
+            self._fail()
+            raise
+
+    async def _with_retries(self, begin: str, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
+        for left in reversed(range(_TRIES)):
+            try:
+                with _translated():
+                    async with self._need_pool().acquire() as inner:
+                        await inner.execute(begin)
+                        async with _ended(inner):
+                            return await work(_Connection(inner))
+            except _AGAIN as again:
+                if not left:
+                    raise StoreFailed("storage", f"PostgreSQL: {type(again).__name__}") from again
+        raise AssertionError("unreachable")
+
+    def _check(self) -> None:
+        if self._failed:
+            raise StoreFailed("storage", "the store has not been reopened since it failed")
+
+    def _fail(self) -> None:
+        self._failed = True
+        for told in self._told:
+            told()
+
+    async def reopen(self) -> None:
+        """See `Database`."""
+        async with self._reopening:
+            await self._disconnect()
+            await self._connect()
+            self._failed = False
+
+    async def close(self) -> None:
+        """See `Database`."""
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), timeout=5)
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pool.terminate()
+
+
+@asynccontextmanager
+async def _ended(inner: asyncpg.Connection) -> AsyncIterator[None]:
+    """Commit what was begun by hand (with its locks, in one round trip), or roll it back."""
+    try:
+        yield
+    except BaseException:
+        if not inner.is_closed():
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await asyncio.shield(inner.execute("ROLLBACK"))
+        raise
+    await inner.execute("COMMIT")
+
+
+async def _prepare(inner: asyncpg.Connection) -> None:
+    """What every new connection must be like."""
+    await inner.set_type_codec("numeric", encoder=str, decoder=_whole, schema="pg_catalog", format="text")
+    if await inner.fetchval("SHOW synchronous_commit") != "on" or await inner.fetchval("SHOW fsync") != "on":
+        raise StoreFailed("storage", "PostgreSQL must run with fsync and synchronous_commit on")
+
+
+def _whole(text: str) -> int | float:
+    """Sums of integers come as `numeric`."""
+    return float(text) if "." in text else int(text)
+
+
+async def make_schema(pool: asyncpg.Pool) -> None:
+    """Make the tables in an empty database, or check their version; one process at a time."""
+    with _translated():
+        async with pool.acquire() as inner, inner.transaction():
+            await inner.execute(f"SELECT pg_advisory_xact_lock({_SPACE}, {_SCHEMA})")
+            if await inner.fetchval("SELECT to_regclass('schema_version')") is None:
+                for statement in create(schema_statements(), PARTITIONS):
+                    await inner.execute(statement)
+                await inner.execute("INSERT INTO schema_version VALUES ($1)", SCHEMA_VERSION)
+                await inner.execute("INSERT INTO meta VALUES ('partitions', $1)", b"%d" % PARTITIONS)
+                await inner.executemany(
+                    "INSERT INTO consumers VALUES ($1, 0, 0)", [(number,) for number in range(PARTITIONS)]
+                )
+            found = await inner.fetchval("SELECT version FROM schema_version")
+            if found != SCHEMA_VERSION:
+                raise StoreFailed("storage", f"the store has schema {found}, this program {SCHEMA_VERSION}")
+
+
+class PostgresClaims:
+    """Claims as advisory locks of one session (see `syncserver.store.claims.Claims`)."""
+
+    def __init__(self, inner: asyncpg.Connection) -> None:
+        self._inner = inner
+        self._ours: set[str] = set()
+
+    @classmethod
+    async def open(cls, dsn: str) -> PostgresClaims:
+        """Begin a session."""
+        inner = await asyncpg.connect(
+            dsn, server_settings={**_SETTINGS, "application_name": "hudur claims"}, timeout=10
+        )
+        await inner.execute(f"SELECT pg_advisory_lock_shared({_SPACE}, {_PRESENT})")
+        return cls(inner)
+
+    async def present(self) -> int:
+        """See `Claims`."""
+        with _translated():
+            return int(
+                await self._inner.fetchval(
+                    """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1
+                    AND objid = $2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
+                    _SPACE,
+                    _PRESENT,
+                )
+            )
+
+    async def claim(self, name: str) -> bool:
+        """See `Claims`."""
+        if name in self._ours:
+            return True
+        with _translated():
+            if await self._inner.fetchval("SELECT pg_try_advisory_lock($1, $2)", _SPACE, _number(name)):
+                self._ours.add(name)
+        return name in self._ours
+
+    async def release(self, name: str) -> None:
+        """See `Claims`."""
+        with _translated():
+            await self._inner.execute("SELECT pg_advisory_unlock($1, $2)", _SPACE, _number(name))
+        self._ours.discard(name)
+
+    async def close(self) -> None:
+        """See `Claims`."""
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            await asyncio.wait_for(self._inner.close(), timeout=5)
+
+
+def _number(name: str) -> int:
+    return (zlib.crc32(name.encode()) & 0x3FFFFFFF) + 100  # beyond the numbers that mean something
+
+
+async def open_postgres(dsn: str) -> PostgresDatabase:
+    """Open (or make) the store in a PostgreSQL database.
+
+    Args:
+        dsn: `postgresql://user:password@host/database`.
+
+    Raises:
+        StoreFailed: it cannot be used.
+    """
+    database = PostgresDatabase(dsn)
+    await database.open()
+    return database
