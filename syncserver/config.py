@@ -71,6 +71,7 @@ class Config:
         device_per_minute: Requests a device may make per minute in the long run.
         codes_per_minute: Enrolment tries per school and minute.
         poll_ms: How long the settle stage sleeps when nobody wakes it.
+        gather_ms: How long the settle stage lets changes come together once one has come.
         settle_batch: Changes the settle stage takes in one transaction.
         consumes: Whether this process settles the log as well; exactly one process per partition may.
         pending_days: Days after which a change whose dependencies never came becomes a dead letter.
@@ -93,6 +94,7 @@ class Config:
     device_per_minute: int = 120
     codes_per_minute: int = 60
     poll_ms: int = 1_000
+    gather_ms: int = 200
     settle_batch: int = 256
     pending_days: int = 3
     consumes: bool = True

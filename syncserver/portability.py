@@ -140,7 +140,7 @@ def _number(rows: Mapping[str, list[Row]]) -> None:
 async def _read_events(reader: Reader, school: str) -> list[Row]:
     found: list[Row] = []
     at = 0
-    while page := await read_told(reader, after=at, limit=_PAGE, schools=[school]):
+    while page := list(await read_told(reader, after=at, limit=_PAGE, schools=[school])):
         for _, events in page:
             found += events
         at = page[-1][0] + len(page[-1][1]) - 1

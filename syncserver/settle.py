@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ _BREATH = 8  # ordinary registers between two looks at what else there is to do
 _AGAIN_MAX = 64  # registers settled again per round, so that new changes never wait behind a roster import
 _FAILED_WAIT_MS = 1_000
 LANE = "settle"
+_BURY_EVERY_MS = 60_000
 _DAY_MS = 86_400_000
 
 
@@ -124,6 +126,8 @@ class Settler:
         self._fence: int | None = None
         self._revisions_above = revisions_above  # see `Meta.feed_from`
         self._limit = config.settle_batch
+        self._has_more = True  # whether the last round left something that it knew of
+        self._buried_ms: int | None = None
         self.alive = False
 
     async def run(self) -> None:
@@ -133,9 +137,9 @@ class Settler:
             while True:
                 self._wake.clear()
                 try:
-                    while await self.round():
+                    while await self.round() and self._has_more:
                         pass
-                    await self.bury_pending()
+                    await self._bury_in_time()
                 except Fenced:
                     raise
                 except StoreFailed as failed:
@@ -145,6 +149,7 @@ class Settler:
                 except Exception as fault:  # ours, outside any register: the lag shows it, the consumer lives on
                     _LOG.error("fault in the settle stage: %s", trace(fault))
                 await self._wait()
+                await self._gather()
         finally:
             self.alive = False
 
@@ -154,6 +159,18 @@ class Settler:
                 await self._wake.wait()
         except TimeoutError:
             pass  # nobody woke us; look anyway
+
+    async def _gather(self) -> None:
+        """Let some more come together: a round costs as much for one register as for twenty."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.gather_ms / 1000):
+                await asyncio.Event().wait()
+
+    async def _bury_in_time(self) -> None:
+        now_ms = self._ports.clock.mono_ms()
+        if self._buried_ms is None or now_ms - self._buried_ms >= _BURY_EVERY_MS:
+            self._buried_ms = now_ms
+            await self.bury_pending()
 
     async def round(self) -> bool:
         """Settle one batch; returns whether there was anything to do."""
@@ -171,10 +188,17 @@ class Settler:
             done = Round(position=sight.position)
             await self._settle_all(done, sight)
             await self._write(done)
+            self._has_more = (
+                len(sight.fresh) >= self._limit
+                or len(sight.again) >= min(_AGAIN_MAX, self._limit)
+                or done.position < sight.position
+                or bool(done.deferred)
+            )
         except (StoreFailed, Fenced):
             raise
         except Exception as cause:  # what no single register answers for: find it in steps of one
             _LOG.error("a batch cannot be settled: %s", trace(cause))
+            self._has_more = True
             if self._limit > 1:
                 self._limit = 1
                 return True

@@ -7,7 +7,7 @@ shows both as one feed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from syncserver.store.key import Key
@@ -39,8 +39,8 @@ async def last_seq(reader: Reader) -> int:
     return int(row[0])
 
 
-async def read_told(reader: Reader, *, after: int, limit: int, schools: Sequence[str] | None) -> list[Told]:
-    """Rows of the feed with what they tell, in order.
+async def read_told(reader: Reader, *, after: int, limit: int, schools: Sequence[str] | None) -> Iterator[Told]:
+    """Rows of the feed with what they tell, in order; each is unpacked when it is asked for.
 
     Args:
         reader: The store.
@@ -48,7 +48,7 @@ async def read_told(reader: Reader, *, after: int, limit: int, schools: Sequence
         limit: Rows at most.
         schools: Only theirs; None: everybody's.
     """
-    return [_told(row) for row in await _rows(reader, "body", after, limit, schools)]
+    return (_told(row) for row in await _rows(reader, "body", after, limit, schools))
 
 
 async def read_spans(reader: Reader, *, after: int, limit: int, schools: Sequence[str] | None) -> list[tuple[int, int]]:

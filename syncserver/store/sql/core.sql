@@ -181,6 +181,7 @@ CREATE TABLE settlements (
 ) STRICT;
 CREATE INDEX settlements_by_class ON settlements (school, class_id, merged_seq);
 CREATE INDEX settlements_by_device ON settlements (device, seq);
+CREATE INDEX settlements_waiting ON settlements (log_offset) WHERE state = 3;
 
 -- Greatest settlement sequence per school: tells a pull in one look that there is nothing new.
 CREATE TABLE settled_heads (school TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
