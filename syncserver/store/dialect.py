@@ -72,14 +72,16 @@ def multi_row(sql: str, types: Sequence[str]) -> tuple[str, tuple[int, ...]] | N
     return f"{found['head']}SELECT * FROM unnest({arrays}){found['tail']}", target
 
 
-def create(statements: Sequence[str] | Iterator[str], partitions: int) -> Iterator[str]:
+def create(statements: Sequence[str] | Iterator[str], partitions: int, *, functions: bool = True) -> Iterator[str]:
     """The statements that make an empty store.
 
     Args:
         statements: Those of `schema.schema_statements`.
         partitions: Into how many parts the growing tables are divided.
+        functions: Whether to make our functions too.
     """
-    yield """CREATE FUNCTION substr(bytea, bigint, bigint) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    if functions:
+        yield """CREATE FUNCTION substr(bytea, bigint, bigint) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN substring($1 FROM $2::int FOR $3::int)"""
     for statement in statements:
         table = _TABLE.match(statement)
@@ -122,6 +124,11 @@ def _typed(line: str) -> str:
     for ours, theirs in _TYPES:
         line = re.sub(rf"\b{ours}\b", theirs, line)
     return re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', line)  # ordered by bytes, as SQLite does
+
+
+def add_column(table: str, name: str, rest: str) -> str:
+    """The statement that adds a column; done twice it does nothing."""
+    return f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {_typed(rest)}"
 
 
 def part(table: str, number: int) -> str:

@@ -23,15 +23,11 @@ import asyncpg
 
 from syncserver.errors import ConstraintBroken, StoreFailed
 from syncserver.store.claims import Claims
-from syncserver.store.dialect import create, multi_row, part, translate
+from syncserver.store.dialect import multi_row, part, translate
 from syncserver.store.port import Params, Reader, Row, T, Transaction
-from syncserver.store.schema import SCHEMA_VERSION, schema_statements
+from syncserver.store.postgres_schema import PARTITIONS, SPACE, make_schema
 
-PARTITIONS = 16
-"""Into how many parts a new store is divided: more than anyone will run consumers, few enough to look at each."""
-
-_SPACE = 0x4875  # our advisory locks; (space, number)
-_WRITERS, _LANES, _SCHEMA, _PRESENT = 1, {"log": 2, "settle": 3}, 4, 5
+_WRITERS, _LANES, _PRESENT = 1, {"log": 2, "settle": 3}, 5
 _TRIES = 5  # a deadlock or a conflict of serialization is nobody's fault: the work is done again
 _POOL_MAX = 12
 _SETTINGS = {
@@ -158,7 +154,8 @@ class PostgresDatabase:
                 self._dsn, min_size=1, max_size=_POOL_MAX, init=_prepare, server_settings=_SETTINGS, timeout=10,
                 command_timeout=150, statement_cache_size=1_000, max_cached_statement_lifetime=0,
             )  # fmt: skip
-        await make_schema(self._need_pool())
+        with _translated():
+            await make_schema(self._need_pool())
         found = await self.fetch_one("SELECT value FROM meta WHERE name = 'partitions'")
         self.partitions = PARTITIONS if found is None else int(found[0])
 
@@ -194,7 +191,7 @@ class PostgresDatabase:
         try:
             with _translated():
                 async with self._need_pool().acquire() as inner:
-                    await inner.execute(f"BEGIN; SELECT pg_advisory_xact_lock({_SPACE}, {_WRITERS})")
+                    await inner.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SPACE}, {_WRITERS})")
                     async with _ended(inner):
                         yield _Connection(inner)
         except StoreFailed:
@@ -204,8 +201,8 @@ class PostgresDatabase:
     async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None) -> T:
         """See `Database`."""
         self._check()
-        shared = f"pg_advisory_xact_lock_shared({_SPACE}, {_WRITERS}), pg_advisory_xact_lock({_SPACE}, {{}})"
-        locks = f"pg_advisory_xact_lock({_SPACE}, {_WRITERS})" if lane is None else shared.format(_LANES[lane])
+        shared = f"pg_advisory_xact_lock_shared({SPACE}, {_WRITERS}), pg_advisory_xact_lock({SPACE}, {{}})"
+        locks = f"pg_advisory_xact_lock({SPACE}, {_WRITERS})" if lane is None else shared.format(_LANES[lane])
         try:
             return await asyncio.shield(self._with_retries(f"BEGIN; SELECT {locks}", work))
         except StoreFailed:
@@ -279,24 +276,6 @@ def _whole(text: str) -> int | float:
     return float(text) if "." in text else int(text)
 
 
-async def make_schema(pool: asyncpg.Pool) -> None:
-    """Make the tables in an empty database, or check their version; one process at a time."""
-    with _translated():
-        async with pool.acquire() as inner, inner.transaction():
-            await inner.execute(f"SELECT pg_advisory_xact_lock({_SPACE}, {_SCHEMA})")
-            if await inner.fetchval("SELECT to_regclass('schema_version')") is None:
-                for statement in create(schema_statements(), PARTITIONS):
-                    await inner.execute(statement)
-                await inner.execute("INSERT INTO schema_version VALUES ($1)", SCHEMA_VERSION)
-                await inner.execute("INSERT INTO meta VALUES ('partitions', $1)", b"%d" % PARTITIONS)
-                await inner.executemany(
-                    "INSERT INTO consumers VALUES ($1, 0, 0)", [(number,) for number in range(PARTITIONS)]
-                )
-            found = await inner.fetchval("SELECT version FROM schema_version")
-            if found != SCHEMA_VERSION:
-                raise StoreFailed("storage", f"the store has schema {found}, this program {SCHEMA_VERSION}")
-
-
 class PostgresClaims:
     """Claims as advisory locks of one session (see `syncserver.store.claims.Claims`)."""
 
@@ -310,7 +289,7 @@ class PostgresClaims:
         inner = await asyncpg.connect(
             dsn, server_settings={**_SETTINGS, "application_name": "hudur claims"}, timeout=10
         )
-        await inner.execute(f"SELECT pg_advisory_lock_shared({_SPACE}, {_PRESENT})")
+        await inner.execute(f"SELECT pg_advisory_lock_shared({SPACE}, {_PRESENT})")
         return cls(inner)
 
     async def present(self) -> int:
@@ -320,7 +299,7 @@ class PostgresClaims:
                 await self._inner.fetchval(
                     """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1
                     AND objid = $2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
-                    _SPACE,
+                    SPACE,
                     _PRESENT,
                 )
             )
@@ -330,14 +309,14 @@ class PostgresClaims:
         if name in self._ours:
             return True
         with _translated():
-            if await self._inner.fetchval("SELECT pg_try_advisory_lock($1, $2)", _SPACE, _number(name)):
+            if await self._inner.fetchval("SELECT pg_try_advisory_lock($1, $2)", SPACE, _number(name)):
                 self._ours.add(name)
         return name in self._ours
 
     async def release(self, name: str) -> None:
         """See `Claims`."""
         with _translated():
-            await self._inner.execute("SELECT pg_advisory_unlock($1, $2)", _SPACE, _number(name))
+            await self._inner.execute("SELECT pg_advisory_unlock($1, $2)", SPACE, _number(name))
         self._ours.discard(name)
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ import aiosqlite
 
 from syncserver.errors import ConstraintBroken, StoreFailed, StoreInUse
 from syncserver.files import FOLDER_OWNER_ONLY, touch_private
+from syncserver.store import migrations
 from syncserver.store.claims import Claims, SoleClaims
 from syncserver.store.inline import read_inline, run_inline
 from syncserver.store.port import Params, Reader, Row, T, Transaction
@@ -208,6 +209,9 @@ class SqliteDatabase:
                     await writer.execute(statement)
                 await writer.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
             found = await writer.fetch_one("SELECT version FROM schema_version")
+            if found is not None and migrations.FIRST <= found[0] < SCHEMA_VERSION:
+                await _migrate(writer, found[0])
+                found = (SCHEMA_VERSION,)
             if found != (SCHEMA_VERSION,):
                 raise StoreFailed("storage", f"the store has schema {found}, this program {SCHEMA_VERSION}")
         except BaseException:
@@ -304,6 +308,16 @@ class SqliteDatabase:
             if connection is not None:
                 await connection.inner.close()
         self._reader = self._writer = None
+
+
+async def _migrate(writer: _Connection, version: int) -> None:
+    """Bring a store of an earlier version to this one, in the transaction that is open."""
+    for column in migrations.columns_since(version):
+        await writer.execute(f"ALTER TABLE {column.table} ADD COLUMN {column.name} {column.rest}")
+    known = {row[0] for row in await writer.fetch_all("SELECT name FROM sqlite_schema")}
+    for statement in migrations.missing(schema_statements(), known):
+        await writer.execute(statement)
+    await writer.execute("UPDATE schema_version SET version = ?", (SCHEMA_VERSION,))
 
 
 class SqliteReader:
