@@ -152,7 +152,7 @@ async def order_revoke(desk: Desk, args: Args, _: bytes) -> dict[str, Any]:
         await tx.execute("UPDATE devices SET revoked_ms = ? WHERE id = ?", (revoked_ms, device))
         await tx.execute(
             """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
-            SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'revoke', ? FROM settlements s
+            SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'revoke', CAST(? AS INTEGER) FROM settlements s
             JOIN changes c ON c.log_offset = s.log_offset WHERE s.device = ?""",
             (desk.now_ms, device),
         )

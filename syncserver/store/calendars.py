@@ -305,6 +305,7 @@ async def _settle(tx: Transaction, source: str, scope: str, where: str, params: 
         params = (*params, scope)
     await tx.execute(
         f"""INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
-        SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'calendar', ? FROM {source} WHERE {where}""",
+        SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'calendar', CAST(? AS INTEGER)
+        FROM {source} WHERE {where}""",
         (now_ms, *params),
     )

@@ -53,9 +53,9 @@ async def read_words(
     names = list(classes) or [""]
     width = 1 << (len(names) - 1).bit_length()  # few statements to compile
     names += [names[-1]] * (width - len(names))
-    own = "'' AS user_id, NULL AS chunk"
+    own = "'' AS user_id, CAST(NULL AS BLOB) AS chunk"
     if own_chunks:
-        own = "? AS user_id, substr(f.body, c.chunk_at, c.chunk_bytes) AS chunk"
+        own = "CAST(? AS TEXT) AS user_id, substr(f.body, c.chunk_at, c.chunk_bytes) AS chunk"
     found = await reader.fetch_all(
         f"""SELECT * FROM (
           SELECT s.seq, c.class_id, c.date, c.session, s.revision, c.hash, s.state, s.slug, 1 AS is_own, {own}

@@ -263,7 +263,7 @@ async def end_person(tx: Transaction, school: str, user_id: str, at_ms: int, act
     await bump_version(tx, school)
     await tx.execute(
         """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
-        SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'person-ended', ? FROM changes c
+        SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'person-ended', CAST(? AS INTEGER) FROM changes c
         JOIN frames f ON f.id = c.frame_id JOIN devices d ON d.id = f.device
         WHERE d.school = ? AND d.user_id = ? AND f.received_ms >= ?""",
         (at_ms, school, user_id, at_ms),
@@ -348,7 +348,7 @@ async def write_plan(tx: Transaction, plan: RosterPlan, now_ms: int) -> None:
     # Champions, and whoever stood in by a delegation, have marks in classes of which they are no member.
     await tx.executemany(
         """INSERT INTO settle_again (school, class_id, date, session, cause, at_ms)
-        SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'roster-import', ? FROM devices d
+        SELECT DISTINCT c.school, c.class_id, c.date, c.session, 'roster-import', CAST(? AS INTEGER) FROM devices d
         JOIN settlements s ON s.device = d.id JOIN changes c ON c.log_offset = s.log_offset
         WHERE d.school = ? AND d.user_id = ?""",
         [(now_ms, u.school, u.user_id) for u in plan.users.changed + plan.users.ended if u.role != Role.PUPIL],
