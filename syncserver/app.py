@@ -119,7 +119,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
     divided = db.partitions > 1  # then several processes may run, and the claims decide which of them does what
     settler = Consumers(
         config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from,
-        stages=alone if divided else {},
+        stages=alone if divided else {}, is_crowded=lambda: entrance.is_crowded,
     )  # fmt: skip
     status = Status(config, db, ports, intake, entrance)
     puller = Puller(config, db, ports, meta.epoch)

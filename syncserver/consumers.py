@@ -44,9 +44,10 @@ class Consumers:
         *,
         revisions_above: int = 0,
         stages: dict[str, Stage] | None = None,
+        is_crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
-        self._above, self._stages = revisions_above, stages or {}
+        self._above, self._stages, self._is_crowded = revisions_above, stages or {}, is_crowded
         self._claims: Claims | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
@@ -111,8 +112,9 @@ class Consumers:
 
     def _settler(self, number: int, wake: asyncio.Event) -> Settler:
         return Settler(
-            self._config, self._db, self._ports, self._metrics, wake, revisions_above=self._above, partition=number
-        )
+            self._config, self._db, self._ports, self._metrics, wake, revisions_above=self._above, partition=number,
+            is_crowded=self._is_crowded,
+        )  # fmt: skip
 
     async def _share(self) -> None:
         """Take what is free up to our share, give back what is beyond it."""

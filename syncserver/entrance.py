@@ -25,6 +25,7 @@ _DAY = re.compile(rb"/(20[0-9]{2}-[01][0-9]-[0-3][0-9])/")
 _NAME = rb"(?:[\xa1-\xbf]|\xd9.)[A-Za-z0-9._-]{1,36}"
 _DEVICE = re.compile(rb"\xa6hudur1" + _NAME * 2 + rb"\xc4\x10(.{16})", re.DOTALL)
 _TODAY_FOR_MS = 60_000
+_CROWD_MIN = 24
 BUSY = "the server is busy; your work is safe on the phone; try again"
 
 
@@ -82,6 +83,11 @@ class Entrance:
     def sheds(self) -> bool:
         """Whether a lane stands."""
         return self._admission.sheds
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more are inside than one commit serves in passing: work that can wait gives way."""
+        return self._admission.inside >= _CROWD_MIN
 
     @property
     def waiting(self) -> int:
