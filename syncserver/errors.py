@@ -3,6 +3,7 @@
 HudurError
 ├── StoreError
 │   ├── StoreFailed        the disk failed; nothing is acknowledged until the store was reopened and verified
+│   │   └── StoreBusy      others held what was needed for too long: nothing was written, the store is fine
 │   ├── ConstraintBroken   rows that contradict the schema: a fault of ours, nothing was written
 │   └── StoreInUse         another server holds the store file
 ├── LocalError
@@ -20,6 +21,10 @@ from clientcore.errors import HudurError, LocalError, StoreError
 
 class StoreFailed(StoreError):
     """The disk failed: nothing is acknowledged until the store was reopened and verified."""
+
+
+class StoreBusy(StoreFailed):
+    """Others held what was needed for too long: nothing was written, and the store need not be reopened."""
 
 
 class ConstraintBroken(StoreError):

@@ -23,7 +23,7 @@ from clientcore.limits import CHANGES_PER_FRAME_MAX
 from clientcore.register import RegisterId
 from syncserver.config import Config
 from syncserver.entrance import BUSY
-from syncserver.errors import ConstraintBroken, RequestProblem, StoreFailed
+from syncserver.errors import ConstraintBroken, RequestProblem, StoreBusy, StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
@@ -183,7 +183,8 @@ class Intake:
             self.failures += 1
             _LOG.error("commit failed, nothing acknowledged: %s", failed)
             _fail(batch, failed)
-            await self._recover()
+            if not isinstance(failed, StoreBusy):
+                await self._recover()
         except Exception as fault:  # a fault of ours must answer everyone and must not end the writer
             _LOG.error("fault in the writer: %s", trace(fault))
             _fail(batch, StoreFailed("storage", type(fault).__name__))

@@ -7,7 +7,9 @@ Invariants:
   2. What a lane numbers (offsets of the log, sequences of the feed) it numbers under its lock, from the last committed
      one: the order of the numbers is the order of the commits, and a reader by offset can skip nothing.
   3. `synchronous_commit` is on, asserted for every connection: a commit that returned is on disk.
-  4. After a failed statement of the server nothing is written until `reopen` has looked at the store.
+  4. After a failed statement of the server nothing is written until `reopen` has looked at the store; a wait that
+     took too long is `StoreBusy` and no failure: nothing was written.
+  5. Writers of one process queue in it before they take a connection: whoever waits keeps none from a reader.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 
 import asyncpg
 
-from syncserver.errors import ConstraintBroken, StoreFailed
+from syncserver.errors import ConstraintBroken, StoreBusy, StoreFailed
 from syncserver.store.claims import Claims
 from syncserver.store.dialect import multi_row, part, translate
 from syncserver.store.port import Params, Reader, Row, T, Transaction
@@ -33,16 +35,23 @@ _POOL_MAX = 12
 _SETTINGS = {
     "application_name": "hudur",
     "synchronous_commit": "on",
-    "lock_timeout": "15s",
-    "idle_in_transaction_session_timeout": "15s",  # a process that froze in a lane must not hold it for ever
+    "lock_timeout": "30s",
+    "idle_in_transaction_session_timeout": "15s",  # a process that froze in a lane loses it before others give up
     "statement_timeout": "120s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "jit": "off",
 }
-_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# The last: a migration added a column to what a cached statement reads.
+_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.InvalidCachedStatementError)
+# The second: what asyncpg says when the session ends between two steps of one statement.
+_CUT = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+_BUSY = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 _OURS = (asyncpg.SyntaxOrAccessError, asyncpg.DataError)  # faults of our code: let them be seen as they are
+
+
+_TYPES: dict[str, tuple[str, ...]] = {}
 
 
 @contextlib.contextmanager
@@ -54,7 +63,9 @@ def _translated() -> Iterator[None]:
         raise ConstraintBroken("constraint", f"{type(error).__name__}: {error.constraint_name}") from error
     except (*_AGAIN, *_OURS):
         raise
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except _BUSY as error:
+        raise StoreBusy("busy", f"PostgreSQL: {type(error).__name__}") from error
+    except (asyncpg.PostgresError, *_CUT) as error:
         raise StoreFailed("storage", f"PostgreSQL: {type(error).__name__}") from error
 
 
@@ -92,8 +103,9 @@ class _Connection:
         """The statement that writes all rows at once; None where they must be written one after another."""
         if not sql.lstrip().startswith("INSERT"):
             return None
-        types = [f"{kind.name}" for kind in (await self.inner.prepare(sql)).get_parameters()]
-        many = multi_row(sql, types)
+        if sql not in _TYPES:  # the same for every store of this schema: asked once, not once a transaction
+            _TYPES[sql] = tuple(kind.name for kind in (await self.inner.prepare(sql)).get_parameters())
+        many = multi_row(sql, _TYPES[sql])
         if many is None:
             return None
         text, target = many
@@ -116,6 +128,7 @@ class PostgresDatabase:
         self._failed = False
         self._told: list[Callable[[], None]] = []
         self._reopening = asyncio.Lock()
+        self._turns = {lane: asyncio.Lock() for lane in (None, *_LANES)}
         self.partitions = PARTITIONS
 
     @property
@@ -177,50 +190,65 @@ class PostgresDatabase:
 
     async def snapshot(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
         """See `Database`."""
+        async with self._begun("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as tx:
+            return await work(tx)
+
+    @asynccontextmanager
+    async def _begun(self, begin: str) -> AsyncIterator[Transaction]:
+        """One connection between BEGIN (with its locks, in one round trip) and COMMIT or ROLLBACK."""
+        pool = self._need_pool()
         with _translated():
-            async with (
-                self._need_pool().acquire() as inner,
-                inner.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                return await work(_Connection(inner))
+            inner = await pool.acquire()
+        try:
+            with _translated():
+                await inner.execute(begin)
+            yield _Connection(inner)
+            with _translated():
+                ended = await inner.execute("COMMIT")
+            if ended != "COMMIT":  # a statement was broken, and the block went on as if nothing had happened
+                raise ConstraintBroken("constraint", "a statement of the transaction was broken")
+        except BaseException:
+            await asyncio.shield(_roll_back(inner))
+            raise
+        finally:
+            with _translated():
+                await pool.release(inner)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """See `Database`."""
-        self._check()
-        try:
-            with _translated():
-                async with self._need_pool().acquire() as inner:
-                    await inner.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SPACE}, {_WRITERS})")
-                    async with _ended(inner):
-                        yield _Connection(inner)
-        except StoreFailed:
-            self._fail()
-            raise
+        async with self._turns[None]:
+            self._check()
+            with self._watched():
+                async with self._begun(_begin(None)) as tx:
+                    yield tx
 
     async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None) -> T:
         """See `Database`."""
-        self._check()
-        shared = f"pg_advisory_xact_lock_shared({SPACE}, {_WRITERS}), pg_advisory_xact_lock({SPACE}, {{}})"
-        locks = f"pg_advisory_xact_lock({SPACE}, {_WRITERS})" if lane is None else shared.format(_LANES[lane])
-        try:
-            return await asyncio.shield(self._with_retries(f"BEGIN; SELECT {locks}", work))
-        except StoreFailed:
-            self._fail()
-            raise
+        async with self._turns[lane]:
+            self._check()
+            with self._watched():
+                return await asyncio.shield(self._with_retries(_begin(lane), work))
 
     async def _with_retries(self, begin: str, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
         for left in reversed(range(_TRIES)):
             try:
-                with _translated():
-                    async with self._need_pool().acquire() as inner:
-                        await inner.execute(begin)
-                        async with _ended(inner):
-                            return await work(_Connection(inner))
+                async with self._begun(begin) as tx:
+                    return await work(tx)
             except _AGAIN as again:
                 if not left:
-                    raise StoreFailed("storage", f"PostgreSQL: {type(again).__name__}") from again
+                    raise StoreBusy("busy", f"PostgreSQL: {type(again).__name__}") from again
         raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreBusy:
+            raise
+        except StoreFailed:
+            self._fail()  # the commit may or may not be on disk: nobody may be told anything now
+            raise
 
     def _check(self) -> None:
         if self._failed:
@@ -251,17 +279,16 @@ class PostgresDatabase:
                 pool.terminate()
 
 
-@asynccontextmanager
-async def _ended(inner: asyncpg.Connection) -> AsyncIterator[None]:
-    """Commit what was begun by hand (with its locks, in one round trip), or roll it back."""
-    try:
-        yield
-    except BaseException:
-        if not inner.is_closed():
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await asyncio.shield(inner.execute("ROLLBACK"))
-        raise
-    await inner.execute("COMMIT")
+def _begin(lane: str | None) -> str:
+    if lane is None:
+        return f"BEGIN; SELECT pg_advisory_xact_lock({SPACE}, {_WRITERS})"
+    shared = f"pg_advisory_xact_lock_shared({SPACE}, {_WRITERS})"
+    return f"BEGIN; SELECT {shared}, pg_advisory_xact_lock({SPACE}, {_LANES[lane]})"
+
+
+async def _roll_back(inner: asyncpg.Connection) -> None:
+    with contextlib.suppress(asyncpg.PostgresError, *_CUT):  # cut off: the server does it
+        await inner.execute("ROLLBACK")
 
 
 async def _prepare(inner: asyncpg.Connection) -> None:
