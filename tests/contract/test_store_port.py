@@ -1,31 +1,49 @@
-"""The promises of the database port, kept by every store behind it; PostgreSQL joins this list when it comes."""
+"""The promises of the database port, kept by both stores behind it; what only a file promises asks for `lite`."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from syncserver.errors import ConstraintBroken, StoreFailed, StoreInUse
-from syncserver.store.port import Database, Transaction
+from syncserver.store.port import Database, Reader, Transaction
+from syncserver.store.postgres import open_postgres
 from syncserver.store.sqlite import SqliteDatabase, open_sqlite, open_sqlite_reader
+from tests.support.postgres import shared_cluster
 
 INSERT = "INSERT INTO meta (name, value) VALUES (?, ?)"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """An empty store of either kind."""
+    database: Database
+    if request.param == "sqlite":
+        database = await open_sqlite(tmp_path / "store.db")
+    else:
+        database = await open_postgres(shared_cluster().database())
+        async with database.transaction() as tx:
+            await tx.execute("DELETE FROM meta")  # what a store of PostgreSQL notes of itself
+    yield database
+    await database.close()
+
+
 @pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty store."""
+async def lite(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    """An empty file."""
     database = await open_sqlite(tmp_path / "store.db")
     yield database
     await database.close()
 
 
-async def names(db: Database) -> list[str]:
-    """Committed rows."""
+async def names(db: Reader) -> list[str]:
+    """The rows this reader sees."""
     return [row[0] for row in await db.fetch_all("SELECT name FROM meta ORDER BY name")]
 
 
@@ -88,22 +106,21 @@ async def test_rows_that_contradict_the_schema_do_not_stop_the_store(db: Databas
         await tx.execute(INSERT, ("a", b""))
 
 
-async def test_a_failed_disk_stops_every_writer_until_it_was_verified(db: Database) -> None:
+async def test_a_failed_disk_stops_every_writer_until_it_was_verified(lite: SqliteDatabase) -> None:
     """A real `database or disk is full`: refused from then on, until `reopen` has checked the file."""
-    assert isinstance(db, SqliteDatabase)
-    assert db._writer is not None
-    (pages,) = await db._writer.fetch_one("PRAGMA page_count") or (0,)
-    await db._writer.execute(f"PRAGMA max_page_count = {pages}")
+    assert lite._writer is not None
+    (pages,) = await lite._writer.fetch_one("PRAGMA page_count") or (0,)
+    await lite._writer.execute(f"PRAGMA max_page_count = {pages}")
     for _ in range(2):
         with pytest.raises(StoreFailed):
-            async with db.transaction() as tx:
+            async with lite.transaction() as tx:
                 await tx.execute(INSERT, ("a", bytes(1_000_000)))
-        assert db.failed
-    await db.reopen()
-    assert not db.failed
-    async with db.transaction() as tx:
+        assert lite.failed
+    await lite.reopen()
+    assert not lite.failed
+    async with lite.transaction() as tx:
         await tx.execute(INSERT, ("a", bytes(1_000_000)))
-    assert await names(db) == ["a"]
+    assert await names(lite) == ["a"]
 
 
 async def test_a_damaged_file_is_not_reopened(tmp_path: Path) -> None:
@@ -140,12 +157,11 @@ async def test_one_process_writes_and_readers_cannot(tmp_path: Path) -> None:
     await again.close()
 
 
-async def test_commits_are_synced_in_wal_mode(db: Database) -> None:
+async def test_commits_are_synced_in_wal_mode(lite: SqliteDatabase) -> None:
     """WAL and `synchronous=FULL`, as asserted when the store was opened."""
-    assert isinstance(db, SqliteDatabase)
-    assert db._writer is not None
-    assert await db._writer.fetch_one("PRAGMA journal_mode") == ("wal",)
-    assert await db._writer.fetch_one("PRAGMA synchronous") == (2,)
+    assert lite._writer is not None
+    assert await lite._writer.fetch_one("PRAGMA journal_mode") == ("wal",)
+    assert await lite._writer.fetch_one("PRAGMA synchronous") == (2,)
 
 
 async def test_another_programs_file_is_refused(tmp_path: Path) -> None:
@@ -189,7 +205,7 @@ async def test_work_done_atomically_is_committed_or_leaves_nothing(db: Database)
     assert await names(db) == ["a", "b"]
 
 
-async def test_atomic_work_that_waits_for_something_else_is_refused_and_undone(db: Database) -> None:
+async def test_atomic_work_that_waits_for_something_else_is_refused_and_undone(lite: SqliteDatabase) -> None:
     """It would hold the store's only writer; the fault is seen at once and nothing is written."""
 
     async def waits(tx: Transaction) -> None:
@@ -197,11 +213,11 @@ async def test_atomic_work_that_waits_for_something_else_is_refused_and_undone(d
         await asyncio.sleep(0)
 
     with pytest.raises(RuntimeError):
-        await db.atomically(waits)
-    assert await names(db) == []
-    async with db.transaction() as tx:
+        await lite.atomically(waits)
+    assert await names(lite) == []
+    async with lite.transaction() as tx:
         await tx.execute(INSERT, ("b", b""))
-    assert await names(db) == ["b"]
+    assert await names(lite) == ["b"]
 
 
 async def test_atomic_work_and_blocks_take_turns(db: Database) -> None:
@@ -218,3 +234,92 @@ async def test_atomic_work_and_blocks_take_turns(db: Database) -> None:
         await asyncio.sleep(0)
         await tx.execute(INSERT, ("b", b""))
     assert await waiting == 2
+
+
+async def test_a_snapshot_is_of_one_moment_whatever_is_written_meanwhile(db: Database) -> None:
+    """It is as it was before the first of thirty committed blocks or after one of them, in both questions the same."""
+
+    async def write() -> None:
+        for number in range(30):
+            async with db.transaction() as tx:
+                await tx.executemany(INSERT, [(f"a{number}", b""), (f"b{number}", b"")])
+
+    async def look(reader: Reader) -> tuple[list[str], list[str]]:
+        return await names(reader), await names(reader)
+
+    writing, looks = asyncio.create_task(write()), []
+    while not writing.done():
+        looks.append(await db.snapshot(look))
+        await asyncio.sleep(0)
+    await writing
+    looks.append(await db.snapshot(look))
+    for first, second in looks:
+        assert first == second
+        assert len(first) % 2 == 0
+    assert len(looks[-1][0]) == 60
+
+
+MANY = {
+    "plain": "INSERT INTO settle_again (school, class_id, date, session, cause, at_ms) VALUES (?, ?, ?, ?, ?, ?)",
+    "partly": "INSERT INTO settle_again (school, class_id, date, cause, at_ms) VALUES (?, ?, NULL, ?, ?)",
+    "update": """INSERT INTO meta (name, value) VALUES (?, ?)
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
+    "nothing": "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+    "delete": "DELETE FROM meta WHERE name = ? AND value <> ?",
+    "divided": """INSERT INTO settlements (log_offset, seq, school, class_id, device, state, slug, revision)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (log_offset) DO UPDATE SET slug = excluded.slug""",
+}
+
+
+def rows_for(kind: str, rng: random.Random, *, distinct: bool) -> list[tuple[Any, ...]]:
+    """Up to forty rows of any types the statement takes; `distinct`: no two of one key."""
+    numbers = list(range(40)) if distinct else [rng.randrange(12) for _ in range(40)]
+    rows: list[tuple[Any, ...]] = []
+    for number in numbers[: rng.randrange(1, 40)]:
+        day, word = f"2026-11-{number % 28 + 1:02d}", rng.choice(["", "كلمة", "a'b", "%", "$1"])
+        rows.append(
+            {
+                "plain": (f"s{number}", rng.choice([None, "c"]), rng.choice([None, day]), None, word, 2**40 + number),
+                "partly": (f"s{number}", rng.choice([None, "c"]), word, number),
+                "divided": (number, number, "s", "c", bytes([number]), 1, word, 2**40),
+            }.get(kind, (f"n{number}", rng.randbytes(rng.randrange(3))))
+        )
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", MANY)
+async def test_many_rows_in_one_call_equal_row_after_row(db: Database, kind: str, seed: int) -> None:
+    """The same rows stand there afterwards, whatever conflicts among them, and with what was there before."""
+    rng = random.Random(f"{kind} {seed}")
+    calls = [rows_for(kind, rng, distinct=bool(rng.randrange(2))) for _ in range(4)]
+    table, key = {
+        "plain": ("settle_again", "id"),
+        "partly": ("settle_again", "id"),
+        "divided": ("settlements", "log_offset"),
+    }.get(kind, ("meta", "name"))
+    found = []
+    for at_once in (True, False):
+        async with db.transaction() as tx:
+            await tx.execute(f"DELETE FROM {table}")
+            if kind == "delete":
+                await tx.executemany(INSERT, [(f"n{number}", b"x") for number in range(20)])
+            for call in calls:
+                if at_once:
+                    await tx.executemany(MANY[kind], call)
+                else:
+                    for row in call:
+                        await tx.execute(MANY[kind], row)
+            read = await tx.fetch_all(f"SELECT * FROM {table} ORDER BY {key}")
+            found.append([row[1:] for row in read] if key == "id" else read)
+    assert found[0] == found[1]
+    assert found[0] or kind == "delete"
+
+
+async def test_many_rows_of_which_one_contradicts_the_schema_are_all_refused(db: Database) -> None:
+    """A key that is taken, in the same call or from before."""
+    for rows in ([("a", b""), ("b", b""), ("a", b"")], [("a", b""), ("b", None)]):
+        with pytest.raises(ConstraintBroken):
+            async with db.transaction() as tx:
+                await tx.executemany(INSERT, rows)
+    assert await names(db) == []
