@@ -27,7 +27,7 @@ from syncserver.errors import ConstraintBroken, StoreBusy, StoreFailed
 from syncserver.store.claims import Claims
 from syncserver.store.dialect import multi_row, part, translate
 from syncserver.store.port import Params, Reader, Row, T, Transaction
-from syncserver.store.postgres_schema import PARTITIONS, SPACE, make_schema
+from syncserver.store.postgres_schema import PARTITIONS, SETTINGS, SPACE, make_schema
 
 _WRITERS, _LANES, _PRESENT = 1, {"log": 2, "settle": 3}, 5
 _TRIES = 5  # a deadlock or a conflict of serialization is nobody's fault: the work is done again
@@ -163,12 +163,15 @@ class PostgresDatabase:
 
     async def _connect(self) -> None:
         with _translated():
+            first = await asyncpg.connect(self._dsn, server_settings=SETTINGS, timeout=10)
+            try:
+                await make_schema(first)
+            finally:
+                await first.close()
             self._pool = await asyncpg.create_pool(
                 self._dsn, min_size=1, max_size=_POOL_MAX, init=_prepare, server_settings=_SETTINGS, timeout=10,
                 command_timeout=150, statement_cache_size=1_000, max_cached_statement_lifetime=0,
             )  # fmt: skip
-        with _translated():
-            await make_schema(self._need_pool())
         found = await self.fetch_one("SELECT value FROM meta WHERE name = 'partitions'")
         self.partitions = PARTITIONS if found is None else int(found[0])
 
