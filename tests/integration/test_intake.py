@@ -15,7 +15,7 @@ from clientcore.frame import write_bundle
 from clientcore.wire import unpack
 from syncserver import intake as intake_module
 from syncserver.store.sqlite import SqliteDatabase
-from tests.support.server.world import PUPILS, TODAY, World, open_world
+from tests.support.server.world import PUPILS, TODAY, World, open_world, sqlite_only
 
 REGISTER = f"c-3a/{TODAY}/day"
 
@@ -193,6 +193,7 @@ async def test_a_late_frame_with_a_low_number_is_no_copy(world: World) -> None:
     assert await world.count("security_events") == 0
 
 
+@sqlite_only
 async def test_after_a_failed_commit_nothing_is_acknowledged_until_the_store_is_verified(tmp_path: Path) -> None:
     """A full disk: everybody waiting gets `storage`, nothing is half stored, and after the reopening the same bytes are
     durable, once.

@@ -21,7 +21,7 @@ from syncserver.app import create_app
 from syncserver.orders import ORDERS
 from syncserver.pages import Pages
 from tests.support.server.orders import ORDER_TYPE, ask, operator, token
-from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, Phone, World, open_world
+from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, Phone, World, open_world, tables
 
 OWN, OTHER = SCHOOL, OTHER_SCHOOL
 ONE, EVERY = "one school", "every school"
@@ -184,8 +184,7 @@ class Doors:
 
     async def everything(self) -> dict[str, list[Any]]:
         """The whole store, but for what every signed call renews on its own device."""
-        names = await self.world.db.fetch_all("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        rows = {name: await self.world.db.fetch_all(f"SELECT * FROM {name}") for (name,) in names if name != "devices"}
+        rows = {name: await self.world.db.fetch_all(f"SELECT * FROM {name}") for name in tables() if name != "devices"}
         rows["devices"] = await self.world.db.fetch_all("SELECT id, revoked_ms, flag FROM devices ORDER BY id")
         return rows
 

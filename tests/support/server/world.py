@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from clientcore.ports import ManualClock, SeededRandom
 from syncserver.app import Server, create_app, open_server
@@ -20,6 +23,7 @@ from syncserver.enrol import make_code
 from syncserver.ports import InlineAside, ServerPorts
 from syncserver.store.port import Database
 from syncserver.store.postgres import PostgresDatabase, open_postgres
+from syncserver.store.schema import schema_statements
 from syncserver.store.sqlite import SqliteDatabase, open_sqlite
 from tests.support.postgres import shared_cluster
 from tests.support.quick import QuickHasher
@@ -29,6 +33,8 @@ SCHOOL = "eg-07-113"
 OTHER_SCHOOL = "eg-07-200"
 PUPILS = tuple(f"s{n:03d}" for n in range(1, 41))
 TODAY = "2026-11-22"  # ManualClock's day: a Sunday
+ON_POSTGRES = os.environ.get("HUDUR_TEST_STORE") == "postgresql"
+sqlite_only = pytest.mark.skipif(ON_POSTGRES, reason="about the file of SQLite")
 
 
 @dataclass(slots=True)
@@ -116,10 +122,21 @@ async def make_school(db: Database, school: str = SCHOOL, *, pupils: tuple[str, 
         )
 
 
+@lru_cache
+def _database_of(path: Path) -> str:
+    return shared_cluster().database()  # a path opened again is the same store
+
+
+def tables() -> list[str]:
+    """Every table of the schema."""
+    found = (re.match(r"CREATE TABLE (\w+)", statement) for statement in schema_statements())
+    return sorted(one[1] for one in found if one is not None)
+
+
 async def open_store(path: Path) -> Database:
-    """The store of a test: the file, or a new database of PostgreSQL where HUDUR_TEST_STORE says `postgresql`."""
-    if os.environ.get("HUDUR_TEST_STORE") == "postgresql":
-        return await open_postgres(shared_cluster().database())
+    """The store of a test: the file, or its own database of PostgreSQL where HUDUR_TEST_STORE says `postgresql`."""
+    if ON_POSTGRES:
+        return await open_postgres(_database_of(path))
     return await open_sqlite(path)
 
 
