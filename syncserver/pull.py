@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from clientcore.change import parse
+from clientcore.change import plain_chunk
 from clientcore.errors import ChangeRefused
 from clientcore.exchange import Payload, write_payload
 from clientcore.frame import Ask
@@ -269,7 +269,7 @@ class Puller:
         full = len(words) == _WORDS_PER_ROUND
         for word in words:
             lacking = word.chunk is not None and word.hash[:8] not in held
-            if lacking and not out.add(("change", word.register, word.user_id, parse(word.chunk or b"").chunk)):
+            if lacking and not out.add(("change", word.register, word.user_id, plain_chunk(word.chunk or b""))):
                 full = True
                 break
             if word.is_own:
