@@ -30,6 +30,7 @@ from syncserver.store.port import Params, Reader, Row, T, Transaction
 from syncserver.store.postgres_schema import PARTITIONS, SETTINGS, SPACE, make_schema
 
 _WRITERS, _LANES, _PRESENT = 1, {"log": 2, "settle": 3}, 5
+_SERVER_MIN = 14  # functions written in SQL
 _TRIES = 5  # a deadlock or a conflict of serialization is nobody's fault: the work is done again
 _POOL_MAX = 12
 _SETTINGS = {
@@ -165,12 +166,13 @@ class PostgresDatabase:
         with _translated():
             first = await asyncpg.connect(self._dsn, server_settings=SETTINGS, timeout=10)
             try:
+                _check_server(first.get_server_version().major, await first.fetchval("SHOW server_encoding"))
                 await make_schema(first)
             finally:
                 await first.close()
             self._pool = await asyncpg.create_pool(
-                self._dsn, min_size=1, max_size=_POOL_MAX, init=_prepare, server_settings=_SETTINGS, timeout=10,
-                command_timeout=150, statement_cache_size=1_000, max_cached_statement_lifetime=0,
+                self._dsn, min_size=1, max_size=_POOL_MAX, init=_prepare, reset=_as_it_is, server_settings=_SETTINGS,
+                timeout=10, command_timeout=150, statement_cache_size=1_000, max_cached_statement_lifetime=0,
             )  # fmt: skip
         found = await self.fetch_one("SELECT value FROM meta WHERE name = 'partitions'")
         self.partitions = PARTITIONS if found is None else int(found[0])
@@ -297,8 +299,20 @@ async def _roll_back(inner: asyncpg.Connection) -> None:
 async def _prepare(inner: asyncpg.Connection) -> None:
     """What every new connection must be like."""
     await inner.set_type_codec("numeric", encoder=str, decoder=_whole, schema="pg_catalog", format="text")
-    if await inner.fetchval("SHOW synchronous_commit") != "on" or await inner.fetchval("SHOW fsync") != "on":
+    found = await inner.fetchrow("SELECT current_setting('synchronous_commit'), current_setting('fsync')")
+    if tuple(found) != ("on", "on"):
         raise StoreFailed("storage", "PostgreSQL must run with fsync and synchronous_commit on")
+
+
+def _check_server(version: int, encoding: str) -> None:
+    if version < _SERVER_MIN or encoding != "UTF8":
+        raise StoreFailed(
+            "storage", f"PostgreSQL {_SERVER_MIN} or later and UTF8 are needed, not {version} and {encoding}"
+        )
+
+
+async def _as_it_is(_: asyncpg.Connection) -> None:
+    """Nothing to undo: what is set for a transaction ends with it, and nothing else is set. Saves a round trip."""
 
 
 def _whole(text: str) -> int | float:

@@ -14,7 +14,7 @@ from syncserver.errors import ConstraintBroken, StoreBusy, StoreFailed
 from syncserver.store import postgres
 from syncserver.store.port import Transaction
 from syncserver.store.postgres import PostgresDatabase, open_postgres
-from tests.support.postgres import shared_cluster
+from tests.support.postgres import cluster_of_its_own, shared_cluster
 
 INSERT = "INSERT INTO meta (name, value) VALUES (?, ?)"
 LONG_S = 60  # a wait that only a deadlock needs
@@ -158,3 +158,20 @@ async def test_a_session_that_was_cut_in_a_transaction_is_a_failed_store(db: Pos
     async with db.transaction() as tx:
         await tx.execute(INSERT, ("n4", b""))
     assert await names(db) == ["n4"]
+
+
+async def test_a_database_that_cannot_hold_every_name_is_refused_and_left_empty(dsn: str) -> None:
+    """Arabic names in a database of another encoding would come back as something else, or not at all."""
+    other = await asyncpg.connect(dsn)
+    await other.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    with pytest.raises(StoreFailed, match="UTF8"):
+        await open_postgres(shared_cluster().dsn("latin"))
+    assert shared_cluster().psql("SELECT to_regclass('schema_version') IS NULL", "latin") == "t"
+    await other.execute("DROP DATABASE latin")
+    await other.close()
+
+
+async def test_a_server_that_acknowledges_before_the_disk_is_refused() -> None:
+    """Without fsync: fast, and everything a phone was promised may be gone."""
+    with cluster_of_its_own({"fsync": "off"}) as loose, pytest.raises(StoreFailed, match="fsync"):
+        await open_postgres(loose.database())
