@@ -26,7 +26,7 @@ from syncserver.store import pulled, roster
 from syncserver.store.devices import Identity
 from syncserver.store.lists import list_of, merges_in
 from syncserver.store.log import Contact, read_contact
-from syncserver.store.port import Database
+from syncserver.store.port import Database, Reader
 from syncserver.store.roster import ClassRow
 
 _VERSION = 2
@@ -164,16 +164,27 @@ class Puller:
         cursor = self._add_notices(out, cursor, contact)
         if contact.waiting_directives:
             await self._add_directives(out, identity, ask)
+
+        async def look(reader: Reader) -> tuple[Cursor, bool]:
+            return await self._look(reader, out, cursor, identity, contact, ask, today)
+
+        cursor, more = await self._db.snapshot(look)
+        return write_payload(Payload(cursor=cursor.to_bytes(), more=more, items=tuple(out.items)))
+
+    async def _look(
+        self, reader: Reader, out: _Round, cursor: Cursor, identity: Identity, contact: Contact, ask: Ask, today: date
+    ) -> tuple[Cursor, bool]:
+        """Everything that is read, at one moment of the store; returns the cursor and whether there is more."""
         if ask.have is not None:
-            await self._add_want(out, identity, contact, ask.have, today)
-        cursor = await self._add_calendar(out, cursor, contact, today)
-        cursor, whole, classes = await self._add_classes(out, cursor, contact, today)
+            await self._add_want(reader, out, identity, contact, ask.have, today)
+        cursor = await self._add_calendar(reader, out, cursor, contact, today)
+        cursor, whole, classes = await self._add_classes(reader, out, cursor, contact, today)
         more = not whole
         if whole:
-            cursor, more = await self._add_words(out, cursor, identity, contact, classes, ask.have, today)
+            cursor, more = await self._add_words(reader, out, cursor, identity, contact, classes, ask.have, today)
         if whole and not more and contact.archived > cursor.archived:
-            cursor, more = await self._add_archived(out, cursor, identity, contact)
-        return write_payload(Payload(cursor=cursor.to_bytes(), more=more, items=tuple(out.items)))
+            cursor, more = await self._add_archived(reader, out, cursor, identity, contact)
+        return cursor, more
 
     @staticmethod
     def _add_notices(out: _Round, cursor: Cursor, contact: Contact) -> Cursor:
@@ -188,35 +199,37 @@ class Puller:
         for one in await pulled.take_directives(self._db, identity.device, done=ask.done, now_ms=now_ms):
             out.add(("directive", one.id, one.level, one.reason, one.made_ms))
 
-    async def _add_want(self, out: _Round, identity: Identity, contact: Contact, have: bytes, today: date) -> None:
+    async def _add_want(
+        self, reader: Reader, out: _Round, identity: Identity, contact: Contact, have: bytes, today: date
+    ) -> None:
         names = [have[at : at + 8] for at in range(0, len(have), 8)]
-        classes = [one.id for one in await self._classes(contact, today)]
-        known = await pulled.known_names(self._db, identity.device, identity.school, classes, names)
+        classes = [one.id for one in await self._classes(reader, contact, today)]
+        known = await pulled.known_names(reader, identity.device, identity.school, classes, names)
         out.add(("want", b"".join(name for name in names if name not in known)))
 
-    async def _add_calendar(self, out: _Round, cursor: Cursor, contact: Contact, today: date) -> Cursor:
-        version, item = await self._calendar(contact, today)
+    async def _add_calendar(self, reader: Reader, out: _Round, cursor: Cursor, contact: Contact, today: date) -> Cursor:
+        version, item = await self._calendar(reader, contact, today)
         if version & _CALENDAR_MASK == cursor.calendar or not out.add(item):
             return cursor
         return replace(cursor, calendar=version & _CALENDAR_MASK)
 
-    async def _calendar(self, contact: Contact, today: date) -> tuple[int, Item]:
+    async def _calendar(self, reader: Reader, contact: Contact, today: date) -> tuple[int, Item]:
         """The school's calendar item; read again only when its calendar, its roster or the date has changed."""
         name = (contact.school, today, contact.roster_version, contact.calendar_version)
         found = self._calendars.get(contact.school)
         if found is None or found[0] != name:
-            calendar = await calendar_of(self._db, contact.school, self._config.zone, today.year)
+            calendar = await calendar_of(reader, contact.school, self._config.zone, today.year)
             found = (name, calendar_item(today, calendar))
             self._calendars[contact.school] = found
         return found[1]
 
-    async def _classes(self, contact: Contact, today: date) -> list[ClassRow]:
+    async def _classes(self, reader: Reader, contact: Contact, today: date) -> list[ClassRow]:
         """The user's classes; read again only when the roster or the date has changed."""
         user, name = (contact.school, contact.user_id), (today, contact.roster_version)
         found = self._teaching.get(user)
         if found is None or found[0] != name:
-            merges = await merges_in(self._db, contact.school)
-            classes = await roster.classes_of(self._db, *user, today.isoformat())
+            merges = await merges_in(reader, contact.school)
+            classes = await roster.classes_of(reader, *user, today.isoformat())
             found = (name, [replace(one, version=one.version + merges.get(one.id, 0)) for one in classes])
             if len(self._teaching) >= _USERS_MAX:
                 self._teaching.clear()
@@ -224,10 +237,10 @@ class Puller:
         return found[1]
 
     async def _add_classes(
-        self, out: _Round, cursor: Cursor, contact: Contact, today: date
+        self, reader: Reader, out: _Round, cursor: Cursor, contact: Contact, today: date
     ) -> tuple[Cursor, bool, list[ClassRow]]:
         """Classes and rosters; returns the cursor, whether everything of them is told, and the classes."""
-        classes = await self._classes(contact, today)
+        classes = await self._classes(reader, contact, today)
         teaching = _digest([[one.id, one.name, one.grade, one.version] for one in classes], _TEACHING_BYTES)
         if teaching == cursor.teaching and cursor.next_roster == _ALL_ROSTERS:
             return cursor, True, classes
@@ -239,7 +252,7 @@ class Puller:
             cursor = replace(cursor, classes=which, seq=0)
         while at < len(classes):
             one = classes[at]
-            pupils = await list_of(self._db, contact.school, one.id, today.isoformat())
+            pupils = await list_of(reader, contact.school, one.id, today.isoformat())
             if not out.add(("roster", one.id, one.version, [list(pupil) for pupil in pupils])):
                 return replace(cursor, teaching=teaching, next_roster=at + 1), False, classes
             at += 1
@@ -247,6 +260,7 @@ class Puller:
 
     async def _add_words(
         self,
+        reader: Reader,
         out: _Round,
         cursor: Cursor,
         identity: Identity,
@@ -257,11 +271,11 @@ class Puller:
     ) -> tuple[Cursor, bool]:
         """What was settled of the device's own changes, and changes it lacks: others' and, in a rebuild, its own."""
         if contact.settled_seq <= cursor.seq:
-            return await self._at_the_end(cursor, identity), False
+            return await self._at_the_end(reader, cursor, identity), False
         whole = bool(cursor.notices & _WHOLE)
         since = "0000-00-00" if whole else (today - _RECENT).isoformat()
         words = await pulled.read_words(
-            self._db, identity, [one.id for one in classes], cursor.seq, since, _WORDS_PER_ROUND, own_chunks=whole
+            reader, identity, [one.id for one in classes], cursor.seq, since, _WORDS_PER_ROUND, own_chunks=whole
         )
         held = {have[at : at + 8] for at in range(0, len(have), 8)} if have else set()
         settled: dict[tuple[str, int], list[list[object]]] = {}
@@ -281,26 +295,26 @@ class Puller:
                 break
         out.items += [("settled", register, revision, entries) for (register, revision), entries in settled.items()]
         cursor = replace(cursor, seq=told)
-        return (cursor if full else await self._at_the_end(cursor, identity)), full
+        return (cursor if full else await self._at_the_end(reader, cursor, identity)), full
 
     async def _add_archived(
-        self, out: _Round, cursor: Cursor, identity: Identity, contact: Contact
+        self, reader: Reader, out: _Round, cursor: Cursor, identity: Identity, contact: Contact
     ) -> tuple[Cursor, bool]:
         """Which of its own changes lie in a verified backup; said last, when everything else was told."""
         names = await pulled.read_archived(
-            self._db, identity.device, cursor.archived, contact.archived, _ARCHIVED_PER_ROUND
+            reader, identity.device, cursor.archived, contact.archived, _ARCHIVED_PER_ROUND
         )
         if names and not out.add(("archived", b"".join(digest[:8] for _, digest in names))):
             return cursor, True
         full = len(names) == _ARCHIVED_PER_ROUND
         return replace(cursor, archived=names[-1][0] if full else contact.archived), full
 
-    async def _at_the_end(self, cursor: Cursor, identity: Identity) -> Cursor:
+    async def _at_the_end(self, reader: Reader, cursor: Cursor, identity: Identity) -> Cursor:
         """The cursor of a walk that has told all there is: a rebuild is over, own changes are not sent back any more.
 
         Unless some of them are not settled yet: a phone restored from an old copy lacks those as well.
         """
-        if not cursor.notices & _WHOLE or await pulled.has_unsettled(self._db, identity.device):
+        if not cursor.notices & _WHOLE or await pulled.has_unsettled(reader, identity.device):
             return cursor
         return replace(cursor, notices=cursor.notices & ~_WHOLE)
 

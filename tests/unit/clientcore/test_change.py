@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clientcore.change import Change, Op, actor_of, canonical_body, deflate, encode, is_actor_of, parse
+from clientcore.change import (
+    Change,
+    Op,
+    actor_of,
+    canonical_body,
+    deflate,
+    encode,
+    is_actor_of,
+    parse,
+    plain_chunk,
+)
 from clientcore.errors import ChangeRefused
 from clientcore.limits import CHUNK_BYTES_MAX
 from clientcore.register import are_entries, is_key, is_value
@@ -106,6 +116,7 @@ def test_a_deflated_chunk_is_admitted_only_if_it_is_legal_when_plain() -> None:
         assert len(packed) < CHUNK_BYTES_MAX
         if len(chunk_of(body)) <= CHUNK_BYTES_MAX:
             assert parse(packed) == parse(parse(packed).chunk)
+            assert plain_chunk(packed) == plain_chunk(parse(packed).chunk) == parse(packed).chunk
         else:
             with pytest.raises(ChangeRefused, match="chunk-size"):
                 parse(packed)
