@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,47 +26,15 @@ from syncserver.errors import ConstraintBroken, StoreBusy, StoreFailed
 from syncserver.store.claims import Claims
 from syncserver.store.dialect import multi_row, part, translate
 from syncserver.store.port import Params, Reader, Row, T, Transaction
-from syncserver.store.postgres_schema import PARTITIONS, SETTINGS, SPACE, make_schema
+from syncserver.store.postgres_claims import PostgresClaims
+from syncserver.store.postgres_schema import PARTITIONS, SCHEMA_SETTINGS, SPACE, make_schema
+from syncserver.store.postgres_session import AGAIN, CUT, SETTINGS, translated
 
-_WRITERS, _LANES, _PRESENT = 1, {"log": 2, "settle": 3}, 5
+_WRITERS, _LANES = 1, {"log": 2, "settle": 3}  # of our advisory locks; 4 is the schema's, 5 and from 100 are claims
 _SERVER_MIN = 14  # functions written in SQL
 _TRIES = 5  # a deadlock or a conflict of serialization is nobody's fault: the work is done again
 _POOL_MAX = 12
-_SETTINGS = {
-    "application_name": "hudur",
-    "synchronous_commit": "on",
-    "lock_timeout": "30s",
-    "idle_in_transaction_session_timeout": "15s",  # a process that froze in a lane loses it before others give up
-    "statement_timeout": "120s",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    "jit": "off",
-}
-# The last: a migration added a column to what a cached statement reads.
-_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.InvalidCachedStatementError)
-# The second: what asyncpg says when the session ends between two steps of one statement.
-_CUT = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-_BUSY = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
-_OURS = (asyncpg.SyntaxOrAccessError, asyncpg.DataError)  # faults of our code: let them be seen as they are
-
-
 _TYPES: dict[str, tuple[str, ...]] = {}
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turns the driver's errors into ours. No text of the server is passed on: it may hold data."""
-    try:
-        yield
-    except asyncpg.IntegrityConstraintViolationError as error:
-        raise ConstraintBroken("constraint", f"{type(error).__name__}: {error.constraint_name}") from error
-    except (*_AGAIN, *_OURS):
-        raise
-    except _BUSY as error:
-        raise StoreBusy("busy", f"PostgreSQL: {type(error).__name__}") from error
-    except (asyncpg.PostgresError, *_CUT) as error:
-        raise StoreFailed("storage", f"PostgreSQL: {type(error).__name__}") from error
 
 
 class _Connection:
@@ -77,16 +44,16 @@ class _Connection:
         self.inner = inner
 
     async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
-        with _translated():
+        with translated():
             return [tuple(row) for row in await self.inner.fetch(translate(sql), *params)]
 
     async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
-        with _translated():
+        with translated():
             row = await self.inner.fetchrow(translate(sql), *params)
             return None if row is None else tuple(row)
 
     async def execute(self, sql: str, params: Params = ()) -> int:
-        with _translated():
+        with translated():
             return _count(await self.inner.execute(translate(sql), *params))
 
     async def executemany(self, sql: str, rows: Iterable[Params]) -> None:
@@ -94,7 +61,7 @@ class _Connection:
         if not found:
             return
         text = translate(sql)
-        with _translated():
+        with translated():
             if len(found) > 1 and (many := await self._as_one(text, found)) is not None:
                 await self.inner.execute(many, *(list(column) for column in zip(*found, strict=True)))
             else:
@@ -147,7 +114,7 @@ class PostgresDatabase:
 
     async def claims(self) -> Claims:
         """See `Database`."""
-        with _translated():
+        with translated():
             return await PostgresClaims.open(self._dsn)
 
     async def open(self) -> None:
@@ -163,15 +130,15 @@ class PostgresDatabase:
             raise
 
     async def _connect(self) -> None:
-        with _translated():
-            first = await asyncpg.connect(self._dsn, server_settings=SETTINGS, timeout=10)
+        with translated():
+            first = await asyncpg.connect(self._dsn, server_settings=SCHEMA_SETTINGS, timeout=10)
             try:
                 _check_server(first.get_server_version().major, await first.fetchval("SHOW server_encoding"))
                 await make_schema(first)
             finally:
                 await first.close()
             self._pool = await asyncpg.create_pool(
-                self._dsn, min_size=1, max_size=_POOL_MAX, init=_prepare, reset=_as_it_is, server_settings=_SETTINGS,
+                self._dsn, min_size=1, max_size=_POOL_MAX, init=_prepare, reset=_as_it_is, server_settings=SETTINGS,
                 timeout=10, command_timeout=150, statement_cache_size=1_000, max_cached_statement_lifetime=0,
             )  # fmt: skip
         found = await self.fetch_one("SELECT value FROM meta WHERE name = 'partitions'")
@@ -184,12 +151,12 @@ class PostgresDatabase:
 
     async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
         """See `Reader`."""
-        with _translated():
+        with translated():
             return [tuple(row) for row in await self._need_pool().fetch(translate(sql), *params)]
 
     async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
         """See `Reader`."""
-        with _translated():
+        with translated():
             row = await self._need_pool().fetchrow(translate(sql), *params)
             return None if row is None else tuple(row)
 
@@ -202,13 +169,13 @@ class PostgresDatabase:
     async def _begun(self, begin: str) -> AsyncIterator[Transaction]:
         """One connection between BEGIN (with its locks, in one round trip) and COMMIT or ROLLBACK."""
         pool = self._need_pool()
-        with _translated():
+        with translated():
             inner = await pool.acquire()
         try:
-            with _translated():
+            with translated():
                 await inner.execute(begin)
             yield _Connection(inner)
-            with _translated():
+            with translated():
                 ended = await inner.execute("COMMIT")
             if ended != "COMMIT":  # a statement was broken, and the block went on as if nothing had happened
                 raise ConstraintBroken("constraint", "a statement of the transaction was broken")
@@ -216,7 +183,7 @@ class PostgresDatabase:
             await asyncio.shield(_roll_back(inner))
             raise
         finally:
-            with _translated():
+            with translated():
                 await pool.release(inner)
 
     @asynccontextmanager
@@ -240,7 +207,7 @@ class PostgresDatabase:
             try:
                 async with self._begun(begin) as tx:
                     return await work(tx)
-            except _AGAIN as again:
+            except AGAIN as again:
                 if not left:
                     raise StoreBusy("busy", f"PostgreSQL: {type(again).__name__}") from again
         raise AssertionError("unreachable")
@@ -292,7 +259,7 @@ def _begin(lane: str | None) -> str:
 
 
 async def _roll_back(inner: asyncpg.Connection) -> None:
-    with contextlib.suppress(asyncpg.PostgresError, *_CUT):  # cut off: the server does it
+    with contextlib.suppress(asyncpg.PostgresError, *CUT):  # cut off: the server does it
         await inner.execute("ROLLBACK")
 
 
@@ -318,59 +285,6 @@ async def _as_it_is(_: asyncpg.Connection) -> None:
 def _whole(text: str) -> int | float:
     """Sums of integers come as `numeric`."""
     return float(text) if "." in text else int(text)
-
-
-class PostgresClaims:
-    """Claims as advisory locks of one session (see `syncserver.store.claims.Claims`)."""
-
-    def __init__(self, inner: asyncpg.Connection) -> None:
-        self._inner = inner
-        self._ours: set[str] = set()
-
-    @classmethod
-    async def open(cls, dsn: str) -> PostgresClaims:
-        """Begin a session."""
-        inner = await asyncpg.connect(
-            dsn, server_settings={**_SETTINGS, "application_name": "hudur claims"}, timeout=10
-        )
-        await inner.execute(f"SELECT pg_advisory_lock_shared({SPACE}, {_PRESENT})")
-        return cls(inner)
-
-    async def present(self) -> int:
-        """See `Claims`."""
-        with _translated():
-            return int(
-                await self._inner.fetchval(
-                    """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1
-                    AND objid = $2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
-                    SPACE,
-                    _PRESENT,
-                )
-            )
-
-    async def claim(self, name: str) -> bool:
-        """See `Claims`."""
-        if name in self._ours:
-            return True
-        with _translated():
-            if await self._inner.fetchval("SELECT pg_try_advisory_lock($1, $2)", SPACE, _number(name)):
-                self._ours.add(name)
-        return name in self._ours
-
-    async def release(self, name: str) -> None:
-        """See `Claims`."""
-        with _translated():
-            await self._inner.execute("SELECT pg_advisory_unlock($1, $2)", SPACE, _number(name))
-        self._ours.discard(name)
-
-    async def close(self) -> None:
-        """See `Claims`."""
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-            await asyncio.wait_for(self._inner.close(), timeout=5)
-
-
-def _number(name: str) -> int:
-    return (zlib.crc32(name.encode()) & 0x3FFFFFFF) + 100  # beyond the numbers that mean something
 
 
 async def open_postgres(dsn: str) -> PostgresDatabase:

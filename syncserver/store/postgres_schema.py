@@ -10,6 +10,7 @@ from clientcore.ports import SystemClock
 from syncserver.errors import StoreFailed
 from syncserver.store import migrations
 from syncserver.store.dialect import DIVIDED, add_column, create, part, translate
+from syncserver.store.postgres_session import SETTINGS
 from syncserver.store.schema import SCHEMA_VERSION, schema_statements
 
 PARTITIONS = 16
@@ -18,13 +19,7 @@ PARTITIONS = 16
 SPACE = 0x4875
 """Our advisory locks are (this, a number)."""
 
-SETTINGS = {
-    "application_name": "hudur schema",
-    "synchronous_commit": "on",
-    "lock_timeout": "2s",
-    "idle_in_transaction_session_timeout": "15s",
-    "jit": "off",
-}
+SCHEMA_SETTINGS = {**SETTINGS, "application_name": "hudur schema", "lock_timeout": "2s", "statement_timeout": "0"}
 """Of the connection that `make_schema` is given."""
 
 _SCHEMA = 4
@@ -40,7 +35,7 @@ async def make_schema(inner: asyncpg.Connection) -> None:
     and they are restarted one by one.
 
     Args:
-        inner: A connection of its own, without time limits (`SETTINGS`).
+        inner: A connection of its own, without time limits (`SCHEMA_SETTINGS`).
 
     Raises:
         StoreFailed: the tables are of a version that this program does not know.

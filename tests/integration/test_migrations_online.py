@@ -25,7 +25,7 @@ WRITE = "UPDATE outcomes SET settled_ms = settled_ms + 1 WHERE school = 's'"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait for a lock ends soon, so that what comes after it is seen."""
-    monkeypatch.setitem(postgres_schema.SETTINGS, "lock_timeout", IMPATIENT)
+    monkeypatch.setitem(postgres_schema.SCHEMA_SETTINGS, "lock_timeout", IMPATIENT)
 
 
 async def old_store() -> str:
@@ -43,7 +43,7 @@ async def old_store() -> str:
 
 async def wait_for(session: asyncpg.Connection, condition: str) -> None:
     while not await session.fetchval(f"SELECT {condition}"):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
 
 
 def waiting_for(kind: str) -> str:

@@ -35,7 +35,7 @@ async def db(dsn: str) -> AsyncIterator[PostgresDatabase]:
 async def wait_for_waiter(looker: asyncpg.Connection) -> None:
     """Until somebody waits for an advisory lock."""
     while not await looker.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
 
 
 async def names(db: PostgresDatabase) -> list[str]:
@@ -95,7 +95,7 @@ async def test_a_block_that_hides_a_broken_statement_is_not_taken_for_committed(
 
 async def test_a_lane_that_stays_taken_is_busy_and_no_broken_store(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process is at work for too long: nothing was written, and the next try needs no reopening."""
-    monkeypatch.setitem(postgres._SETTINGS, "lock_timeout", "50ms")
+    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "50ms")
     db, other = await open_postgres(dsn), await asyncpg.connect(dsn)
     try:
         await other.execute(f"SELECT pg_advisory_lock({postgres.SPACE}, {postgres._LANES['log']})")
