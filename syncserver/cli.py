@@ -21,7 +21,7 @@ from rich.text import Text
 from clientcore.errors import HudurError
 from clientcore.register import RegisterId
 from reconciliation.wire import iso
-from syncserver.config import read_config, store_path
+from syncserver.config import read_config, store_address, store_text
 from syncserver.store.port import Reader
 
 if TYPE_CHECKING:
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 
 EXIT_UNUSABLE, EXIT_DIFFERENT = 1, 3
 STORE_DEFAULT = "sqlite:hudur.db"
+STORE_HELP = "sqlite:PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
 
-store_option = click.option(
-    "--store", default=STORE_DEFAULT, show_default=True, envvar="HUDUR_STORE", help="sqlite:PATH"
-)
+store_option = click.option("--store", default=STORE_DEFAULT, show_default=True, envvar="HUDUR_STORE", help=STORE_HELP)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 
 
@@ -115,7 +114,7 @@ def _order(store: str, order: str, args: Mapping[str, Any]) -> dict[str, Any]:
     from syncserver.operator import Operator
 
     async def give() -> dict[str, Any]:
-        async with Operator.connect(store_path(store)) as operator:
+        async with Operator.connect(store_address(store)) as operator:
             return await operator.call(order, args)
 
     result: dict[str, Any] = _do(give)
@@ -124,10 +123,10 @@ def _order(store: str, order: str, args: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(store: str, work: Callable[[Reader], Awaitable[Any]]) -> Any:
     """Look into a store read-only, also while a server runs on it."""
-    from syncserver.store.sqlite import open_sqlite_reader
+    from syncserver.store.open import open_reader
 
     async def look() -> Any:
-        reader = await open_sqlite_reader(store_path(store))
+        reader = await open_reader(store_address(store))
         try:
             return await work(reader)
         finally:
@@ -159,12 +158,13 @@ def _table(headings: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> Tab
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port [PORT, else 8000]; 0 takes a free one.")
 @json_option
 def serve_(store: str, host: str | None, port: int | None, as_json: bool) -> None:
-    """Serve until Ctrl-C or SIGTERM. One process per SQLite store."""
+    """Serve until Ctrl-C or SIGTERM. One process per SQLite store; on PostgreSQL as many as you like."""
     from syncserver.app import Server
     from syncserver.serve import run
 
-    def ready(_: Server, url: str) -> None:
-        _print({"url": url, "store": store}, as_json, lambda told, con: con.print(f"Hudur answers at {told['url']}"))
+    def ready(server: Server, url: str) -> None:
+        told = {"url": url, "store": store_text(server.config.store)}
+        _print(told, as_json, lambda told, con: con.print(f"Hudur answers at {told['url']}"))
 
     try:
         run(read_config(os.environ, store=store, host=host, port=port), on_ready=ready)

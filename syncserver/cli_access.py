@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,12 +16,12 @@ from rich.console import Console
 
 from syncserver.access import ApiRole, Desk, give
 from syncserver.cli import _do, _order, _print, _table, json_option, store_option
-from syncserver.config import Config, store_path
+from syncserver.config import Config, StoreAddress, store_address
 from syncserver.errors import StoreInUse
 from syncserver.operator import Operator
 from syncserver.orders import ORDERS
 from syncserver.ports import ServerPorts
-from syncserver.store.sqlite import open_sqlite
+from syncserver.store.open import open_store
 from syncserver.tokens import TOKEN_ROLES, holder_of
 
 TOKEN_VARIABLE = "HUDUR_TOKEN"  # never an argument: a command line is seen by everybody on the machine
@@ -160,26 +159,26 @@ def release(register: str, change: str, reason: str, reference: str, undo: bool,
 
 def _order_as_holder(store: str, order: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """Give an order in the name of the token in HUDUR_TOKEN, through the running server or on the store itself."""
-    token, path = os.environ.get(TOKEN_VARIABLE), store_path(store)
+    token, address = os.environ.get(TOKEN_VARIABLE), store_address(store)
     if not token:
         able = ", ".join(sorted(ORDERS[order].roles - {ApiRole.CHAMPION}))
         raise click.ClickException(f"set {TOKEN_VARIABLE} to a token with the role {able}; champions use their phone")
 
     async def work() -> dict[str, Any]:
         try:
-            return await _on_store(path, token, order, args)
+            return await _on_store(address, token, order, args)
         except StoreInUse:
-            async with Operator.connect(path, {"HUDUR_OPERATOR_TOKEN": token}) as server:
+            async with Operator.connect(address, {"HUDUR_OPERATOR_TOKEN": token}) as server:
                 return await server.call(order, args)
 
     result: dict[str, Any] = _do(work)
     return result
 
 
-async def _on_store(path: Path, token: str, order: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    db = await open_sqlite(path)
+async def _on_store(address: StoreAddress, token: str, order: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    db = await open_store(address)
     try:
-        desk = Desk(config=Config(store=path), db=db, ports=ServerPorts(), who=await holder_of(db, token))
+        desk = Desk(config=Config(store=address), db=db, ports=ServerPorts(), who=await holder_of(db, token))
         return await give(ORDERS[order], desk, args)
     finally:
         await db.close()

@@ -21,7 +21,7 @@ from clientcore.ports import SystemClock
 from reconciliation.calendar import SchoolCalendar
 from syncserver.calendar import calendar_of, local_date
 from syncserver.cli import _do, _order, _print, _read, _table, json_option, store_option
-from syncserver.config import read_config, store_path
+from syncserver.config import read_config, store_address
 from syncserver.operator import Operator
 from syncserver.store import calendars
 from syncserver.store.port import Reader
@@ -309,7 +309,7 @@ def place_(
 
 def _order_with(store: str, order: str, args: Mapping[str, Any], data: bytes) -> dict[str, Any]:
     async def give() -> dict[str, Any]:
-        async with Operator.connect(store_path(store)) as operator:
+        async with Operator.connect(store_address(store)) as operator:
             return await operator.call(order, args, data=data)
 
     result: dict[str, Any] = _do(give)

@@ -17,7 +17,7 @@ from clientcore.ports import SystemClock
 from reconciliation.calendar import week_of
 from reconciliation.paper import Document
 from syncserver.cli import EXIT_DIFFERENT, STORE_DEFAULT, _do, _order, _print, _read, _table, json_option, store_option
-from syncserver.config import read_config, store_path
+from syncserver.config import read_config, store_address
 from syncserver.operator import Operator
 from syncserver.store.port import Reader
 
@@ -104,7 +104,7 @@ def paper_import(file: Path, dry_run: bool, store: str, as_json: bool) -> None:
     """
 
     async def give() -> dict[str, Any]:
-        async with Operator.connect(store_path(store)) as operator:
+        async with Operator.connect(store_address(store)) as operator:
             return await operator.call("paper-import", {"dry_run": dry_run}, data=file.read_bytes())
 
     def show(report: dict[str, Any], console: Console) -> None:
@@ -232,13 +232,13 @@ def _show_words(found: dict[str, Any], console: Console) -> None:
 def _parity_of_all(store: str, again: bool, as_json: bool) -> None:
     """One line a school as soon as it is read, so that a country needs no more memory than a school."""
     from syncserver.orders.parity import gate_view, weigh_again
+    from syncserver.store.open import open_reader
     from syncserver.store.paper import schools_with_paper
-    from syncserver.store.sqlite import open_sqlite_reader
 
     now_ms, zone = SystemClock().wall_ms(), _zone()
 
     async def lines() -> AsyncIterator[dict[str, Any]]:
-        reader = await open_sqlite_reader(store_path(store))
+        reader = await open_reader(store_address(store))
         try:
             for school in await schools_with_paper(reader):
                 found = await gate_view(reader, school, zone, now_ms)

@@ -21,7 +21,7 @@ from rich.text import Text
 from clientcore.errors import HudurError
 from clientcore.ports import SystemClock
 from syncserver.calendar import local_date
-from syncserver.config import store_path
+from syncserver.config import StoreAddress, store_address
 from syncserver.oneroster_zip import ARCHIVE_BYTES_MAX
 from syncserver.operator import Operator
 from syncserver.rostergen import SCHOOLS_MAX, generate, school_year
@@ -56,7 +56,7 @@ def import_(file: Path, store: str, dry_run: bool, allow_mass_ending: bool, as_j
         raise click.UsageError(f"{file} is over {ARCHIVE_BYTES_MAX >> 20} MB: export by governorate")
     args = {"dry_run": dry_run, "allow_mass_ending": allow_mass_ending}
     try:
-        report = asyncio.run(_import(store_path(store), args, file.read_bytes()))
+        report = asyncio.run(_import(store_address(store), args, file.read_bytes()))
     except HudurError as error:
         click.echo(f"hudur roster import: {error}", err=True)
         sys.exit(EXIT_UNUSABLE)
@@ -67,7 +67,7 @@ def import_(file: Path, store: str, dry_run: bool, allow_mass_ending: bool, as_j
     sys.exit(_EXITS.get(report["state"], 0))
 
 
-async def _import(store: Path, args: dict[str, bool], data: bytes) -> dict[str, Any]:
+async def _import(store: StoreAddress, args: dict[str, bool], data: bytes) -> dict[str, Any]:
     async with Operator.connect(store) as operator:
         report: dict[str, Any] = await operator.call("roster-import", args, data=data)
         return report

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from syncserver.errors import ConfigError
 
 _ENV = re.compile(r"[a-z0-9-]{1,16}")
+_POSTGRES = ("postgresql://", "postgres://")
 
 
 SCOPE_DEFAULT = "https://purl.imsglobal.org/spec/or/v1p2/scope/roster.readonly"
@@ -50,12 +51,40 @@ class UpstreamConfig:
             _check_address("HUDUR_UPSTREAM_TOKEN_URL", self.token_url)
 
 
+@dataclass(frozen=True, slots=True)
+class PostgresAddress:
+    """A database of a PostgreSQL server, `postgresql://user:password@host:port/database`.
+
+    `str` and `repr` leave the password out; only `dsn` has it, for whoever connects.
+    """
+
+    dsn: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.dsn)
+            has_port = parts.port != 0
+        except ValueError:  # its text may hold the password
+            parts, has_port = urlsplit(""), False
+        if not has_port or not self.dsn.startswith(_POSTGRES) or not parts.path.strip("/") or parts.fragment:
+            raise ConfigError("bad-config", "PostgreSQL is reached as postgresql://user:password@host:port/database")
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.dsn)
+        user = f"{parts.username}@" if parts.username else ""
+        return f"postgresql://{user}{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+StoreAddress = Path | PostgresAddress
+"""Where a store is: the SQLite file, or the PostgreSQL database."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """How one server runs.
 
     Attributes:
-        store: The SQLite file.
+        store: The SQLite file or the PostgreSQL database.
         host: Address to listen on. Anything but loopback needs `operator_token`.
         port: TCP port; 0 takes a free one.
         env: Environment name devices are bound to at enrolment; a frame of another one is refused.
@@ -73,12 +102,12 @@ class Config:
         poll_ms: How long the settle stage sleeps when nobody wakes it.
         gather_ms: How long the settle stage lets changes come together once one has come.
         settle_batch: Changes the settle stage takes in one transaction.
-        consumes: Whether this process settles the log as well; exactly one process per partition may.
+        consumes: Whether this process settles the log as well; several share its partitions among them.
         pending_days: Days after which a change whose dependencies never came becomes a dead letter.
         upstream: The school system that rosters come from and attendance goes back to; None: there is none.
     """
 
-    store: Path
+    store: StoreAddress
     host: str = "127.0.0.1"
     port: int = 8000
     env: str = "demo"
@@ -156,16 +185,39 @@ def read_upstream(environment: Mapping[str, str]) -> UpstreamConfig | None:
     return UpstreamConfig(url=url.rstrip("/"), **said, scope=environment.get("HUDUR_UPSTREAM_SCOPE") or SCOPE_DEFAULT)
 
 
-def store_path(text: str) -> Path:
-    """The file of `sqlite:PATH`.
+def store_address(text: str) -> StoreAddress:
+    """What `sqlite:PATH` or `postgresql://…` names.
 
     Raises:
         ConfigError: for another kind of store.
     """
+    if text.startswith(_POSTGRES):
+        return PostgresAddress(text)
     kind, _, path = text.partition(":")
-    if kind != "sqlite" or not path:
-        raise ConfigError("bad-config", f"the store is sqlite:PATH, not {text!r}")
+    if kind != "sqlite" or not path:  # the text itself is not told: it may hold a password
+        raise ConfigError("bad-config", "the store is sqlite:PATH or postgresql://user:password@host/database")
     return Path(path)
+
+
+def store_text(address: StoreAddress) -> str:
+    """An address as people may see it: without a password."""
+    return f"sqlite:{address}" if isinstance(address, Path) else str(address)
+
+
+def store_path(text: str) -> Path:
+    """The file of `sqlite:PATH`, for what works on files only.
+
+    Raises:
+        ConfigError: for another kind of store.
+    """
+    address = store_address(text)
+    if isinstance(address, PostgresAddress):
+        raise ConfigError(
+            "bad-config",
+            "this works on the file of a SQLite store: of PostgreSQL take copies with pg_basebackup, or bring it into "
+            "a file with `hudur migrate` and prove that",
+        )
+    return address
 
 
 def _milliseconds(environment: Mapping[str, str], setting: str, default: int) -> int:
@@ -176,14 +228,14 @@ def _milliseconds(environment: Mapping[str, str], setting: str, default: int) ->
 
 
 def read_config(
-    environment: Mapping[str, str], *, store: str, host: str | None = None, port: int | None = None
+    environment: Mapping[str, str], *, store: str | StoreAddress, host: str | None = None, port: int | None = None
 ) -> Config:
     """Configuration from an environment mapping, the command line winning.
 
     Args:
         environment: Usually `os.environ`. Read: HUDUR_HOST, PORT, HUDUR_ENV, HUDUR_ZONE, HUDUR_OPERATOR_TOKEN,
             HUDUR_DELAY_TARGET_MS, HUDUR_DELAY_INTERVAL_MS, HUDUR_UPSTREAM_*.
-        store: `sqlite:PATH`.
+        store: An address, or what `store_address` reads.
         host: Address to listen on.
         port: TCP port.
 
@@ -194,7 +246,7 @@ def read_config(
     if port is None and not text.isdecimal():
         raise ConfigError("bad-config", f"PORT is a number, not {text!r}")
     return Config(
-        store=store_path(store),
+        store=store_address(store) if isinstance(store, str) else store,
         host=host or environment.get("HUDUR_HOST", "127.0.0.1"),
         port=port if port is not None else int(text),
         env=environment.get("HUDUR_ENV", "demo"),

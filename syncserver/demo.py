@@ -135,18 +135,20 @@ async def run_demo(config: Config, *, as_json: bool, fresh: bool) -> None:
 
 async def prepare(config: Config, clock: Clock, *, fresh: bool) -> None:
     """Generate, import, open the calendar. On a store that has all this, nothing changes but the calendar."""
-    home = config.store.parent
+    store = config.store
+    assert isinstance(store, Path)  # `hudur demo` makes it
+    home = store.parent
     home.mkdir(mode=FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
     home.chmod(FOLDER_OWNER_ONLY)
     if fresh:
-        await _throw_away(config.store)
-    db = await open_sqlite(config.store)
+        await _throw_away(store)
+    db = await open_sqlite(store)
     try:
         now_ms = clock.wall_ms()
         today = local_date(now_ms, config.zone)
         first_day, until_day = school_year(today)
         data = write_zip(generate(schools=SCHOOLS, seed=SEED, first_day=first_day, until_day=until_day))
-        write_private(config.store.with_name(ROSTER.name), data)
+        write_private(store.with_name(ROSTER.name), data)
         report = await import_zip(db, data, dry_run=False, now_ms=now_ms, on=today.isoformat(), actor=ACTOR)
         if report["errors_found"] or report["state"] == "mass-ending":
             raise BadInput("demo-store", f"the old trial does not take today's roster ({report['state']}): use --fresh")

@@ -1,7 +1,7 @@
 """The operator's hand: gives orders to the server that runs on a store, or, when none runs, opens the store itself.
 
-A store has one writer. A second process that wrote the same WAL file could corrupt it, so an order never goes around a
-running server.
+A SQLite store has one writer. A second process that wrote the same WAL file could corrupt it, so an order never goes
+around a running server. PostgreSQL has room for many: there an order opens the database, beside the servers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import httpx
 
 from clientcore.errors import Problem, TransportError
 from syncserver.access import Desk, give
-from syncserver.config import read_config
+from syncserver.config import StoreAddress, read_config
 from syncserver.errors import StoreInUse
 from syncserver.orders import ORDERS
 from syncserver.ports import ServerPorts
-from syncserver.store.sqlite import open_sqlite
+from syncserver.store.open import open_store
 
 _DEADLINE_S = 600  # a national roster takes minutes
 
@@ -39,11 +39,13 @@ class Operator:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, store: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Operator]:
+    async def connect(
+        cls, store: StoreAddress, environment: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Operator]:
         """Reach the server of a store, or open the store.
 
         Args:
-            store: The store file.
+            store: Where it is.
             environment: The settings, as a server would read them; `os.environ` by default.
 
         Raises:
@@ -52,8 +54,10 @@ class Operator:
         """
         settings = os.environ if environment is None else environment
         try:
-            db = await open_sqlite(store)
+            db = await open_store(store)
         except StoreInUse:
+            if not isinstance(store, Path):
+                raise
             address = address_file(store)
             if not address.exists():
                 raise
@@ -61,7 +65,7 @@ class Operator:
                 yield cls(http=http)
             return
         try:
-            config = read_config(settings, store=f"sqlite:{store}", host="127.0.0.1", port=0)  # it does not listen
+            config = read_config(settings, store=store, host="127.0.0.1", port=0)  # it does not listen
             yield cls(desk=Desk(config=config, db=db, ports=ServerPorts()))
         finally:
             await db.close()

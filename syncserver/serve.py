@@ -9,16 +9,17 @@ import inspect
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 import uvloop
 
 from syncserver.app import Server, create_app, open_server
-from syncserver.config import Config
+from syncserver.config import Config, StoreAddress
 from syncserver.files import write_private
 from syncserver.operator import address_file
 from syncserver.ports import ServerPorts
-from syncserver.store.sqlite import open_sqlite
+from syncserver.store.open import open_store
 
 __all__ = ["OnReady", "address_file", "run", "serve"]
 
@@ -50,10 +51,10 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
         on_ready: Called once with the server and its URL as soon as it answers.
 
     Raises:
-        StoreInUse: another server holds the store.
+        StoreInUse: another server holds the file.
         StoreFailed: the store cannot be used.
     """
-    db = await open_sqlite(config.store)
+    db = await open_store(config.store)
     try:
         server = await open_server(config, db, ports or ServerPorts())
         gc.freeze()  # what lives from here to the end need not be looked at again
@@ -81,18 +82,28 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
             while not http.started and not serving.done():
                 await server.ports.clock.sleep_ms(5)
             if http.started:
-                write_private(address_file(config.store), url.encode())
+                _tell_address(config.store, url)
                 if on_ready is not None and inspect.isawaitable(told := on_ready(server, url)):
                     await told
             await serving
         finally:
-            address_file(config.store).unlink(missing_ok=True)
+            _tell_address(config.store, None)
             http.stop()
             await serving
             for number in _STOPPING:
                 asyncio.get_running_loop().remove_signal_handler(number)
     finally:
         await db.close()
+
+
+def _tell_address(store: StoreAddress, url: str | None) -> None:
+    """Say beside a store that one process alone can open where that process answers; None: it has stopped."""
+    if not isinstance(store, Path):
+        return
+    if url is None:
+        address_file(store).unlink(missing_ok=True)
+    else:
+        write_private(address_file(store), url.encode())
 
 
 def run(config: Config, *, on_ready: OnReady | None = None) -> None:

@@ -147,7 +147,7 @@ class ServerHost:
 
     async def _open(self) -> None:
         self._starts += 1
-        self._db = SqliteDatabase(self.config.store, connector=AsyncConnector(self.disk))
+        self._db = SqliteDatabase(Path(str(self.config.store)), connector=AsyncConnector(self.disk))
         await self._db.open()
         self._watch_failures(self._db)
         ports = ServerPorts(
@@ -232,7 +232,7 @@ class ServerHost:
         await self.switch_off()
         self.restores += 1
         self.disk = backup.clone(f"server{self.restores}", self.lab.swarm.stream(f"disk.server{self.restores}"))
-        db = SqliteDatabase(self.config.store, connector=AsyncConnector(self.disk))
+        db = SqliteDatabase(Path(str(self.config.store)), connector=AsyncConnector(self.disk))
         await db.open()
         # Nothing was ever called archived in this world, so a whole offer is needed no more often than the chance says.
         whole = self.lab.swarm.stream("server.restore|whole").random() < 0.5

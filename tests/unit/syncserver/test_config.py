@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from syncserver.config import Config, read_config, store_path
+from syncserver.config import Config, PostgresAddress, read_config, store_address, store_path, store_text
 from syncserver.errors import ConfigError
 
 
@@ -65,8 +65,25 @@ def test_nonsense_is_refused(environment: dict[str, str]) -> None:
         read_config(environment, store="sqlite:a.db")
 
 
-@pytest.mark.parametrize("text", ["a.db", "sqlite:", "postgres:x", ""])
+@pytest.mark.parametrize("text", ["a.db", "sqlite:", "postgres:x", "", "postgresql://h", "mysql://u:hunter2@h/d"])
 def test_other_stores_are_refused(text: str) -> None:
-    """Only `sqlite:PATH` so far."""
-    with pytest.raises(ConfigError):
-        store_path(text)
+    """Only `sqlite:PATH` and `postgresql://…`; what was said is not repeated, it may hold a password."""
+    with pytest.raises(ConfigError) as told:
+        store_address(text)
+    assert "hunter2" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["postgresql://u:hunter2@h:5433/d?sslmode=require", "postgres://u:hunter2@h/d"])
+def test_the_password_of_postgresql_is_not_printed(text: str) -> None:
+    """An address in a log, a traceback or an answer does not show it; whoever connects has it."""
+    config = read_config({}, store=text)
+    assert isinstance(config.store, PostgresAddress)
+    assert config.store.dsn == text
+    assert "hunter2" not in f"{config!r} {config.store} {store_text(config.store)}"
+
+
+def test_what_works_on_files_refuses_postgresql() -> None:
+    """With what to do instead; files are taken."""
+    with pytest.raises(ConfigError, match="pg_basebackup"):
+        store_path("postgresql://u:hunter2@h/d")
+    assert store_path("sqlite:a.db") == Path("a.db")
