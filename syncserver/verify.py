@@ -24,10 +24,11 @@ from syncserver.settling import CHANGES_PER_REGISTER_MAX, settle_anew
 from syncserver.store import settled
 from syncserver.store.digest import LogHead, check_audit, digest_of, digest_registers, read_head
 from syncserver.store.key import Key
+from syncserver.store.migrations import FIRST
 from syncserver.store.port import Reader
 from syncserver.store.registers import StoredChange, changes_of, outcome_of
 from syncserver.store.schema import SCHEMA_VERSION
-from syncserver.store.sqlite import open_sqlite_reader
+from syncserver.store.sqlite import open_sqlite, open_sqlite_reader
 from syncserver.store.surroundings import contexts_of
 
 _PAGE = 200
@@ -100,7 +101,9 @@ class _Proof:
 async def verify(
     file: Path, scratch: Path, *, zone: str, clock: Clock, manifest: Manifest, proof: bool = True
 ) -> Verified:
-    """Restore `file` to `scratch` and prove the copy; the copy stays there, unchanged, for whoever called.
+    """Restore `file` to `scratch` and prove the copy; the copy stays there for whoever called.
+
+    A backup of an earlier version is brought to this one in the copy, and what came of it is proved.
 
     Args:
         file: The backup; only read.
@@ -111,7 +114,7 @@ async def verify(
         proof: Merge every register with the independent core as well.
 
     Raises:
-        RestoreRefused: `schema`: the backup is of another version of this program.
+        RestoreRefused: `schema`: the backup is of a version that this program does not know.
         BadInput: `no-core`.
         OSError: the copy cannot be made.
     """
@@ -121,9 +124,11 @@ async def verify(
     with run.step("pages"):
         reader = await open_sqlite_reader(scratch)
         try:
-            await _check_pages(reader, run)
+            is_older = await _check_pages(reader, run)
         finally:
             await reader.close()
+        if is_older:
+            await (await open_sqlite(scratch)).close()
     if not any(finding.startswith("pages") for finding in run.findings):
         reader = await open_sqlite_reader(scratch)
         try:
@@ -142,14 +147,16 @@ async def verify(
     )
 
 
-async def _check_pages(reader: Reader, run: _Proof) -> None:
+async def _check_pages(reader: Reader, run: _Proof) -> bool:
+    """Whether the copy is whole but of an earlier version."""
     rows = await reader.fetch_all("PRAGMA integrity_check")
     if rows != [("ok",)]:
         run.findings.append(f"pages: {rows[:3]}")
-        return
+        return False
     row = await reader.fetch_one("SELECT version FROM schema_version")
-    if row != (SCHEMA_VERSION,):
+    if row is None or not FIRST <= row[0] <= SCHEMA_VERSION:
         raise RestoreRefused("schema", f"the backup has schema {row}, this program {SCHEMA_VERSION}")
+    return bool(row[0] < SCHEMA_VERSION)
 
 
 async def _check_rows(reader: Reader, manifest: Manifest, run: _Proof) -> None:
