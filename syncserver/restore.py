@@ -185,7 +185,7 @@ async def look_at(store: Path, manifest: Manifest) -> Replaced | None:
     if not store.exists():
         return None
     try:
-        reader = await open_sqlite_reader(store)
+        reader = await open_sqlite_reader(store, any_version=True)
     except HudurError as failed:
         return Replaced(trouble=str(failed))
     try:

@@ -122,7 +122,7 @@ async def verify(
     with run.step("copy"):
         run.same("sha256 of the file", copy_file(file, scratch), manifest.sha256)
     with run.step("pages"):
-        reader = await open_sqlite_reader(scratch)
+        reader = await open_sqlite_reader(scratch, any_version=True)
         try:
             is_older = await _check_pages(reader, run)
         finally:

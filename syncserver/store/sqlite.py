@@ -358,15 +358,32 @@ async def open_sqlite(path: Path, connector: Connector = FILES) -> SqliteDatabas
     return database
 
 
-async def open_sqlite_reader(path: Path) -> SqliteReader:
+async def open_sqlite_reader(path: Path, *, any_version: bool = False) -> SqliteReader:
     """Open an existing store file read-only.
 
+    Args:
+        path: The file.
+        any_version: Also one that this program would have to migrate first; the caller reads what was always there.
+
     Raises:
-        StoreFailed: there is no such store.
+        StoreFailed: there is no such store, or (`schema`) it is of another version.
     """
     if plan_path(path).exists():
         raise StoreFailed("restore-plan", f"a restore of {path} was cut short: start the server, it finishes it")
     if not path.exists():
         raise StoreFailed("storage", f"there is no store at {path}")
     with _translated():
-        return SqliteReader(await _open_reader(path, FILES))
+        reader = SqliteReader(await _open_reader(path, FILES))
+    if any_version:
+        return reader
+    try:
+        found = await reader.fetch_one("SELECT version FROM schema_version")
+        if found != (SCHEMA_VERSION,):
+            raise StoreFailed(
+                "schema",
+                f"the store has schema {found}, this program {SCHEMA_VERSION}: a server that starts on it migrates it",
+            )
+    except BaseException:
+        await reader.close()
+        raise
+    return reader

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncserver.backup import Manifest, file_digest, manifest_path, read_manifest
-from syncserver.errors import RestoreRefused
+from syncserver.errors import RestoreRefused, StoreFailed
 from syncserver.store.schema import SCHEMA_VERSION
 from syncserver.store.sqlite import open_sqlite_reader
 from syncserver.verify import Verified, verify
@@ -88,3 +88,18 @@ async def test_a_backup_of_a_version_nobody_here_knows_is_refused(tmp_path: Path
     write(file, schema=version)
     with pytest.raises(RestoreRefused, match=str(version)):
         await proof_of(school, file)
+
+
+async def test_a_store_that_was_not_migrated_yet_says_what_to_do_and_leaves_no_backup(tmp_path: Path) -> None:
+    """The new program is installed and nobody has started it: a backup, and every look at the store, says so."""
+    school = School(tmp_path)
+    async with school.served() as world:
+        await (await school.join(world, "a")).sync()
+        await school.backup()
+    old = await backup_of_version_3(school)
+    old.rename(school.store)
+    manifest_path(old).unlink()
+    for look in (open_sqlite_reader(school.store), school.backup()):
+        with pytest.raises(StoreFailed, match="a server that starts on it migrates it"):
+            await look
+    assert not [path for path in tmp_path.iterdir() if "backup" in path.name]
