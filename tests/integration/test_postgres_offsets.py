@@ -97,6 +97,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Two]:
             await db.open()
         first = await stack.enter_async_context(open_world(tmp_path / "1", db=held, background=False))
         second = await stack.enter_async_context(open_world(tmp_path / "2", db=plain, background=False))
+        stack.callback(held.go.set)  # a test that failed lets go too
         yield Two(first, second, held)
 
 
