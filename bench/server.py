@@ -1,7 +1,7 @@
 """The server of the benchmarks: the real application and store, quotas out of the way, a code for every phone.
 
-`python -m bench.server FOLDER --phones N [--settle] [--schools N]` prints one JSON line once it answers and serves
-until SIGTERM. A store that is there already is served as it is.
+`python -m bench.server FOLDER --phones N [--settle] [--schools N] [--store ADDRESS]` prints one JSON line once it
+answers and serves until SIGTERM. A store that holds a school already is served as it is.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ import uvloop
 from clientcore.ports import SystemClock
 from syncserver.app import Server
 from syncserver.calendar import local_date
-from syncserver.config import Config
+from syncserver.config import Config, StoreAddress, store_address
 from syncserver.enrol import make_code
 from syncserver.roster import import_zip
 from syncserver.rostergen import generate, school_year
 from syncserver.rosterwrite import write_zip
 from syncserver.serve import serve
+from syncserver.store.open import open_store
 from syncserver.store.roster import classes_in, classes_of, roster_on, staff_of
-from syncserver.store.sqlite import open_sqlite
 
 
-async def make_store(store: Path, *, schools: int, today: str, now_ms: int) -> None:
-    """A store with one generated school, imported by the real code, and copies of it until there are `schools`."""
+async def make_store(store: StoreAddress, *, schools: int, today: str, now_ms: int) -> None:
+    """A school in a store that has none, generated and imported by the real code; in a file, copies until `schools`."""
+    db = await open_store(store)
+    if await db.fetch_one("SELECT 1 FROM schools LIMIT 1") is not None:
+        await db.close()
+        return
     first_day, until_day = school_year(date.fromisoformat(today))
     data = write_zip(generate(schools=1, seed=7, first_day=first_day, until_day=until_day))
-    db = await open_sqlite(store)
     report = await import_zip(db, data, dry_run=False, now_ms=now_ms, on=today)
     await db.close()
     if report["state"] not in ("applied", "unchanged"):
         raise SystemExit(f"roster: {report['state']}")
-    if schools > 1:
+    if schools > 1 and isinstance(store, Path):
         copy_school(store, schools - 1)
 
 
@@ -56,9 +59,8 @@ def copy_school(store: Path, copies: int) -> None:
                            "WHERE t.school <> '*'")  # fmt: skip
 
 
-async def run(folder: Path, *, phones: int, settle: bool, schools: int, teachers: int) -> None:
+async def run(store: StoreAddress, *, phones: int, settle: bool, schools: int, teachers: int) -> None:
     """Make a store unless there is one, and serve it."""
-    store = folder / "store.db"
     now_ms = SystemClock().wall_ms()
     config = Config(
         store=store,
@@ -69,8 +71,7 @@ async def run(folder: Path, *, phones: int, settle: bool, schools: int, teachers
         codes_per_minute=9_999,
     )
     today = local_date(now_ms, config.zone)
-    if not store.exists():
-        await make_store(store, schools=schools, today=today.isoformat(), now_ms=now_ms)
+    await make_store(store, schools=schools, today=today.isoformat(), now_ms=now_ms)
 
     async def tell(server: Server, url: str) -> None:
         row = await server.db.fetch_one("SELECT school FROM schools ORDER BY school")
@@ -98,6 +99,7 @@ async def run(folder: Path, *, phones: int, settle: bool, schools: int, teachers
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--store", help="postgresql://…; a file in the folder by default")
     parser.add_argument("--phones", type=int, default=1)
     parser.add_argument("--settle", action="store_true")
     parser.add_argument("--schools", type=int, default=1)
@@ -105,7 +107,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     uvloop.run(
         run(
-            options.folder,
+            store_address(options.store) if options.store else options.folder / "store.db",
             phones=options.phones,
             settle=options.settle,
             schools=options.schools,

@@ -96,6 +96,7 @@ class Site:
 
     port: int
     folder: Path
+    address: str | None
     process: psutil.Popen
     school: str
     today: str
@@ -134,7 +135,7 @@ class Site:
         """End the server and start another one on the same store; no new codes."""
         self.stop()
         self.process.stdout.close()
-        self.process, told = _start(self.folder, phones=0, settle=settle)
+        self.process, told = _start(self.folder, self.address, phones=0, settle=settle)
         self.port = _port(told)
 
     @property
@@ -177,10 +178,11 @@ def stop(process: psutil.Popen) -> None:
 
 
 def _start(
-    folder: Path, *, phones: int, settle: bool, schools: int = 1, teachers: int = 0
+    folder: Path, address: str | None, *, phones: int, settle: bool, schools: int = 1, teachers: int = 0
 ) -> tuple[psutil.Popen, dict[str, Any]]:
     """A server process over the store in `folder`, and what it told when it was ready."""
     command = [sys.executable, "-m", "bench.server", str(folder)]
+    command += [] if address is None else ["--store", address]
     command += ["--phones", str(phones), "--schools", str(schools), "--teachers", str(teachers)]
     process = psutil.Popen(command + ["--settle"] * settle, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     line = process.stdout.readline()
@@ -195,13 +197,24 @@ def _port(told: dict[str, Any]) -> int:
 
 
 @contextmanager
-def site(*, phones: int, settle: bool, schools: int = 1, teachers: int = 0) -> Iterator[Site]:
-    """A server over a new store; ended and removed afterwards."""
+def site(
+    *, phones: int, settle: bool, schools: int = 1, teachers: int = 0, address: str | None = None
+) -> Iterator[Site]:
+    """A server over a new store; ended and removed afterwards.
+
+    Args:
+        phones: Champions' codes that are made.
+        settle: Whether the server settles too.
+        schools: How many there are.
+        teachers: Teachers' codes that are made.
+        address: An empty PostgreSQL database; a file of its own by default.
+    """
     with tempfile.TemporaryDirectory(prefix="hudur-bench-") as name:
-        process, told = _start(Path(name), phones=phones, settle=settle, schools=schools, teachers=teachers)
+        process, told = _start(Path(name), address, phones=phones, settle=settle, schools=schools, teachers=teachers)
         place = Site(
             port=_port(told),
             folder=Path(name),
+            address=address,
             process=process,
             school=told["school"],
             today=told["today"],

@@ -1,7 +1,7 @@
 """SQLite and PostgreSQL beside each other: the same pushes and the same settling, in turns within one run.
 
 One server process on each store. The database's own processes are counted separately: with SQLite there are none, its
-work is in the server's. So far the one store there is takes part.
+work is in the server's. PostgreSQL is a cluster of its own as `initdb` makes it, on the same disk, reached over TCP.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import psutil
 import uvloop
 from rich.console import Console
 
 from bench.load import PHONES, measured, registers, sign
 from bench.results import Result, Row
 from bench.site import Phone, Site, site
+from tests.support.postgres import Cluster, cluster_of_its_own
 
 ROUNDS, EACH = 3, 25
 IDLE_S = 1.0
-SQLITE, RATIO = "SQLite", "ratio"
+SQLITE, POSTGRES, RATIO = "SQLite", "PostgreSQL", "ratio"
 
 
 @dataclass(slots=True)
@@ -41,13 +43,31 @@ class Side:
 def run(*, quick: bool, console: Console) -> Result:
     """Measure each store; rounds of pushes take turns."""
     with ExitStack() as stack:
-        sides = [side_of(SQLITE, stack.enter_context(site(phones=PHONES, settle=True)), lambda: 0.0)]
+        cluster = stack.enter_context(cluster_of_its_own())
+        sides = [
+            side_of(SQLITE, stack.enter_context(site(phones=PHONES, settle=True)), lambda: 0.0),
+            side_of(
+                POSTGRES,
+                stack.enter_context(site(phones=PHONES, settle=True, address=cluster.database())),
+                lambda: cpu_of(cluster),
+            ),
+        ]
         for _ in range(1 if quick else ROUNDS):
             for side in sides:
                 push_round(side, console)
         for side in sides:
             settle_all(side)
     return Result(name="store", title="SQLite and PostgreSQL", rows=tuple(rows_of(sides)))
+
+
+def cpu_of(cluster: Cluster) -> float:
+    """CPU-seconds of all processes of a cluster so far, user and system, also of sessions that have ended."""
+    main = psutil.Process(int((cluster.data / "postmaster.pid").read_text().split()[0]))
+    own, total = main.cpu_times(), 0.0
+    for child in main.children():
+        times = child.cpu_times()
+        total += times.user + times.system
+    return total + float(own.user + own.system + own.children_user + own.children_system)
 
 
 def side_of(name: str, place: Site, database_cpu_s: Callable[[], float]) -> Side:
