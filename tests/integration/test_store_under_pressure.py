@@ -175,3 +175,77 @@ async def test_a_server_that_acknowledges_before_the_disk_is_refused() -> None:
     """Without fsync: fast, and everything a phone was promised may be gone."""
     with cluster_of_its_own({"fsync": "off"}) as loose, pytest.raises(StoreFailed, match="fsync"):
         await open_postgres(loose.database())
+
+
+async def test_a_process_that_froze_in_a_lane_loses_it_and_wrote_nothing(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped between two statements: the server ends its session, the next one takes the lane."""
+    monkeypatch.setitem(postgres.SETTINGS, "idle_in_transaction_session_timeout", "200ms")
+    frozen, other = await open_postgres(dsn), await open_postgres(dsn)
+    holds, thawed = asyncio.Event(), asyncio.Event()
+
+    async def freezes(tx: Transaction) -> None:
+        await tx.execute(INSERT, ("n1", b""))
+        holds.set()
+        await thawed.wait()
+        await tx.execute(INSERT, ("n2", b""))
+
+    async def goes_on(tx: Transaction) -> None:
+        await tx.execute(INSERT, ("n3", b""))
+
+    task = asyncio.create_task(frozen.atomically(freezes, lane="log"))
+    async with asyncio.timeout(LONG_S):
+        await holds.wait()
+        await other.atomically(goes_on, lane="log")
+    thawed.set()
+    with pytest.raises(StoreFailed):
+        await task
+    assert frozen.failed
+    assert not other.failed
+    assert await names(other) == ["n3"]
+    await frozen.close()
+    await other.close()
+
+
+async def test_two_lanes_that_block_each_other_are_both_done_in_the_end(db: PostgresDatabase) -> None:
+    """A deadlock between rows is nobody's fault: the server undoes one of them, and it is done again."""
+    async with db.transaction() as tx:
+        await tx.executemany(INSERT, [("n1", b""), ("n2", b"")])
+    tries = 0
+    both = asyncio.Barrier(2)
+
+    async def work(tx: Transaction, first: str, second: str) -> None:
+        nonlocal tries
+        tries += 1
+        await tx.execute("UPDATE meta SET value = value || CAST(? AS BLOB) WHERE name = ?", (b"+", first))
+        if tries <= 2:
+            await both.wait()
+        await tx.execute("UPDATE meta SET value = value || CAST(? AS BLOB) WHERE name = ?", (b"+", second))
+
+    async with asyncio.timeout(LONG_S):
+        await asyncio.gather(
+            db.atomically(lambda tx: work(tx, "n1", "n2"), lane="log"),
+            db.atomically(lambda tx: work(tx, "n2", "n1"), lane="settle"),
+        )
+    assert tries == 3
+    assert await db.fetch_all("SELECT value FROM meta WHERE name LIKE 'n%'") == [(b"++",), (b"++",)]
+    assert not db.failed
+
+
+async def test_a_column_that_a_migration_added_disturbs_nobody(db: PostgresDatabase, dsn: str) -> None:
+    """What a cached statement reads has changed its shape: it is asked again, in a transaction as well."""
+
+    async def read(tx: Transaction) -> tuple[Any, ...] | None:
+        return await tx.fetch_one("SELECT * FROM schema_version")
+
+    async def both() -> list[int]:
+        rows = (await db.fetch_one("SELECT * FROM schema_version"), await db.atomically(read, lane="log"))
+        return [len(row) for row in rows if row is not None]
+
+    assert await both() == [1, 1]
+    other = await asyncpg.connect(dsn)
+    await other.execute("ALTER TABLE schema_version ADD COLUMN later BIGINT")
+    await other.close()
+    assert await both() == [2, 2]
+    assert not db.failed
