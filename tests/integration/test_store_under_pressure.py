@@ -240,7 +240,7 @@ async def test_a_column_that_a_migration_added_disturbs_nobody(db: PostgresDatab
         return await tx.fetch_one("SELECT * FROM schema_version")
 
     async def both() -> list[int]:
-        rows = (await db.fetch_one("SELECT * FROM schema_version"), await db.atomically(read, lane="log"))
+        rows = (await db.atomically(read, lane="log"), await db.fetch_one("SELECT * FROM schema_version"))
         return [len(row) for row in rows if row is not None]
 
     assert await both() == [1, 1]
