@@ -22,6 +22,7 @@ from clientcore.errors import HudurError
 from clientcore.register import RegisterId
 from reconciliation.wire import iso
 from syncserver.config import read_config, store_address, store_text
+from syncserver.errors import ConfigError
 from syncserver.store.port import Reader
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class LazyGroup(click.Group):
         "gate": ("syncserver.cli_parity", "gate"),
         "import": ("syncserver.cli_reports", "import_group"),
         "paper": ("syncserver.cli_parity", "paper"),
+        "migrate": ("syncserver.cli_migrate", "migrate"),
         "parity": ("syncserver.cli_parity", "parity"),
         "profiles": ("syncserver.cli_lab", "profiles"),
         "pupil": ("syncserver.cli_decide", "pupil"),
@@ -70,6 +72,13 @@ class LazyGroup(click.Group):
         "simulate": ("syncserver.cli_lab", "simulate"),
         "upstream": ("syncserver.cli_upstream", "upstream"),
     }
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; settings that cannot be used are told in one line."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise click.ClickException(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""

@@ -51,6 +51,10 @@ class RestoreRefused(LocalError):
     """A backup or restore that would overwrite, mix up or lose something; nothing was changed."""
 
 
+class MigrationRefused(LocalError):
+    """A store cannot be copied into another."""
+
+
 class RequestProblem(HudurError):
     """A request that cannot be served; becomes a problem document.
 
