@@ -19,13 +19,14 @@ from starlette.routing import Route
 
 from clientcore.limits import BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
 from clientcore.register import is_id
+from reconciliation.wire import iso
 from syncserver import feed, parity_stage, schemas, webhooks
 from syncserver.access import ROUTES, Desk, Door, Principal, check_route, give
 from syncserver.body import DeviceRoute, read_body
 from syncserver.bundles import Bundles
 from syncserver.calendar_feed import CalendarFeed
 from syncserver.calls import Calls
-from syncserver.config import Config
+from syncserver.config import Config, PostgresAddress
 from syncserver.consumers import Consumers, Stage
 from syncserver.entrance import Entrance
 from syncserver.errors import RequestProblem
@@ -43,9 +44,11 @@ from syncserver.pull import Puller
 from syncserver.reports.http import ReportRoutes
 from syncserver.status import Status
 from syncserver.status_page import StatusPage
+from syncserver.store import replica as replica_reads
 from syncserver.store.devices import DeviceBook
 from syncserver.store.meta import Meta, read_meta
 from syncserver.store.port import Database
+from syncserver.store.replica import Replica, read_from
 from syncserver.sync import Conversations
 from syncserver.tokens import principal_of
 from syncserver.upstream.feed import tell_age
@@ -80,6 +83,7 @@ class Server:
     talk: Conversations
     calls: Calls
     stages: list[Stage]
+    replica: Replica | None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -97,6 +101,8 @@ class Server:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await self.settler.close()
+            if self.replica is not None:
+                await self.replica.close()
 
 
 async def open_server(config: Config, db: Database, ports: ServerPorts) -> Server:
@@ -116,13 +122,16 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         "webhooks": partial(webhooks.run, db, config, ports),
         **handoff_stages(db, config, ports),
     }
+    if isinstance(config.store, PostgresAddress):
+        alone["heartbeat"] = partial(replica_reads.run, db, ports.clock)  # its replica may be another process's setting
     divided = db.partitions > 1  # then several processes may run, and the claims decide which of them does what
     settler = Consumers(
         config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from,
         stages=alone if divided else {}, is_crowded=lambda: entrance.is_crowded,
     )  # fmt: skip
     status = Status(config, db, ports, intake, entrance)
-    puller = Puller(config, db, ports, meta.epoch)
+    replica = _replica_of(config, ports)
+    puller = Puller(config, db, ports, meta.epoch, replica)
     talk = Conversations(config, db, ports, meta, intake, puller, entrance)
     return Server(
         config=config,
@@ -138,7 +147,14 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
         talk=talk,
         calls=Calls(config, db, ports, meta, book, Bundles(ports, intake), intake.settled_wake),
         stages=[settler.run, status.run, *(() if divided else alone.values())],
+        replica=replica,
     )
+
+
+def _replica_of(config: Config, ports: ServerPorts) -> Replica | None:
+    if config.replica is None:
+        return None
+    return Replica(config.replica.dsn, ports.clock, stale_max_ms=config.replica_stale_max_s * 1_000)
 
 
 def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
@@ -154,7 +170,7 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         "/v1/call": DeviceRoute(server.calls.call, _CALL_BODY_MAX, server.entrance),
         "/v1/bundles": DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX, server.entrance),
     }
-    reports = ReportRoutes(server.config, server.db, server.ports)
+    reports = ReportRoutes(server.config, server.db, server.ports, server.replica)
     page = StatusPage(server.config, server.ports, server.status)
     routes = [
         *(_route(path, endpoint, "POST") for path, endpoint in devices.items()),
@@ -250,8 +266,13 @@ def school_asked(request: Request) -> str | None:
 async def _events(request: Request) -> Response:
     after = _number(request, "after", 0, 0, feed.AFTER_MAX)
     limit = _number(request, "limit", feed.LIMIT_DEFAULT, 1, feed.LIMIT_MAX)
-    page = await feed.read_page(_server(request).db, after=after, limit=limit, schools=_schools_asked(request))
+    server, schools = _server(request), _schools_asked(request)
+    page, as_of_ms = await read_from(
+        server.replica, server.db, lambda reader: feed.read_page(reader, after=after, limit=limit, schools=schools)
+    )
     headers = {**_NO_STORE, "hudur-next-after": str(page.next_after)}
+    if as_of_ms is not None:
+        headers["hudur-as-of"] = iso(as_of_ms)
     return Response(page.to_bytes(), media_type=feed.MEDIA_TYPE, headers=headers)
 
 

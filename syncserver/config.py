@@ -104,6 +104,8 @@ class Config:
         settle_batch: Changes the settle stage takes in one transaction.
         consumes: Whether this process settles the log as well; several share its partitions among them.
         pending_days: Days after which a change whose dependencies never came becomes a dead letter.
+        replica: A hot standby of the store, which answers roster pulls, reports and events; None: the store does.
+        replica_stale_max_s: How old what it says may be, in seconds.
         upstream: The school system that rosters come from and attendance goes back to; None: there is none.
     """
 
@@ -127,6 +129,8 @@ class Config:
     settle_batch: int = 256
     pending_days: int = 3
     consumes: bool = True
+    replica: PostgresAddress | None = None
+    replica_stale_max_s: int = 30
     upstream: UpstreamConfig | None = None
 
     def __post_init__(self) -> None:
@@ -134,6 +138,8 @@ class Config:
             raise ConfigError("bad-config", f"HUDUR_ENV needs 1 to 16 of a-z 0-9 -, not {self.env!r}")
         if not 0 <= self.port <= 65_535:
             raise ConfigError("bad-config", f"the port is 0 to 65535, not {self.port}")
+        if self.replica is not None and not isinstance(self.store, PostgresAddress):
+            raise ConfigError("bad-config", "HUDUR_REPLICA is a standby of a store in PostgreSQL")
         if not self.is_loopback and self.operator_token is None:
             raise ConfigError(
                 "bad-config",
@@ -227,6 +233,13 @@ def _milliseconds(environment: Mapping[str, str], setting: str, default: int) ->
     return int(text)
 
 
+def _seconds(environment: Mapping[str, str], setting: str, default: int) -> int:
+    text = environment.get(setting) or str(default)
+    if not (text.isascii() and text.isdecimal()) or len(text) > 4 or not 2 <= int(text) <= 3_600:
+        raise ConfigError("bad-config", f"{setting} is 2 to 3600 seconds, not {text!r}")
+    return int(text)
+
+
 def read_config(
     environment: Mapping[str, str], *, store: str | StoreAddress, host: str | None = None, port: int | None = None
 ) -> Config:
@@ -234,7 +247,7 @@ def read_config(
 
     Args:
         environment: Usually `os.environ`. Read: HUDUR_HOST, PORT, HUDUR_ENV, HUDUR_ZONE, HUDUR_OPERATOR_TOKEN,
-            HUDUR_DELAY_TARGET_MS, HUDUR_DELAY_INTERVAL_MS, HUDUR_UPSTREAM_*.
+            HUDUR_DELAY_TARGET_MS, HUDUR_DELAY_INTERVAL_MS, HUDUR_REPLICA, HUDUR_REPLICA_STALE_MAX_S, HUDUR_UPSTREAM_*.
         store: An address, or what `store_address` reads.
         host: Address to listen on.
         port: TCP port.
@@ -254,5 +267,7 @@ def read_config(
         operator_token=environment.get("HUDUR_OPERATOR_TOKEN") or None,
         delay_target_ms=_milliseconds(environment, "HUDUR_DELAY_TARGET_MS", 250),
         delay_interval_ms=_milliseconds(environment, "HUDUR_DELAY_INTERVAL_MS", 1_000),
+        replica=PostgresAddress(environment["HUDUR_REPLICA"]) if environment.get("HUDUR_REPLICA") else None,
+        replica_stale_max_s=_seconds(environment, "HUDUR_REPLICA_STALE_MAX_S", 30),
         upstream=read_upstream(environment),
     )

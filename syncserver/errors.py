@@ -4,6 +4,7 @@ HudurError
 ├── StoreError
 │   ├── StoreFailed        the disk failed; nothing is acknowledged until the store was reopened and verified
 │   │   └── StoreBusy      others held what was needed for too long: nothing was written, the store is fine
+│   ├── ReplicaBehind      the copy to read from is too old, or out of reach: nothing was read
 │   ├── ConstraintBroken   rows that contradict the schema: a fault of ours, nothing was written
 │   └── StoreInUse         another server holds the store file
 ├── LocalError
@@ -25,6 +26,10 @@ class StoreFailed(StoreError):
 
 class StoreBusy(StoreFailed):
     """Others held what was needed for too long: nothing was written, and the store need not be reopened."""
+
+
+class ReplicaBehind(StoreError):
+    """The copy to read from is older than the bound, or out of reach; the store itself may be well."""
 
 
 class ConstraintBroken(StoreError):

@@ -108,6 +108,7 @@ LEFT_OUT: Mapping[str, str] = {
     "nightly_runs": "about many schools",
     "security_events": "about the server that saw them",
     "status_hours": "about the server that was watched",
+    "heartbeat": "about the server that was running",
     "roster_imports": "counts of files about many schools",
     "consumers": "follows from the log",
     "settle_again": "nothing waits when a school is exported",

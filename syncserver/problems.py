@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass
 
 from clientcore.errors import FrameRefused
-from syncserver.errors import RequestProblem, StoreFailed
+from syncserver.errors import ReplicaBehind, RequestProblem, StoreFailed
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -47,6 +47,7 @@ KINDS: dict[str, ProblemKind] = {
     "slow-down": ProblemKind(429, "after", "Too many requests"),
     "busy": ProblemKind(503, "after", "The server is busy; the work is safe on the device"),
     "storage": ProblemKind(503, "after", "The server's store failed; the work is safe on the device"),
+    "replica-behind": ProblemKind(503, "after", "The copy that answers this is behind; nothing is lost"),
     "not-found": ProblemKind(404, "never", "There is nothing here"),
     "method": ProblemKind(405, "never", "Not with this method"),
     "bad-request": ProblemKind(400, "never", "The parameters cannot be read"),
@@ -55,6 +56,7 @@ KINDS: dict[str, ProblemKind] = {
 }
 LOCKED_RETRY_S = 900  # a locked code never opens again; a new one is a quarter of an hour's patience at most
 FAULT_RETRY_S = 30
+REPLICA_RETRY_S = 5
 VERSION_RANGE = "hudur1..hudur1"
 
 
@@ -71,6 +73,8 @@ def as_problem(error: Exception) -> RequestProblem:
     """The problem a request gets for an error; errors without a row in the table are faults of ours."""
     if isinstance(error, RequestProblem):
         return error
+    if isinstance(error, ReplicaBehind):
+        return RequestProblem(error.code, error.detail, retry_after_s=REPLICA_RETRY_S)
     if isinstance(error, StoreFailed):
         return RequestProblem("storage", "nothing was acknowledged", retry_after_s=10)
     if isinstance(error, FrameRefused) and error.code in KINDS:

@@ -21,12 +21,15 @@ from clientcore.limits import PAYLOAD_BYTES_MAX
 from clientcore.wire import Value, pack
 from syncserver.calendar import calendar_item, calendar_of, local_date
 from syncserver.config import Config
+from syncserver.errors import ReplicaBehind
 from syncserver.ports import ServerPorts
 from syncserver.store import pulled, roster
 from syncserver.store.devices import Identity
+from syncserver.store.heads import read_heads
 from syncserver.store.lists import list_of, merges_in
 from syncserver.store.log import Contact, read_contact
 from syncserver.store.port import Database, Reader
+from syncserver.store.replica import Replica
 from syncserver.store.roster import ClassRow
 
 _VERSION = 2
@@ -122,6 +125,12 @@ class _Round:
         self.items: list[Item] = []
         self.room = _BUDGET_BYTES
 
+    def copy(self) -> _Round:
+        """One to go on with, or to throw away."""
+        other = _Round()
+        other.items, other.room = list(self.items), self.room
+        return other
+
     def add(self, item: Item) -> bool:
         """Take an item unless it does not fit any more; an answer always takes its first."""
         size = len(pack(list(item)))  # type: ignore[arg-type]
@@ -135,8 +144,10 @@ class _Round:
 class Puller:
     """Builds pull payloads from the store."""
 
-    def __init__(self, config: Config, db: Database, ports: ServerPorts, epoch: int) -> None:
-        self._config, self._db, self._ports, self._epoch = config, db, ports, epoch
+    def __init__(
+        self, config: Config, db: Database, ports: ServerPorts, epoch: int, replica: Replica | None = None
+    ) -> None:
+        self._config, self._db, self._ports, self._epoch, self._replica = config, db, ports, epoch, replica
         self._calendars: dict[str, tuple[tuple[str, date, int, int], tuple[int, Item]]] = {}
         self._teaching: dict[tuple[str, str], tuple[tuple[date, int], list[ClassRow]]] = {}
 
@@ -165,17 +176,54 @@ class Puller:
         if contact.waiting_directives:
             await self._add_directives(out, identity, ask)
 
-        async def look(reader: Reader) -> tuple[Cursor, bool]:
-            return await self._look(reader, out, cursor, identity, contact, ask, today)
-
-        cursor, more = await self._db.snapshot(look)
+        cursor, more = await self._told(out, cursor, identity, contact, ask, today)
         return write_payload(Payload(cursor=cursor.to_bytes(), more=more, items=tuple(out.items)))
+
+    async def _told(
+        self, out: _Round, cursor: Cursor, identity: Identity, contact: Contact, ask: Ask, today: date
+    ) -> tuple[Cursor, bool]:
+        """Read it from the store, or from its replica; a replica that is behind tells nothing, and the cursor stays."""
+        if self._replica is None:
+            return await self._db.snapshot(
+                lambda reader: self._look(reader, out, cursor, identity, contact, ask, today)
+            )
+        if ask.have is not None:  # about the log as it is now: a change the replica lacks would be asked for again
+            await self._add_want(self._db, out, identity, contact, ask.have, today)
+        # Before the replica is read: what it lacks of this is then known to be missing.
+        unsettled = bool(cursor.notices & _WHOLE) and await pulled.has_unsettled(self._db, identity.device)
+        head = await read_heads(self._db, contact.school) if cursor.notices & _WHOLE else None
+
+        async def look(reader: Reader) -> tuple[_Round, Cursor, bool] | None:
+            theirs = await read_heads(reader, contact.school)
+            if theirs.roster < contact.roster_version or theirs.calendar < contact.calendar_version:
+                return None  # known to be outdated
+            if theirs.settled < cursor.seq:
+                return None  # the device was told more, by a copy that was further
+            seen = replace(
+                contact, roster_version=theirs.roster, calendar_version=theirs.calendar, settled_seq=theirs.settled,
+                archived=theirs.archived,
+            )  # fmt: skip
+            tried = out.copy()
+            told, more = await self._look(reader, tried, cursor, identity, seen, ask, today)
+            if head is not None and (unsettled or theirs.settled < head.settled):
+                told = replace(told, notices=told.notices | _WHOLE)
+            return tried, told, more
+
+        try:
+            found, _ = await self._replica.read(look)
+        except ReplicaBehind:
+            return cursor, False
+        if found is None:
+            return cursor, False
+        tried, told, more = found
+        out.items, out.room = tried.items, tried.room
+        return told, more
 
     async def _look(
         self, reader: Reader, out: _Round, cursor: Cursor, identity: Identity, contact: Contact, ask: Ask, today: date
     ) -> tuple[Cursor, bool]:
         """Everything that is read, at one moment of the store; returns the cursor and whether there is more."""
-        if ask.have is not None:
+        if ask.have is not None and self._replica is None:
             await self._add_want(reader, out, identity, contact, ask.have, today)
         cursor = await self._add_calendar(reader, out, cursor, contact, today)
         cursor, whole, classes = await self._add_classes(reader, out, cursor, contact, today)

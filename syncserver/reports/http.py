@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reconciliation.wire import iso
 from syncserver.access import Principal
 from syncserver.config import Config
 from syncserver.errors import RequestProblem
@@ -15,6 +16,7 @@ from syncserver.reports.build import read_wish, report, today_of
 from syncserver.reports.columns import KINDS
 from syncserver.reports.files import FORMATS, write
 from syncserver.store.port import Database
+from syncserver.store.replica import Replica, read_from
 
 _YES = {"1": True, "true": True, "0": False, "false": False}
 
@@ -22,8 +24,8 @@ _YES = {"1": True, "true": True, "0": False, "false": False}
 class ReportRoutes:
     """The reports over one store."""
 
-    def __init__(self, config: Config, db: Database, ports: ServerPorts) -> None:
-        self._config, self._db, self._ports = config, db, ports
+    def __init__(self, config: Config, db: Database, ports: ServerPorts, replica: Replica | None = None) -> None:
+        self._config, self._db, self._ports, self._replica = config, db, ports, replica
 
     def endpoints(self) -> dict[str, Callable[[Request], Awaitable[Response]]]:
         """Path to endpoint, one for each kind."""
@@ -45,9 +47,16 @@ class ReportRoutes:
             raise RequestProblem("bad-request", f"format is one of {', '.join(FORMATS)}; bom and arabic are 1 or 0")
         now_ms, zone = self._ports.clock.wall_ms(), self._config.zone
         wish = read_wish(kind, asked, today_of(now_ms, zone))
-        found = await report(self._db, wish, zone=zone, now_ms=now_ms, who=who)
+        found, as_of_ms = await read_from(
+            self._replica, self._db, lambda reader: report(reader, wish, zone=zone, now_ms=now_ms, who=who)
+        )
+        as_of = None if as_of_ms is None else iso(as_of_ms)
+        if as_of is not None:
+            found = {**found, "as_of": as_of}
         body = write(found, form, bom=bool(flags[0]), arabic=bool(flags[1]))
         headers = {"cache-control": "no-store", "content-type": FORMATS[form]}
+        if as_of is not None:
+            headers["hudur-as-of"] = as_of
         if form in ("csv", "xlsx"):
             name = f"{kind}-{wish.period}-{wish.day}.{form}"  # ids only, and none that a header could not carry
             headers["content-disposition"] = f'attachment; filename="{name}"'

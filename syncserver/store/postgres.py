@@ -30,7 +30,8 @@ from syncserver.store.postgres_claims import PostgresClaims
 from syncserver.store.postgres_schema import PARTITIONS, SCHEMA_SETTINGS, SPACE, make_schema
 from syncserver.store.postgres_session import AGAIN, CUT, SETTINGS, translated
 
-_WRITERS, _LANES = 1, {"log": 2, "settle": 3}  # of our advisory locks; 4 is the schema's, 5 and from 100 are claims
+# Our advisory locks; 4 is the schema's, 5 and from 100 are claims.
+_WRITERS, _LANES = 1, {"log": 2, "settle": 3, "heartbeat": 6}
 _SERVER_MIN = 14  # functions written in SQL
 _TRIES = 5  # a deadlock or a conflict of serialization is nobody's fault: the work is done again
 _POOL_MAX = 12
@@ -138,7 +139,7 @@ class PostgresDatabase:
             finally:
                 await first.close()
             self._pool = await asyncpg.create_pool(
-                self._dsn, min_size=1, max_size=_POOL_MAX, init=_prepare, reset=_as_it_is, server_settings=SETTINGS,
+                self._dsn, min_size=1, max_size=_POOL_MAX, init=prepare, reset=as_it_is, server_settings=SETTINGS,
                 timeout=10, command_timeout=150, statement_cache_size=1_000, max_cached_statement_lifetime=0,
             )  # fmt: skip
         found = await self.fetch_one("SELECT value FROM meta WHERE name = 'partitions'")
@@ -263,7 +264,7 @@ async def _roll_back(inner: asyncpg.Connection) -> None:
         await inner.execute("ROLLBACK")
 
 
-async def _prepare(inner: asyncpg.Connection) -> None:
+async def prepare(inner: asyncpg.Connection) -> None:
     """What every new connection must be like."""
     await inner.set_type_codec("numeric", encoder=str, decoder=_whole, schema="pg_catalog", format="text")
     found = await inner.fetchrow("SELECT current_setting('synchronous_commit'), current_setting('fsync')")
@@ -278,7 +279,7 @@ def _check_server(version: int, encoding: str) -> None:
         )
 
 
-async def _as_it_is(_: asyncpg.Connection) -> None:
+async def as_it_is(_: asyncpg.Connection) -> None:
     """Nothing to undo: what is set for a transaction ends with it, and nothing else is set. Saves a round trip."""
 
 

@@ -8,7 +8,7 @@ from syncserver.errors import StoreFailed
 from syncserver.store import migrations
 from syncserver.store.dialect import translate
 from syncserver.store.port import Params, Row
-from syncserver.store.postgres import _prepare
+from syncserver.store.postgres import prepare
 from syncserver.store.postgres_session import SETTINGS, translated
 from syncserver.store.schema import SCHEMA_VERSION
 
@@ -48,7 +48,7 @@ async def open_postgres_reader(dsn: str) -> PostgresReader:
         inner = await asyncpg.connect(dsn, server_settings=_READ_ONLY, timeout=10)
     try:
         with translated():
-            await _prepare(inner)
+            await prepare(inner)
             if await inner.fetchval("SELECT to_regclass('schema_version')") is None:
                 raise StoreFailed("storage", "there is no store in this database")
             version = await inner.fetchval("SELECT version FROM schema_version")
