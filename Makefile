@@ -11,7 +11,7 @@ SESSIONS ?= 480000
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 PWA_SOURCES := $(shell find pwa/src -type f 2>/dev/null) pwa/build.mjs pwa/tsconfig.json
 
-.PHONY: help run setup test lint types unit pwa-test browser-ready browsers bench morning vectors saboteurs campaign lock clean
+.PHONY: help run setup test lint types unit pwa-test browser-ready postgres-ready browsers bench morning vectors saboteurs campaign lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,10 @@ pwa/dist/build.json: pwa/node_modules/.ready $(PWA_SOURCES)
 browser-ready: ## Install Chromium (Debian's package) where it is missing
 	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq chromium fonts-dejavu-core; }
 
-test: setup browser-ready lint types pwa-test unit ## Everything that must hold
+postgres-ready: ## Install PostgreSQL (Debian's package) where it is missing; the tests make their own clusters
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq postgresql; }
+
+test: setup browser-ready postgres-ready lint types pwa-test unit ## Everything that must hold
 
 lint:
 	.venv/bin/ruff check .
