@@ -25,7 +25,7 @@ SCHEMA_SETTINGS = {**SETTINGS, "application_name": "hudur schema", "lock_timeout
 _SCHEMA = 4
 _TRIES_FOR_A_LOCK = 300
 _LOOK_EVERY_MS = 200
-_LOG = logging.getLogger("hudur.store")
+_LOG = logging.getLogger("hudur.store")  # a migration is a warning: it must be seen without any setting
 
 
 async def make_schema(inner: asyncpg.Connection) -> None:
@@ -79,11 +79,11 @@ async def migrate(inner: asyncpg.Connection) -> None:
     again; an index is built beside the writers and waits for none of them. A try that was cut short is gone on with.
     """
     for column in migrations.columns_since(await _version(inner)):
-        _LOG.info("schema %d: column %s.%s", SCHEMA_VERSION, column.table, column.name)
+        _LOG.warning("schema %d: column %s.%s", SCHEMA_VERSION, column.table, column.name)
         await _patiently(inner, add_column(column.table, column.name, column.rest))
     partitions = await _partitions(inner)
     for statement in migrations.missing(schema_statements(), await _known(inner)):
-        _LOG.info("schema %d: %s", SCHEMA_VERSION, statement.split("(")[0])
+        _LOG.warning("schema %d: %s", SCHEMA_VERSION, statement.split("(")[0])
         index = migrations.index_of(statement)
         if index is None:
             await _patiently(inner, *create([statement], partitions, functions=False))
