@@ -11,8 +11,9 @@ import pytest
 
 from syncserver.backup import Manifest, file_digest, manifest_path, read_manifest
 from syncserver.errors import RestoreRefused, StoreFailed
+from syncserver.store import migrations
 from syncserver.store.schema import SCHEMA_VERSION
-from syncserver.store.sqlite import open_sqlite_reader
+from syncserver.store.sqlite import open_sqlite, open_sqlite_reader
 from syncserver.verify import Verified, verify
 from tests.integration.test_migrations import old_rows, old_statements
 from tests.integration.test_restore_lossless import AFTER, BEFORE, take_all
@@ -103,3 +104,29 @@ async def test_a_store_that_was_not_migrated_yet_says_what_to_do_and_leaves_no_b
         with pytest.raises(StoreFailed, match="a server that starts on it migrates it"):
             await look
     assert not [path for path in tmp_path.iterdir() if "backup" in path.name]
+
+
+async def test_a_migration_that_is_cut_short_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction: after a failure in the middle the old program would still open it, and the next try succeeds."""
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as old:
+        for statement in old_statements():
+            old.execute(statement)
+        old.execute("INSERT INTO schema_version VALUES (3)")
+        old.commit()
+        before = old.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+
+    def cut(*_: object) -> list[str]:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "missing", cut)
+        with pytest.raises(ZeroDivisionError):
+            await open_sqlite(path)
+    with closing(sqlite3.connect(path)) as old:
+        assert old.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall() == before
+        assert old.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
+    await (await open_sqlite(path)).close()
+    await (await open_sqlite_reader(path)).close()
