@@ -15,7 +15,7 @@ from syncserver.errors import ConstraintBroken, StoreFailed, StoreInUse
 from syncserver.store.port import Database, Reader, Transaction
 from syncserver.store.postgres import open_postgres
 from syncserver.store.sqlite import SqliteDatabase, open_sqlite, open_sqlite_reader
-from tests.support.postgres import shared_cluster
+from tests.support.postgres import new_store
 
 INSERT = "INSERT INTO meta (name, value) VALUES (?, ?)"
 
@@ -27,7 +27,7 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Da
     if request.param == "sqlite":
         database = await open_sqlite(tmp_path / "store.db")
     else:
-        database = await open_postgres(shared_cluster().database())
+        database = await open_postgres(await new_store())
         async with database.transaction() as tx:
             await tx.execute("DELETE FROM meta")  # what a store of PostgreSQL notes of itself
     yield database

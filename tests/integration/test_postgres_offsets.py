@@ -23,7 +23,7 @@ from syncserver.store import postgres
 from syncserver.store.port import Transaction
 from syncserver.store.postgres import PostgresDatabase
 from syncserver.store.settled import read_fresh
-from tests.support.postgres import shared_cluster
+from tests.support.postgres import new_store, shared_cluster
 from tests.support.server.wait import until
 from tests.support.server.world import TODAY, Phone, World, open_world
 
@@ -90,7 +90,7 @@ class Two:
 @pytest.fixture
 async def two(tmp_path: Path) -> AsyncIterator[Two]:
     """Two servers whose consumers are moved by hand."""
-    dsn = shared_cluster().database()
+    dsn = await new_store()
     async with AsyncExitStack() as stack:
         held, plain = Held(dsn), PostgresDatabase(dsn)
         for db in (held, plain):

@@ -16,7 +16,10 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 
+from syncserver.store.postgres import open_postgres
+
 _NUMBERS = count(1)
+_MADE: list[str] = []  # a store to copy
 _QUIET = ("-c", "log_min_messages=error", "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200")
 
 
@@ -91,10 +94,10 @@ class Cluster:
         )
         return found.stdout.strip()
 
-    def database(self) -> str:
-        """The address of a new, empty database."""
+    def database(self, like: str = "template1") -> str:
+        """The address of a new database: empty, or a copy of another that nobody uses."""
         name = f"hudur_{os.getpid()}_{next(_NUMBERS)}"
-        self.psql(f"CREATE DATABASE {name}")
+        self.psql(f"CREATE DATABASE {name} TEMPLATE {like}")
         return self.dsn(name)
 
 
@@ -137,3 +140,12 @@ def shared_cluster() -> Cluster:
     cluster = make_cluster()
     atexit.register(remove_cluster, cluster)
     return cluster
+
+
+async def new_store() -> str:
+    """The address of an empty store in the shared cluster: a copy of one, a fifth of the work of making the tables."""
+    if not _MADE:
+        dsn = shared_cluster().database()
+        await (await open_postgres(dsn)).close()
+        _MADE.append(dsn.rpartition("/")[2])
+    return shared_cluster().database(like=_MADE[0])

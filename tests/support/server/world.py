@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from syncserver.store.port import Database
 from syncserver.store.postgres import PostgresDatabase, open_postgres
 from syncserver.store.schema import schema_statements
 from syncserver.store.sqlite import SqliteDatabase, open_sqlite
-from tests.support.postgres import shared_cluster
+from tests.support.postgres import new_store
 from tests.support.quick import QuickHasher
 from tests.support.server.phone import Phone
 
@@ -34,6 +33,7 @@ OTHER_SCHOOL = "eg-07-200"
 PUPILS = tuple(f"s{n:03d}" for n in range(1, 41))
 TODAY = "2026-11-22"  # ManualClock's day: a Sunday
 ON_POSTGRES = os.environ.get("HUDUR_TEST_STORE") == "postgresql"
+_DATABASES: dict[Path, str] = {}
 sqlite_only = pytest.mark.skipif(ON_POSTGRES, reason="about the file of SQLite")
 
 
@@ -122,11 +122,6 @@ async def make_school(db: Database, school: str = SCHOOL, *, pupils: tuple[str, 
         )
 
 
-@lru_cache
-def _database_of(path: Path) -> str:
-    return shared_cluster().database()  # a path opened again is the same store
-
-
 def tables() -> list[str]:
     """Every table of the schema."""
     found = (re.match(r"CREATE TABLE (\w+)", statement) for statement in schema_statements())
@@ -136,7 +131,9 @@ def tables() -> list[str]:
 async def open_store(path: Path) -> Database:
     """The store of a test: the file, or its own database of PostgreSQL where HUDUR_TEST_STORE says `postgresql`."""
     if ON_POSTGRES:
-        return await open_postgres(_database_of(path))
+        if path not in _DATABASES:  # a path opened again is the same store
+            _DATABASES[path] = await new_store()
+        return await open_postgres(_DATABASES[path])
     return await open_sqlite(path)
 
 
