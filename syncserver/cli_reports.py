@@ -24,7 +24,7 @@ from syncserver.cli import (
     json_option,
     store_option,
 )
-from syncserver.config import Config, read_config, store_path
+from syncserver.config import Config, StoreAddress, read_config, store_address
 from syncserver.store.port import Reader
 
 _out_option = click.option(
@@ -34,6 +34,7 @@ _needed_out = click.option("--out", required=True, type=click.Path(dir_okay=Fals
 
 
 _WIDTH_MIN = 110  # narrower, numbers would be cut, and a number that is cut is another number
+_BREATH_MS = 20
 
 
 def _zone() -> str:
@@ -245,7 +246,7 @@ def import_school(file: Path, reason: str, store: str, as_json: bool) -> None:
 
     Exit code 3 when they differ from the manifest. No server may run on the store.
     """
-    done = _do(lambda: _import(store_path(store), file.read_bytes(), reason))
+    done = _do(lambda: _import(store_address(store), file.read_bytes(), reason))
 
     def show(one: dict[str, Any], console: Console) -> None:
         console.print(f"{one['school']}: {one['registers']} registers settled anew")
@@ -257,26 +258,37 @@ def import_school(file: Path, reason: str, store: str, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_DIFFERENT)
 
 
-async def _import(path: Path, data: bytes, reason: str) -> dict[str, Any]:
+async def _import(address: StoreAddress, data: bytes, reason: str) -> dict[str, Any]:
     import asyncio
 
     from syncserver.access import Desk, give
+    from syncserver.consumers import Consumers
     from syncserver.metrics import Metrics
     from syncserver.orders import ORDERS
     from syncserver.portability import check_school
     from syncserver.ports import ServerPorts
-    from syncserver.settle import Settler
-    from syncserver.store.sqlite import open_sqlite
+    from syncserver.store.open import open_store
 
-    db = await open_sqlite(path)
+    db = await open_store(address)
     try:
-        config, ports = Config(store=path, zone=_zone()), ServerPorts()
+        config, ports = Config(store=address, zone=_zone()), ServerPorts()
         done = await give(ORDERS["import-school"], Desk(config=config, db=db, ports=ports), {"reason": reason}, data)
-        settler = Settler(config, db, ports, Metrics(), asyncio.Event())
-        while await settler.round():
-            pass
+        consumers = Consumers(config, db, ports, Metrics(), asyncio.Event())
+        try:
+            while await consumers.round() or await _is_unsettled(db):
+                await ports.clock.sleep_ms(_BREATH_MS)  # beside running servers they settle it
+        finally:
+            await consumers.close()
         findings = await check_school(db, done["manifest"])
         row = await db.fetch_one("SELECT count(*) FROM outcomes")
         return {**done, "registers": 0 if row is None else row[0], "findings": findings}
     finally:
         await db.close()
+
+
+async def _is_unsettled(reader: Reader) -> bool:
+    from syncserver.store.settled import read_head, read_settled_up_to
+
+    if await reader.fetch_one("SELECT 1 FROM settle_again LIMIT 1") is not None:
+        return True
+    return await read_settled_up_to(reader) < await read_head(reader)
