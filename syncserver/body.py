@@ -13,9 +13,11 @@ from starlette.types import Receive, Scope, Send
 from clientcore.errors import FrameRefused
 from clientcore.exchange import MEDIA_TYPE
 from clientcore.limits import BODY_DEADLINE_S
+from reconciliation.wire import iso
 from syncserver.entrance import LATER, Asked, Busy, Entrance
 from syncserver.errors import RequestProblem
 from syncserver.problems import write_problem
+from syncserver.store.replica import AS_OF
 
 _MEDIA_TYPE = MEDIA_TYPE.encode()
 ANSWER_HEADERS = ((b"content-type", _MEDIA_TYPE), (b"cache-control", b"no-store"))
@@ -54,11 +56,14 @@ class DeviceRoute:
         except Busy as busy:
             await _send_busy(busy.retry_after_s, send)
             return
+        AS_OF.set(None)
         try:
             body = await self._answer(request)
         finally:
             self._entrance.leave(visit)
         headers = [*ANSWER_HEADERS, (b"content-length", b"%d" % len(body))]
+        if (as_of_ms := AS_OF.get()) is not None:
+            headers.append((b"hudur-as-of", iso(as_of_ms).encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -94,6 +94,13 @@ _STATUS = {
         },
     },
 }
+_AS_OF: dict[str, Any] = {
+    "hudur-as-of": {
+        "required": False,
+        "schema": {"type": "string", "format": "date-time"},
+        "description": "Answered by a replica: what is told holds at least as of this moment",
+    }
+}
 _EVENT = {
     "type": "object",
     "description": "One CloudEvents 1.0 event; `dataschema` is where this server gives the schema that `data` keep",
@@ -136,7 +143,8 @@ def document() -> dict[str, Any]:
         **_OPERATOR,
     )
     events["get"]["responses"]["200"]["headers"] = {
-        "hudur-next-after": {"required": True, "schema": {"type": "integer"}, "description": "The next `after`"}
+        "hudur-next-after": {"required": True, "schema": {"type": "integer"}, "description": "The next `after`"},
+        **_AS_OF,
     }
     return {
         "openapi": "3.1.0",
@@ -216,6 +224,7 @@ def _report(kind: str) -> dict[str, Any]:
         parameters=[{**_SCHOOL, "required": True}, *more],
         **_OPERATOR,
     )  # fmt: skip
+    asked["get"]["responses"]["200"]["headers"] = _AS_OF
     for name, media_type in FORMATS.items():
         if name != "json":
             asked["get"]["responses"]["200"]["content"][media_type.partition(";")[0]] = {"schema": {}}

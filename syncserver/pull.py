@@ -29,7 +29,7 @@ from syncserver.store.heads import read_heads
 from syncserver.store.lists import list_of, merges_in
 from syncserver.store.log import Contact, read_contact
 from syncserver.store.port import Database, Reader
-from syncserver.store.replica import Replica
+from syncserver.store.replica import AS_OF, Replica
 from syncserver.store.roster import ClassRow
 
 _VERSION = 2
@@ -210,12 +210,13 @@ class Puller:
             return tried, told, more
 
         try:
-            found, _ = await self._replica.read(look)
+            found, as_of_ms = await self._replica.read(look)
         except ReplicaBehind:
             return cursor, False
         if found is None:
             return cursor, False
         tried, told, more = found
+        AS_OF.set(as_of_ms)
         out.items, out.room = tried.items, tried.room
         return told, more
 

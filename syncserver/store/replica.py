@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import asyncpg
@@ -28,6 +29,9 @@ from syncserver.store.postgres_reader import PostgresReader
 from syncserver.store.postgres_session import AGAIN, SETTINGS, translated
 
 T = TypeVar("T")
+
+AS_OF: ContextVar[int | None] = ContextVar("as_of", default=None)
+"""What the request being answered was last told by a replica, for the header of a device's answer (`body.py`)."""
 
 BEAT_S = 1.0
 _READ_ONLY = {**SETTINGS, "application_name": "hudur replica", "default_transaction_read_only": "on"}
