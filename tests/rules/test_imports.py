@@ -32,7 +32,8 @@ ONE_DOOR = {
     "automerge": {"syncserver/prove.py", "syncserver/prove_worker.py"},
     "sqlite_utils": {"clientcore/log.py", "clientcore/cache.py"},
     "aiosqlite": {"syncserver/store/sqlite.py"},
-    "asyncpg": {f"syncserver/store/postgres{part}.py" for part in ("", "_claims", "_reader", "_schema", "_session")},
+    "asyncpg": {f"syncserver/store/postgres{part}.py" for part in ("", "_claims", "_reader", "_schema", "_session")}
+    | {"syncserver/store/replica.py"},
 }
 # The one command `hudur` gathers both sides; everything else of the server stays away from the device's shell.
 GATHERS = {"syncserver/cli.py"}
