@@ -203,6 +203,23 @@ async def test_a_cursor_never_passes_what_the_replica_had(pair: Pair) -> None:
     assert len(two.items("change")) == 2
 
 
+async def test_a_backup_the_replica_has_not_heard_of_is_told_later(pair: Pair) -> None:
+    """What is archived is told as far as the replica knows; the primary's number would pass over the rest."""
+    phone = await pair.world.phone()
+    await pair.mark(phone, {"s001": "P"})
+    await pair.caught_up()
+    await phone.pull()
+    pair.pause()
+    await pair.mark(phone, {"s002": "P"})
+    async with pair.world.db.transaction() as tx:
+        await tx.execute("INSERT INTO meta VALUES ('archived', ?)", (b"2",))
+    await phone.pull()
+    assert phone.items("archived") == []
+    await pair.resume()
+    await phone.pull()
+    assert [len(item[1]) // 8 for item in phone.items("archived")] == [2]
+
+
 async def test_a_roster_that_is_known_to_be_outdated_is_not_told(pair: Pair) -> None:
     """The primary knows a newer roster than the replica: no roster, and the newer one when it is there."""
     phone = await pair.world.phone()
