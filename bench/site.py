@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,16 @@ class Site:
         self.process.stdout.close()
         self.process, told = _start(self.folder, self.address, phones=0, settle=settle)
         self.port = _port(told)
+
+    @contextmanager
+    def another(self, *, settle: bool) -> Iterator[Site]:
+        """One more server on the same PostgreSQL database, ended afterwards."""
+        process, told = _start(self.folder, self.address, phones=0, settle=settle)
+        try:
+            yield replace(self, process=process, port=_port(told))
+        finally:
+            stop(process)
+            process.stdout.close()
 
     @property
     def store(self) -> Path:
