@@ -49,7 +49,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A server process, and its document as it serves it."""
     store = tmp_path_factory.mktemp("openapi") / "store.db"
     asyncio.run(_fill(store))
-    command = [sys.executable, "-m", "tests.process.server_main", str(store), "-", "1"]
+    command = [sys.executable, "-m", "tests.process.server_main", f"sqlite:{store}", "-", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         url = child.stdout.readline().strip()

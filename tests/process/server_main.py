@@ -1,6 +1,6 @@
 """A real server process that ends itself with SIGKILL when the road passes a named point for the n-th time.
 
-python -m tests.process.server_main STORE POINT TIMES     POINT `-`: never
+python -m tests.process.server_main STORE POINT TIMES     STORE as for `--store`; POINT `-`: never
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ import asyncio
 import os
 import signal
 import sys
-from pathlib import Path
 
 from syncserver.app import Server
-from syncserver.config import Config
+from syncserver.config import Config, store_address
 from syncserver.ports import ServerPorts
 from syncserver.serve import serve
 
@@ -36,7 +35,7 @@ def main() -> None:
     def tell(_: Server, url: str) -> None:
         print(url, flush=True)
 
-    config = Config(store=Path(store), port=0, poll_ms=20)
+    config = Config(store=store_address(store), port=0, poll_ms=20)
     asyncio.run(serve(config, ports=ServerPorts(reached=Killer(point, int(times))), on_ready=tell))
 
 

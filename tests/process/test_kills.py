@@ -15,8 +15,10 @@ import pytest
 from clientcore.exchange import write_sync
 from clientcore.ports import ManualClock
 from syncserver.calendar import local_date
+from syncserver.config import PostgresAddress, StoreAddress
 from syncserver.enrol import make_code
 from syncserver.ports import CRASH_POINTS, ServerPorts
+from syncserver.store.open import open_store
 from syncserver.store.sqlite import open_sqlite
 from tests.support.server.phone import Phone
 from tests.support.server.wait import until
@@ -25,10 +27,14 @@ from tests.support.server.world import PUPILS, SCHOOL, make_school
 pytestmark = pytest.mark.process
 
 
+def _text(store: StoreAddress) -> str:
+    return store.dsn if isinstance(store, PostgresAddress) else f"sqlite:{store}"
+
+
 @contextmanager
-def server(store: Path, point: str = "-", times: int = 1) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def server(store: StoreAddress, point: str = "-", times: int = 1) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server process and its URL; killed at the end if it still lives."""
-    command = [sys.executable, "-m", "tests.process.server_main", str(store), point, str(times)]
+    command = [sys.executable, "-m", "tests.process.server_main", _text(store), point, str(times)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
@@ -37,9 +43,9 @@ def server(store: Path, point: str = "-", times: int = 1) -> Iterator[tuple[str,
             child.kill()
 
 
-async def prepare(store: Path) -> str:
+async def prepare(store: StoreAddress) -> str:
     """A store with a school, and a code for its teacher."""
-    db = await open_sqlite(store)
+    db = await open_store(store)
     await make_school(db)
     code, _ = await make_code(db, ServerPorts(), school=SCHOOL, user_id="t1", made_by="operator")
     await db.close()

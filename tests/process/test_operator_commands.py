@@ -14,8 +14,10 @@ from click.testing import CliRunner
 
 from clientcore.ports import ManualClock
 from syncserver.cli import main
+from syncserver.config import PostgresAddress
 from syncserver.ports import ServerPorts
 from tests.process.test_kills import prepare, server, settled_feed
+from tests.support.postgres import shared_cluster
 from tests.support.server.phone import Phone
 from tests.support.server.world import PUPILS, SCHOOL
 
@@ -40,15 +42,18 @@ async def take_a_register(url: str, code: str) -> str:
         return phone.me.device.hex()
 
 
-@pytest.fixture(scope="module", params=["running", "stopped"])
+@pytest.fixture(scope="module", params=["running", "stopped", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """`--store` of a store with one register, and its device; while a server runs on it, and when none does."""
+    """`--store` of a store with one register, and its device; while a server runs on it, when none does, and beside a
+    server on PostgreSQL."""
     path = tmp_path_factory.mktemp("operator") / "store.db"
-    code = asyncio.run(prepare(path))
-    with server(path) as (url, child):
+    dsn = shared_cluster().database() if request.param == "postgresql" else None
+    place = path if dsn is None else PostgresAddress(dsn)
+    code = asyncio.run(prepare(place))
+    with server(place) as (url, child):
         device = asyncio.run(take_a_register(url, code))
-        if request.param == "running":
-            yield f"sqlite:{path}", device
+        if request.param != "stopped":
+            yield dsn or f"sqlite:{path}", device
             return
         child.terminate()
         assert child.wait(20) == 0
