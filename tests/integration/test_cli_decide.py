@@ -14,7 +14,7 @@ from clientcore.ports import ManualClock, SystemClock
 from syncserver.cli import main
 from tests.support.server.desks import operator
 from tests.support.server.phone import CAPTURED_MS
-from tests.support.server.world import PUPILS, SCHOOL, TODAY, World, open_world
+from tests.support.server.world import PUPILS, SCHOOL, TODAY, World, address_of, open_world
 
 NAME = f"{SCHOOL}/c-3a/{TODAY}/day"
 DAY_MS = 86_400_000
@@ -35,7 +35,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     found = asyncio.run(prepare())
     # The commands' own clock: a day and an hour after the register was taken, whenever the test runs.
     monkeypatch.setattr(SystemClock, "wall_ms", lambda _: ManualClock().wall_ms() + DAY_MS + 3_600_000)
-    monkeypatch.setenv("HUDUR_STORE", f"sqlite:{store}")
+    monkeypatch.setenv("HUDUR_STORE", address_of(store))
     monkeypatch.setenv("HUDUR_TOKEN", found["token"])
     monkeypatch.setenv("COLUMNS", "240")
     return {**found, "store": str(store)}

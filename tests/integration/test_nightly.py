@@ -24,7 +24,7 @@ from syncserver.upstream.digests import Cause, Line, differences, tally, total
 from syncserver.upstream.http import UpstreamHttp, open_http
 from syncserver.upstream.rest import RestUpstream
 from tests.support.server.orders import operator
-from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, Phone, World, open_world, sqlite_only
+from tests.support.server.world import OTHER_SCHOOL, SCHOOL, TODAY, Phone, World, address_of, open_world
 from tests.support.sis.data import objects_of, small_roster
 from tests.support.sis.server import TOKEN, Sis, open_sis
 
@@ -234,7 +234,6 @@ async def test_a_night_in_which_upstream_is_silent_is_tried_again(both: Both) ->
 # ---- the command ------------------------------------------------------------------------------------------------
 
 
-@sqlite_only
 def test_the_command_says_it_in_words_and_by_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """0 the same, 3 different, 1 not heard; a person reads which pupil, and why."""
     import asyncio
@@ -259,7 +258,7 @@ def test_the_command_says_it_in_words_and_by_its_exit_code(tmp_path: Path, monke
         assert ready.wait(60)
         monkeypatch.setenv("HUDUR_UPSTREAM_URL", str(told["url"]))
         monkeypatch.setenv("HUDUR_UPSTREAM_TOKEN", TOKEN)
-        words = ["reconcile", "--date", TODAY, "--store", f"sqlite:{tmp_path / 'store.db'}"]
+        words = ["reconcile", "--date", TODAY, "--store", address_of(tmp_path / "store.db")]
         shown = CliRunner().invoke(main, words)
         assert shown.exit_code == 3, shown.output
         assert "1 differ" in shown.output

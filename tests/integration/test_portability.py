@@ -28,7 +28,7 @@ from syncserver.store.digest import digest_of, digest_registers, read_head
 from syncserver.store.sqlite import open_sqlite
 from tests.support.server.desks import central, champion
 from tests.support.server.orders import operator
-from tests.support.server.world import OTHER_SCHOOL, PUPILS, SCHOOL, TODAY, World, open_world
+from tests.support.server.world import OTHER_SCHOOL, PUPILS, SCHOOL, TODAY, World, address_of, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
 FULL = f"{SCHOOL}/{REGISTER}"
@@ -370,6 +370,7 @@ async def test_a_school_with_waiting_changes_is_not_exported(world: World) -> No
 # ---- by command -------------------------------------------------------------------------------------------------
 
 
+@sqlite_only
 async def test_phones_go_on_after_a_move(world: World, tmp_path: Path) -> None:
     """The next server settles what comes: revisions and feed go on, no event id comes twice."""
     out = await export(world)
@@ -397,7 +398,7 @@ def test_the_commands(tmp_path: Path) -> None:
             await live(opened)
 
     asyncio.run(prepare())
-    where, file = f"sqlite:{tmp_path / 'from.db'}", tmp_path / "school.zip"
+    where, file = address_of(tmp_path / "from.db"), tmp_path / "school.zip"
     done = CliRunner().invoke(main, ["export", "school", SCHOOL, "--out", str(file), "--store", where, "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()

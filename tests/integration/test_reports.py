@@ -28,7 +28,7 @@ from syncserver.store.packed import unpack_outcome, unpack_wire
 from syncserver.store.summaries import summaries_of, write_summaries
 from tests.support.school_weeks import ZONE, at_once, by_hand, days, marks, outcome, store_outcome
 from tests.support.server.orders import ask_with, give, operator, token
-from tests.support.server.world import OTHER_SCHOOL, PUPILS, SCHOOL, World, open_world, sqlite_only
+from tests.support.server.world import OTHER_SCHOOL, PUPILS, SCHOOL, World, address_of, open_world
 
 SUNDAY, *_ = days()
 FRIDAY = "2026-11-27"
@@ -372,7 +372,6 @@ async def test_an_edfi_export_has_a_line_for_each_answer_and_none_for_silence(wo
 # ---- the command ------------------------------------------------------------------------------------------------
 
 
-@sqlite_only
 def test_the_command_prints_a_table_and_writes_files(tmp_path: Path) -> None:
     """A table for people that cuts no number, the same report as a file, and mistakes told in words."""
 
@@ -384,7 +383,7 @@ def test_the_command_prints_a_table_and_writes_files(tmp_path: Path) -> None:
     asyncio.run(prepare())
 
     def hudur(*words: str, status: int = 0) -> str:
-        done = CliRunner().invoke(main, ["report", *words, "--store", f"sqlite:{tmp_path / 'store.db'}"])
+        done = CliRunner().invoke(main, ["report", *words, "--store", address_of(tmp_path / "store.db")])
         assert done.exit_code == status, done.output
         return done.output
 

@@ -122,6 +122,11 @@ async def make_school(db: Database, school: str = SCHOOL, *, pupils: tuple[str, 
         )
 
 
+def address_of(path: Path) -> str:
+    """How a command names the store that `open_store` opened here."""
+    return _DATABASES[path] if ON_POSTGRES else f"sqlite:{path}"
+
+
 def tables() -> list[str]:
     """Every table of the schema."""
     found = (re.match(r"CREATE TABLE (\w+)", statement) for statement in schema_statements())
