@@ -267,6 +267,22 @@ async def test_a_standby_that_is_down_stops_nothing_else(pair: Pair) -> None:
     assert (await pair.report()).status_code == 200
 
 
+async def test_servers_beat_by_themselves(clusters: tuple[Cluster, Cluster]) -> None:
+    """Nobody beats by hand: one stage of the server does, and its standby is fresh."""
+    primary, standby = clusters
+    dsn = primary.database()
+    replica = PostgresAddress(standby.dsn(dsn.rpartition("/")[2]))
+    config = Config(store=PostgresAddress(dsn), replica=replica, replica_stale_max_s=3_600, poll_ms=50)
+    db = await open_postgres(dsn)
+    async with open_world(Path("unused"), db=db, config=config) as world:
+
+        async def look() -> int:
+            world.clock.advance(1_000)  # over the rest after a replica that had no such database yet
+            return (await world.http.get("/v1/events")).status_code
+
+        await until(look, lambda status: status == 200)
+
+
 def test_settings_name_a_standby_of_postgresql() -> None:
     """HUDUR_REPLICA and its bound are read; a file has no replica."""
     environment = {"HUDUR_REPLICA": "postgresql://b/hudur", "HUDUR_REPLICA_STALE_MAX_S": "5"}
