@@ -28,7 +28,7 @@ from syncserver.store.digest import digest_of, digest_registers, read_head
 from syncserver.store.sqlite import open_sqlite
 from tests.support.server.desks import central, champion
 from tests.support.server.orders import operator
-from tests.support.server.world import OTHER_SCHOOL, PUPILS, SCHOOL, TODAY, World, address_of, open_world
+from tests.support.server.world import OTHER_SCHOOL, PUPILS, SCHOOL, TODAY, World, address_of, open_world, sqlite_only
 
 REGISTER = f"c-3a/{TODAY}/day"
 FULL = f"{SCHOOL}/{REGISTER}"
