@@ -163,8 +163,9 @@ class PostgresDatabase:
 
     async def snapshot(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
         """See `Database`."""
-        async with self._begun("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as tx:
-            return await work(tx)
+        with _busy_if_again():
+            async with self._begun("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as tx:
+                return await work(tx)
 
     @asynccontextmanager
     async def _begun(self, begin: str) -> AsyncIterator[Transaction]:
@@ -192,7 +193,7 @@ class PostgresDatabase:
         """See `Database`."""
         async with self._turns[None]:
             self._check()
-            with self._watched():
+            with self._watched(), _busy_if_again():
                 async with self._begun(_begin(None)) as tx:
                     yield tx
 
@@ -210,7 +211,7 @@ class PostgresDatabase:
                     return await work(tx)
             except AGAIN as again:
                 if not left:
-                    raise StoreBusy("busy", f"PostgreSQL: {type(again).__name__}") from again
+                    raise _busy(again) from again
         raise AssertionError("unreachable")
 
     @contextlib.contextmanager
@@ -250,6 +251,19 @@ class PostgresDatabase:
                 await asyncio.wait_for(pool.close(), timeout=5)
             except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 pool.terminate()
+
+
+@contextlib.contextmanager
+def _busy_if_again() -> Iterator[None]:
+    """For work that we cannot do again ourselves: whoever asked may."""
+    try:
+        yield
+    except AGAIN as again:
+        raise _busy(again) from again
+
+
+def _busy(again: BaseException) -> StoreBusy:
+    return StoreBusy("busy", f"PostgreSQL: {type(again).__name__}")
 
 
 def _begin(lane: str | None) -> str:

@@ -12,6 +12,8 @@ from syncserver.store.postgres_schema import SPACE
 from syncserver.store.postgres_session import CUT, SETTINGS, translated
 
 _PRESENT = 5
+# Asked every `poll_ms`; a process that froze says nothing, and its claims end. A cut connection does not show that.
+_SETTINGS = {**SETTINGS, "application_name": "hudur claims", "idle_session_timeout": "15s"}
 
 
 class PostgresClaims:
@@ -24,7 +26,7 @@ class PostgresClaims:
     @classmethod
     async def open(cls, dsn: str) -> PostgresClaims:
         """Begin a session."""
-        inner = await asyncpg.connect(dsn, server_settings={**SETTINGS, "application_name": "hudur claims"}, timeout=10)
+        inner = await asyncpg.connect(dsn, server_settings=_SETTINGS, timeout=10)
         await inner.execute(f"SELECT pg_advisory_lock_shared({SPACE}, {_PRESENT})")
         return cls(inner)
 

@@ -12,6 +12,7 @@ from syncserver.errors import ConstraintBroken, StoreBusy, StoreFailed
 SETTINGS = {
     "application_name": "hudur",
     "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",  # a lane sees what was committed while it waited for its lock
     "lock_timeout": "30s",
     "idle_in_transaction_session_timeout": "15s",  # a process that froze in a lane loses it before others give up
     "statement_timeout": "120s",

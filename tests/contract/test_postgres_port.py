@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from syncserver.errors import ConstraintBroken, StoreFailed
-from syncserver.store.port import Transaction
+from syncserver.errors import ConstraintBroken, StoreBusy, StoreFailed
+from syncserver.store import postgres_claims
+from syncserver.store.port import Reader, Transaction
 from syncserver.store.postgres import PostgresDatabase, open_postgres
 from tests.support.postgres import cluster_of_its_own, shared_cluster
 from tests.support.server.wait import until
@@ -205,3 +206,57 @@ async def test_a_cluster_that_does_not_write_through_is_refused() -> None:
     """With `fsync` off a commit that returned is not on disk: no receipt may rest on it."""
     with cluster_of_its_own({"fsync": "off"}) as cluster, pytest.raises(StoreFailed, match="fsync"):
         await open_postgres(cluster.database())
+
+
+async def test_a_claim_of_a_process_that_says_nothing_any_more_is_free(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen process keeps its connection: the kernel answers for it. Its partitions must not wait for it."""
+    monkeypatch.setitem(postgres_claims._SETTINGS, "idle_session_timeout", "200ms")
+    frozen = await two.one.claims()
+    monkeypatch.undo()
+    claims = await two.other.claims()
+    assert await frozen.claim("partition 3")
+    await until(lambda: claims.claim("partition 3"), bool)
+    with pytest.raises(StoreFailed):
+        await frozen.present()
+    await frozen.close()
+    await claims.close()
+
+
+async def test_offsets_do_not_rest_on_how_the_database_isolates_by_itself() -> None:
+    """A lane reads the last number after it got its lock: with the snapshot of before, two rows would get the same."""
+    cluster, dsn = shared_cluster(), shared_cluster().database()
+    name = dsn.rpartition("/")[2]
+    cluster.psql(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    one, other = await asyncio.gather(open_postgres(dsn), open_postgres(dsn))
+    two = Two(one, other)
+    stop, seen = Stop(), []
+    held = asyncio.create_task(one.atomically(stop, lane="log"))
+    await stop.stands.wait()
+
+    async def look(tx: Transaction) -> None:
+        seen.append(await tx.fetch_one("SELECT 1 FROM meta WHERE name = 'held'"))
+
+    waits = asyncio.create_task(other.atomically(look, lane="log"))
+    await two.waiting(1)
+    stop.go.set()
+    await asyncio.gather(held, waits)
+    assert seen == [(1,)]
+    await one.close()
+    await other.close()
+
+
+async def test_what_a_migration_broke_for_a_look_is_busy_and_no_fault_of_the_data(two: Two) -> None:
+    """Settling takes any other error for one of the changes before it: twice, and a good one were a dead letter."""
+
+    async def look(reader: Reader) -> None:
+        await reader.fetch_all("SELECT * FROM meta")
+
+    await two.one.snapshot(look)
+    async with two.other.transaction() as tx:
+        await tx.execute("ALTER TABLE meta ADD COLUMN later BIGINT")
+    with pytest.raises(StoreBusy):
+        await two.one.snapshot(look)
+    await two.one.snapshot(look)
+    assert not two.one.failed
