@@ -158,8 +158,9 @@ class Consumers:
     async def _stop(self, name: str) -> None:
         task = self._tasks.pop(name)
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])  # unlike awaiting it, this tells our own cancellation from the task's
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            _LOG.error("%s ended: %s", name, trace(fault))
         self._wakes.pop(name, None)
         if name.startswith("partition "):
             self.held.pop(int(name.rpartition(" ")[2]), None)
