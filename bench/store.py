@@ -18,10 +18,12 @@ import uvloop
 from rich.console import Console
 
 from bench.growth import stored_bytes
+from bench.lane import BATCH, hold_ms
 from bench.load import PHONES, measured, registers, sign
 from bench.results import Result, Row
 from bench.site import Phone, Site, site
 from bench.store_servers import COMMIT_S, COMMITS, PUSHES, commits_of, run_servers
+from syncserver.config import store_address
 from tests.support.postgres import Cluster, cluster_of_its_own
 
 ROUNDS, EACH = 3, 25
@@ -45,6 +47,7 @@ class Side:
     settle_database: float = 0
     commits: Counter[str] = field(default_factory=Counter)
     register_bytes: float = 0
+    hold_ms: float = 0
 
 
 def run(*, quick: bool, console: Console) -> Result:
@@ -67,6 +70,8 @@ def run(*, quick: bool, console: Console) -> Result:
         for side, size in zip(sides, sizes, strict=True):
             settle_all(side)
             side.register_bytes = (side.size_bytes() - size) / (PHONES * EACH * (rounds + 1))
+            store = file.store if side.place.address is None else store_address(side.place.address)
+            side.hold_ms = hold_ms(store, side.phones, side.free, commits=5 if quick else 30, console=console)
         database.restart(settle=False)
         servers = run_servers(
             database, sides[1].phones, sides[1].free, sides[1].database_cpu_s, rounds=rounds, each=EACH, console=console
@@ -83,11 +88,16 @@ def size_of(cluster: Cluster, address: str) -> int:
 def cpu_of(cluster: Cluster) -> float:
     """CPU-seconds of all processes of a cluster so far, user and system, also of sessions that have ended."""
     main = psutil.Process(int((cluster.data / "postmaster.pid").read_text().split()[0]))
-    own, total = main.cpu_times(), 0.0
-    for child in main.children():
-        times = child.cpu_times()
-        total += times.user + times.system
-    return total + float(own.user + own.system + own.children_user + own.children_system)
+    while True:  # a session that ends in between would be counted twice or not at all
+        children = main.children()
+        try:
+            times = [child.cpu_times() for child in children]
+        except psutil.NoSuchProcess:
+            continue
+        own = main.cpu_times()
+        if main.children() == children:
+            ended_s = float(own.user + own.system + own.children_user + own.children_system)
+            return ended_s + sum(float(one.user + one.system) for one in times)
 
 
 def side_of(name: str, place: Site, database_cpu_s: Callable[[], float], size_bytes: Callable[[], int]) -> Side:
@@ -152,6 +162,8 @@ def commit_rows(side: Side) -> list[Row]:
     return [
         Row(name="pushes in one commit, mean", value=held / commits, unit="pushes", group=side.name),
         Row(name="a commit, mean", value=taken_s / commits * 1e3, unit="ms", group=side.name),
+        Row(name=f"a commit of {BATCH} while the server does nothing else, median", value=side.hold_ms, unit="ms",
+            group=side.name),
         Row(name="pushes per second of commit time", value=held / taken_s, unit="1/s", group=side.name),
         Row(name="disk for a register", value=side.register_bytes, unit="bytes", group=side.name),
-    ]
+    ]  # fmt: skip
