@@ -50,6 +50,8 @@ _AGAIN_MAX = 64  # registers settled again per round, so that new changes never 
 _FAILED_WAIT_MS = 1_000
 LANE = "settle"
 _BURY_EVERY_MS = 60_000
+_MOVE_EVERY_MS = 1_000
+UNSETTLED = "unsettled"  # dead letter of a register that could not even be looked at again
 _DAY_MS = 86_400_000
 
 
@@ -64,6 +66,7 @@ class Round:
     told: list[tuple[Key, rows.Word]] = field(default_factory=list)
     deferred: list[Task] = field(default_factory=list)
     has_large: bool = False
+    is_cut: bool = False
     operations: int = 0
 
     def add(self, result: rows.Result) -> None:
@@ -130,6 +133,7 @@ class Settler:
         self._limit = config.settle_batch
         self._has_more = True  # whether the last round left something that it knew of
         self._buried_ms: int | None = None
+        self._moved_ms = -_MOVE_EVERY_MS
         self.alive = False
 
     async def run(self) -> None:
@@ -184,16 +188,15 @@ class Settler:
                 await self._db.atomically(self._spread, lane=LANE)
                 sight = await self._db.snapshot(self._look)
             if not sight.fresh and not sight.again:
-                if sight.position > sight.settled:
-                    await self._write(Round(position=sight.position))
-                return False
+                await self._move_on(sight)
+                return sight.orders  # one more came while the others were spread
             done = Round(position=sight.position)
             await self._settle_all(done, sight)
             await self._write(done)
             self._has_more = (
                 len(sight.fresh) >= self._limit
                 or len(sight.again) >= min(_AGAIN_MAX, self._limit)
-                or done.position < sight.position
+                or done.is_cut
                 or bool(done.deferred)
             )
         except (StoreFailed, Fenced):
@@ -207,6 +210,13 @@ class Settler:
             await self._bury_first(cause)
         self._limit = self._config.settle_batch
         return True
+
+    async def _move_on(self, sight: Sight) -> None:
+        """Say how far everything is settled where there was nothing to do; once a second, not with every push."""
+        now_ms = self._ports.clock.mono_ms()
+        if sight.position > sight.settled and not 0 <= now_ms - self._moved_ms < _MOVE_EVERY_MS:
+            self._moved_ms = now_ms
+            await self._write(Round(position=sight.position))
 
     async def _spread(self, tx: Transaction) -> None:
         position = await rows.read_position(tx, self.partition)
@@ -256,9 +266,11 @@ class Settler:
         """What comes next cannot even be looked at: it becomes a dead letter, and the round behind it goes on."""
         position = await rows.read_position(self._db, self.partition)
         fresh, again = await self._next(self._db, position)
-        dead = [
-            rows.Dead(key=one.key, log_offset=one.log_offset, code=POISON, detail=_describe(cause)) for one in fresh
-        ]
+        detail = _describe(cause)
+        dead = [rows.Dead(key=one.key, log_offset=one.log_offset, code=POISON, detail=detail) for one in fresh]
+        for one in [] if fresh else again:  # its outcome stands; whoever mends the cause puts the letter back
+            last = await rows.read_last_offset(self._db, one.key)
+            dead += [rows.Dead(key=one.key, log_offset=last, code=UNSETTLED, detail=detail)] if last else []
         await self._write(
             Round(
                 position=fresh[-1].log_offset if fresh else position,
@@ -272,6 +284,7 @@ class Settler:
         for at, task in enumerate(sight.tasks):
             if done.operations >= OPERATIONS_PER_ROUND_MAX:
                 _stop_before(sight.tasks[at:], done)
+                done.is_cut = True
                 break
             if not _is_large(task, sight):
                 await self._settle_isolated(task, done, sight)
@@ -320,7 +333,7 @@ class Settler:
         now_ms = self._ports.clock.wall_ms()
         self._ports.reached("settle.before_outcome")
         await rows.write_results(tx, done.results, now_ms=now_ms)
-        poisoned = {one.log_offset: one.key for one in done.dead}
+        poisoned = {one.log_offset: one.key for one in done.dead if one.code == POISON}
         if poisoned:
             done.told += [
                 (poisoned[log_offset], word_of(log_offset, device, POISONED))

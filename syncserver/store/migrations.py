@@ -2,7 +2,8 @@
 
 A migration only adds: columns that may be missing or have a default, tables, indexes, views. So a server of the version
 before goes on beside it, and a step that was cut short is simply done again. What it adds beyond columns is not written
-twice: it is whatever the schema has and the store has not.
+twice: it is whatever the schema has and the store has not. What is *inside* a column (`packed.py`) changes in two
+versions: the first reads the new form, the second writes it.
 """
 
 from __future__ import annotations

@@ -155,6 +155,14 @@ async def read_head(reader: Reader) -> int:
     return int(row[0])
 
 
+async def read_last_offset(reader: Reader, key: Key) -> int | None:
+    """Offset of a register's last change; None without any."""
+    row = await reader.fetch_one(
+        "SELECT max(log_offset) FROM changes WHERE school = ? AND class_id = ? AND date = ? AND session = ?", key
+    )
+    return None if row is None else row[0]
+
+
 async def read_fresh(reader: Reader, position: int, limit: int, *, changes: str = "changes") -> list[Fresh]:
     """The next changes of the log, or of a part of it, in order."""
     found = await reader.fetch_all(
@@ -437,8 +445,8 @@ async def read_lag(reader: Reader, parts: Sequence[str] = ()) -> Lag:
     """
     row = await reader.fetch_one(
         """SELECT (SELECT count(*) FROM dead_letters WHERE requeued = 0),
-        (SELECT count(*) FROM settle_again WHERE cause = ?), (SELECT min(at_ms) FROM settle_again WHERE cause = ?)""",
-        (LARGE, LARGE),
+        (SELECT count(*) FROM settle_again WHERE cause = 'large'),
+        (SELECT min(at_ms) FROM settle_again WHERE cause = 'large')"""
     )
     assert row is not None
     dead_letters, waiting, *oldest = row

@@ -237,3 +237,34 @@ async def test_a_change_nobody_can_place_is_told_to_its_author_too(
     await world.settle()
     await phone.pull()
     assert phone.settled()[change.hash[:8]] == (2, "poison")
+
+
+async def test_an_order_nobody_can_carry_out_becomes_a_dead_letter_and_the_outcome_stands(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settling again cannot even look: the cause is told, the official register stays, and it can be put back."""
+    phone = await world.phone()
+    await phone.sync((REGISTER, phone.take(REGISTER, {"s001": "P"})))
+    await world.settle()
+    before = await world.events()
+    async with world.db.transaction() as tx:
+        await tx.execute("INSERT INTO settle_again (school, cause, at_ms) VALUES (?, 'test', 1)", (SCHOOL,))
+
+    async def breaks(*_: object) -> Any:
+        raise ValueError("no context")
+
+    real = settle_module.contexts_of
+    monkeypatch.setattr(settle_module, "contexts_of", breaks)
+    await world.settle()
+    assert await world.count("settle_again") == 0
+    assert await world.db.fetch_all("SELECT log_offset, code, requeued FROM dead_letters") == [(1, "unsettled", 0)]
+    assert await world.events() == before
+    await phone.pull()
+    assert {state for state, _ in phone.settled().values()} == {1}
+
+    monkeypatch.setattr(settle_module, "contexts_of", real)
+    await world.order("dlq-requeue", all=True, reason="mended")
+    await world.settle()
+    assert await world.db.fetch_all("SELECT requeued FROM dead_letters WHERE requeued = 0") == []
+    assert await world.events() == before
+    assert await outcome_of(world.db, (SCHOOL, "c-3a", TODAY, "day")) is not None

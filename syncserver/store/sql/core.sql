@@ -132,6 +132,9 @@ CREATE TABLE settle_again (
   cause TEXT NOT NULL,
   at_ms INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX settle_again_by_register ON settle_again (school, class_id, date, session);
+CREATE INDEX settle_again_whole ON settle_again (id) WHERE session IS NULL;
+CREATE INDEX settle_again_large ON settle_again (at_ms) WHERE cause = 'large';
 
 -- `body` and `revisions` (the last event number per pupil) as store/packed.py writes them. `first_seq`, `last_seq`: the place in the feed
 -- of what this outcome told, as long as it is its register's first; what it told follows from it and is not stored.
