@@ -287,7 +287,7 @@ async def _import(address: StoreAddress, data: bytes, reason: str) -> dict[str, 
 
 
 async def _is_unsettled(reader: Reader) -> bool:
-    from syncserver.store.settled import read_head, read_settled_up_to
+    from syncserver.store.consuming import read_head, read_settled_up_to
 
     if await reader.fetch_one("SELECT 1 FROM settle_again LIMIT 1") is not None:
         return True

@@ -24,8 +24,8 @@ from syncserver.ports import ServerPorts
 from syncserver.problems import trace
 from syncserver.settle import Settler
 from syncserver.store.claims import Claims
+from syncserver.store.consuming import read_lag
 from syncserver.store.port import Database
-from syncserver.store.settled import read_lag
 
 _LOG = logging.getLogger("hudur.consumers")
 Stage = Callable[[], Coroutine[Any, Any, None]]

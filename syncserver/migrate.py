@@ -18,12 +18,12 @@ from clientcore.wire import pack
 from syncserver.config import PostgresAddress, StoreAddress, store_text
 from syncserver.errors import MigrationRefused, StoreInUse
 from syncserver.feed import read_page
+from syncserver.store.consuming import read_settled_up_to, set_position
 from syncserver.store.dialect import DIVIDED
 from syncserver.store.digest import check_audit, digest_of, digest_registers, read_head
 from syncserver.store.open import open_store
 from syncserver.store.port import Database, Reader, Row, Transaction, placeholders
 from syncserver.store.schema import SCHEMA_VERSION, schema_statements
-from syncserver.store.settled import read_settled_up_to, set_position
 
 UNFINISHED = 0
 _OWN = ("schema_version", "consumers")  # every store has rows of its own there

@@ -21,7 +21,7 @@ from syncserver.config import Config
 from syncserver.errors import StoreFailed
 from syncserver.ports import Aside, ServerPorts
 from syncserver.problems import trace
-from syncserver.store import settled
+from syncserver.store import consuming
 from syncserver.store import sinks as sink_rows
 from syncserver.store import upstream as rows
 from syncserver.store.packed import pack_json, unpack_outcome
@@ -139,7 +139,7 @@ async def reconcile(
 
 async def surroundings(reader: Reader, now_ms: int) -> dict[str, Any]:
     """What else a person wants to see: dead letters by cause, the feed's age, who is behind."""
-    lag = await settled.read_lag(reader)
+    lag = await consuming.read_lag(reader)
     state, sent = await rows.read_feed(reader), await rows.read_sent(reader)
     names = ("cause", "letters", "oldest_ms", "schools")
     return {

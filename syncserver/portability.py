@@ -40,7 +40,7 @@ from syncserver import portability_tables as tables
 from syncserver.errors import RequestProblem
 from syncserver.portability_readme import README
 from syncserver.settle import PARTITION
-from syncserver.store import settled
+from syncserver.store import consuming
 from syncserver.store.digest import digest_of, digest_registers, read_head
 from syncserver.store.packed import pack_json, unpack_outcome, unpack_wire
 from syncserver.store.port import Reader, Transaction, placeholders
@@ -112,7 +112,7 @@ async def read_school(reader: Reader, school: str) -> School:
     """
     if await reader.fetch_one("SELECT 1 FROM schools WHERE school = ?", (school,)) is None:
         raise RequestProblem("not-found", f"{school}: no such school")
-    position = await settled.read_settled_up_to(reader)
+    position = await consuming.read_settled_up_to(reader)
     if await reader.fetch_one(
         "SELECT 1 FROM changes WHERE school = ? AND log_offset > ? LIMIT 1", (school, position)
     ) or await reader.fetch_one("SELECT 1 FROM settle_again WHERE school = ? LIMIT 1", (school,)):
@@ -426,7 +426,7 @@ async def write_school(tx: Transaction, taken: School, *, audit_id: int, now_ms:
               for row in taken.rows[name]}  # fmt: skip
     heads = scopes | {row["school"] for row in taken.rows["places"]}
     await tx.executemany("INSERT INTO calendar_heads VALUES (?, ?)", [(name, audit_id) for name in sorted(heads)])
-    await settled.set_position(tx, PARTITION, len(taken.rows["changes"]))
+    await consuming.set_position(tx, PARTITION, len(taken.rows["changes"]))
     await tx.execute(
         "INSERT INTO settle_again (school, class_id, date, cause, at_ms) VALUES (?, NULL, NULL, 'import', ?)",
         (taken.school, now_ms),

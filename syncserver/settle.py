@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,19 +34,18 @@ from syncserver.settling import (
     settle,
     word_of,
 )
+from syncserver.sight import AGAIN_MAX, Part, Sight, look, next_of
+from syncserver.store import consuming
 from syncserver.store import settled as rows
 from syncserver.store.key import Key
 from syncserver.store.port import Database, Reader, Row, Transaction
-from syncserver.store.registers import POISON, StoredChange, changes_of, changes_of_all, stored_outcome
-from syncserver.store.surroundings import contexts_of
+from syncserver.store.registers import POISON, StoredChange, changes_of, stored_outcome
 
 _LOG = logging.getLogger("hudur.settle")
 PARTITION = 0  # the only one of a store that is not divided
 OPERATIONS_PER_ROUND_MAX = 20_000  # 256 ordinary registers of 60 pupils; a commit waits for no more than half a second
-LARGE_CHANGES_MIN = 9  # with fewer, of 256 operations at most, a register is settled in passing
 _BREATH = 8  # ordinary registers between two looks at what else there is to do
 _GIVE_WAY_STEPS, _GIVE_WAY_MS = 10, 5  # before every breath (8 registers: some 5 ms) 50 ms at most
-_AGAIN_MAX = 64  # registers settled again per round, so that new changes never wait behind a roster import
 _FAILED_WAIT_MS = 1_000
 LANE = "settle"
 _BURY_EVERY_MS = 60_000
@@ -75,35 +74,6 @@ class Round:
         self.operations += result.operations
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What one round has read, all of it at one moment: of large registers the surroundings only.
-
-    Attributes:
-        orders: Whole classes or dates wait to be settled again; then nothing else was read.
-        position: Offset up to which everything will be settled after the round.
-        settled: Offset up to which it is now.
-        fresh: New changes.
-        again: Orders to settle a register again.
-        tasks: The registers of both.
-        previous: Their last outcomes, as stored.
-        sizes: How many changes they have.
-        contexts: What surrounds them.
-        changes: Those of the registers that are not large.
-    """
-
-    orders: bool
-    position: int
-    settled: int
-    fresh: Sequence[rows.Fresh] = ()
-    again: Sequence[rows.Again] = ()
-    tasks: Sequence[Task] = ()
-    previous: Mapping[Key, Row] = field(default_factory=dict)
-    sizes: Mapping[Key, int] = field(default_factory=dict)
-    contexts: Mapping[Key, Context] = field(default_factory=dict)
-    changes: Mapping[Key, list[StoredChange]] = field(default_factory=dict)
-
-
 class Settler:
     """The consumer of one partition of the log.
 
@@ -125,9 +95,7 @@ class Settler:
     ) -> None:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
         self.partition, self._is_crowded = partition, is_crowded
-        self._changes, self._orders, self._settlements = (
-            db.part(table, partition) for table in ("changes", "settle_again", "settlements")
-        )
+        self._part = Part.of(db, partition)
         self._fence: int | None = None
         self._revisions_above = revisions_above  # see `Meta.feed_from`
         self._limit = config.settle_batch
@@ -181,7 +149,7 @@ class Settler:
     async def round(self) -> bool:
         """Settle one batch; returns whether there was anything to do."""
         if self._fence is None:
-            self._fence = await self._db.atomically(partial(rows.take_fence, partition=self.partition), lane=LANE)
+            self._fence = await self._db.atomically(partial(consuming.take_fence, partition=self.partition), lane=LANE)
         try:
             sight = await self._db.snapshot(self._look)
             if sight.orders:
@@ -195,7 +163,7 @@ class Settler:
             await self._write(done)
             self._has_more = (
                 len(sight.fresh) >= self._limit
-                or len(sight.again) >= min(_AGAIN_MAX, self._limit)
+                or len(sight.again) >= min(AGAIN_MAX, self._limit)
                 or done.is_cut
                 or bool(done.deferred)
             )
@@ -219,44 +187,12 @@ class Settler:
             await self._write(Round(position=sight.position))
 
     async def _spread(self, tx: Transaction) -> None:
-        position = await rows.read_position(tx, self.partition)
-        await rows.spread_again(tx, position, orders=self._orders)
-        await rows.write_position(tx, self.partition, position, self._need_fence())
+        position = await consuming.read_position(tx, self.partition)
+        await consuming.spread_again(tx, position, orders=self._part.orders)
+        await consuming.write_position(tx, self.partition, position, self._need_fence())
 
     async def _look(self, reader: Reader) -> Sight:
-        """Everything a round needs to know."""
-        settled = await rows.read_position(reader, self.partition)
-        if await rows.has_orders(reader, orders=self._orders):
-            return Sight(orders=True, position=settled, settled=settled)
-        fresh, again = await self._next(reader, settled)
-        tasks = _tasks(fresh, again)
-        keys = [task.key for task in tasks]
-        if not keys:  # whoever asks how far everything is settled must not wait for a part with nothing to do
-            position = settled if self._db.partitions == 1 else await rows.read_head(reader)
-            return Sight(orders=False, position=position, settled=settled)
-        position = fresh[-1].log_offset if fresh else settled
-        sizes = await rows.read_sizes(reader, keys)
-        return Sight(
-            orders=False,
-            position=position,
-            settled=settled,
-            fresh=fresh,
-            again=again,
-            tasks=tasks,
-            previous=await rows.read_outcomes(reader, keys),
-            sizes=sizes,
-            contexts=await contexts_of(reader, keys, self._config.zone),
-            changes=await changes_of_all(
-                reader, [key for key in keys if sizes.get(key, 0) < LARGE_CHANGES_MIN], position
-            ),
-        )
-
-    async def _next(self, reader: Reader, position: int) -> tuple[list[rows.Fresh], list[rows.Again]]:
-        fresh = await rows.read_fresh(reader, position, self._limit, changes=self._changes)
-        again: list[rows.Again] = []
-        if self._limit > 1 or not fresh:
-            again = await rows.read_again(reader, min(_AGAIN_MAX, self._limit), orders=self._orders)
-        return fresh, again
+        return await look(reader, self._part, self._limit, self._config.zone)
 
     def _need_fence(self) -> int:
         assert self._fence is not None  # taken before the first round
@@ -264,12 +200,12 @@ class Settler:
 
     async def _bury_first(self, cause: Exception) -> None:
         """What comes next cannot even be looked at: it becomes a dead letter, and the round behind it goes on."""
-        position = await rows.read_position(self._db, self.partition)
-        fresh, again = await self._next(self._db, position)
+        position = await consuming.read_position(self._db, self.partition)
+        fresh, again = await next_of(self._db, self._part, position, self._limit)
         detail = _describe(cause)
         dead = [rows.Dead(key=one.key, log_offset=one.log_offset, code=POISON, detail=detail) for one in fresh]
         for one in [] if fresh else again:  # its outcome stands; whoever mends the cause puts the letter back
-            last = await rows.read_last_offset(self._db, one.key)
+            last = await consuming.read_last_offset(self._db, one.key)
             dead += [rows.Dead(key=one.key, log_offset=last, code=UNSETTLED, detail=detail)] if last else []
         await self._write(
             Round(
@@ -280,13 +216,13 @@ class Settler:
         )
 
     async def _settle_all(self, done: Round, sight: Sight) -> None:
-        waited = any(task.again_ids and _is_large(task, sight) for task in sight.tasks)
+        waited = any(task.again_ids and sight.is_large(task) for task in sight.tasks)
         for at, task in enumerate(sight.tasks):
             if done.operations >= OPERATIONS_PER_ROUND_MAX:
                 _stop_before(sight.tasks[at:], done)
                 done.is_cut = True
                 break
-            if not _is_large(task, sight):
+            if not sight.is_large(task):
                 await self._settle_isolated(task, done, sight)
                 if at % _BREATH == 0:
                     await self._give_way()
@@ -343,15 +279,15 @@ class Settler:
             await rows.write_told(tx, done.told)
         for task in done.deferred:
             if not task.again_ids:
-                await rows.defer(tx, task.key, at_ms=task.cause_ms)
+                await consuming.defer(tx, task.key, at_ms=task.cause_ms)
         await rows.write_dead(tx, done.dead, now_ms=now_ms)
         self._ports.reached("settle.between_outcome_and_offset")
-        await rows.finish_again(tx, done.again_ids)
-        await rows.write_position(tx, self.partition, done.position, self._need_fence())
+        await consuming.finish_again(tx, done.again_ids)
+        await consuming.write_position(tx, self.partition, done.position, self._need_fence())
 
     async def _settle_isolated(self, task: Task, done: Round, sight: Sight) -> None:
         """Settle one register; when that raises, find the new changes that make it raise and leave them out."""
-        is_large = _is_large(task, sight)
+        is_large = sight.is_large(task)
         if is_large:
             stored = await changes_of(self._db, task.key, sight.position, CHANGES_PER_REGISTER_MAX)
         else:
@@ -413,37 +349,15 @@ class Settler:
     async def bury_pending(self) -> None:
         """Changes whose dependencies have not come for days become dead letters; they may still join later."""
         before_ms = self._ports.clock.wall_ms() - self._config.pending_days * _DAY_MS
-        lost = await rows.read_expired_pending(self._db, before_ms, settlements=self._settlements)
+        lost = await rows.read_expired_pending(self._db, before_ms, settlements=self._part.settlements)
         if lost:
             async with self._db.transaction() as tx:
                 await rows.write_dead(tx, lost, now_ms=self._ports.clock.wall_ms())
 
 
-def _tasks(fresh: Sequence[rows.Fresh], again: Sequence[rows.Again]) -> list[Task]:
-    """Registers to settle, in the order in which the log names them."""
-    offsets: dict[Key, list[int]] = {}
-    orders: dict[Key, list[int]] = {}
-    causes: dict[Key, int] = {}
-    for new in fresh:
-        offsets.setdefault(new.key, []).append(new.log_offset)
-        causes[new.key] = max(causes.get(new.key, 0), new.received_ms)
-    for old in again:
-        offsets.setdefault(old.key, [])
-        orders.setdefault(old.key, []).append(old.id)
-        causes[old.key] = max(causes.get(old.key, 0), old.at_ms)
-    return [
-        Task(key=key, new_offsets=tuple(new), cause_ms=causes[key], again_ids=tuple(orders.get(key, ())))
-        for key, new in offsets.items()
-    ]
-
-
 def _stop_before(rest: Sequence[Task], done: Round) -> None:
     """Leave the rest to the next round. What was settled already of later offsets is then seen again, unchanged."""
     done.position = min((offset for task in rest for offset in task.new_offsets), default=done.position + 1) - 1
-
-
-def _is_large(task: Task, sight: Sight) -> bool:
-    return sight.sizes.get(task.key, 0) >= LARGE_CHANGES_MIN
 
 
 def _describe(cause: BaseException) -> str:

@@ -25,8 +25,8 @@ from syncserver.intake import Intake
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
 from syncserver.store import status as rows
+from syncserver.store.consuming import read_lag
 from syncserver.store.port import Database
-from syncserver.store.settled import read_lag
 from syncserver.store.status import HOUR_MS, MINUTE_MS, MINUTES, Hour
 
 _LOG = logging.getLogger("hudur.status")

@@ -21,7 +21,7 @@ from syncserver.backup import Manifest, copy_file, flaws_of, server_name
 from syncserver.errors import RestoreRefused
 from syncserver.prove import prove
 from syncserver.settling import CHANGES_PER_REGISTER_MAX, settle_anew
-from syncserver.store import settled
+from syncserver.store import consuming
 from syncserver.store.digest import LogHead, check_audit, digest_of, digest_registers, read_head
 from syncserver.store.key import Key
 from syncserver.store.migrations import FIRST
@@ -170,7 +170,7 @@ async def _check_rows(reader: Reader, manifest: Manifest, run: _Proof) -> None:
         meta: dict[str, bytes] = dict(await reader.fetch_all("SELECT name, value FROM meta"))
         run.same("epoch", int(meta.get("epoch", b"0")), manifest.epoch)
         run.same("server", server_name(meta.get("server_key", b"")), manifest.server)
-        position = await settled.read_settled_up_to(reader)
+        position = await consuming.read_settled_up_to(reader)
         run.same("offset up to which it is settled", position, manifest.settled_offset)
     with run.step("outcomes"):
         found = await digest_registers(reader)
@@ -182,7 +182,7 @@ async def _check_registers(reader: Reader, zone: str, run: _Proof, *, proof: boo
     """Settle every register anew; and merge it with the independent core, some hundred in one child."""
     run.took_ms["core"] = 0
     with run.step("registers"):
-        position = await settled.read_settled_up_to(reader)
+        position = await consuming.read_settled_up_to(reader)
         unsettled = {tuple(row) for row in await reader.fetch_all(_UNSETTLED, (position,))}
         async for keys in _pages_of_keys(reader):
             chunks: list[tuple[str, list[bytes]]] = []

@@ -1,7 +1,7 @@
 """Who does what only one process may do: consumers of a partition, and the stages beside them.
 
 A claim is held by a session with the database and ends with it, whatever became of the process. That a holder was lost
-without knowing it (it slept, its session was cut) is what fences are for: see `syncserver.store.settled.take_fence`.
+without knowing it (it slept, its session was cut) is what fences are for: see `syncserver.store.consuming.take_fence`.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from clientcore.exchange import write_sync
 from syncserver.errors import Fenced
 from syncserver.settle import Settler
 from syncserver.store import postgres
+from syncserver.store.consuming import read_fresh
 from syncserver.store.port import Transaction
 from syncserver.store.postgres import PostgresDatabase
-from syncserver.store.settled import read_fresh
 from tests.support.postgres import new_store, shared_cluster
 from tests.support.server.wait import until
 from tests.support.server.world import TODAY, Phone, World, open_world

@@ -11,7 +11,7 @@ import pytest
 from clientcore.change import Op, actor_of, encode
 from clientcore.exchange import write_sync
 from syncserver import settle as settle_module
-from syncserver import settling
+from syncserver import settling, sight
 from syncserver.feed import read_page
 from syncserver.store.audit import row_hash
 from syncserver.store.registers import outcome_of
@@ -301,7 +301,7 @@ async def test_the_audit_is_one_chain(world: World) -> None:
 async def test_a_register_that_is_too_full_holds_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound changes are kept and shown as held; those within it are settled."""
     monkeypatch.setattr(settle_module, "CHANGES_PER_REGISTER_MAX", 2)
-    monkeypatch.setattr(settle_module, "LARGE_CHANGES_MIN", 3)
+    monkeypatch.setattr(sight, "LARGE_CHANGES_MIN", 3)
     phone = await world.phone()
     changes = [phone.take(REGISTER, {f"s00{n}": "P"}) for n in (1, 2, 3)]
     await phone.sync(*((REGISTER, change) for change in changes))

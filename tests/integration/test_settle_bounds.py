@@ -13,7 +13,7 @@ import pytest
 from clientcore.change import Change, Op, actor_of, deflate, encode
 from clientcore.register import RegisterId
 from syncserver import settle as settle_module
-from syncserver import settling
+from syncserver import settling, sight
 from syncserver.settling import CHANGES_PER_REGISTER_MAX, OPERATIONS_PER_REGISTER_MAX
 from syncserver.store.registers import outcome_of
 from tests.support.server.world import SCHOOL, TODAY, Phone, World, open_world
@@ -232,7 +232,7 @@ async def test_a_change_nobody_can_place_is_told_to_its_author_too(
     async def breaks(*_: object) -> Any:
         raise ValueError("no context")
 
-    monkeypatch.setattr(settle_module, "contexts_of", breaks)
+    monkeypatch.setattr(sight, "contexts_of", breaks)
     await phone.sync((REGISTER, change))
     await world.settle()
     await phone.pull()
@@ -253,8 +253,8 @@ async def test_an_order_nobody_can_carry_out_becomes_a_dead_letter_and_the_outco
     async def breaks(*_: object) -> Any:
         raise ValueError("no context")
 
-    real = settle_module.contexts_of
-    monkeypatch.setattr(settle_module, "contexts_of", breaks)
+    real = sight.contexts_of
+    monkeypatch.setattr(sight, "contexts_of", breaks)
     await world.settle()
     assert await world.count("settle_again") == 0
     assert await world.db.fetch_all("SELECT log_offset, code, requeued FROM dead_letters") == [(1, "unsettled", 0)]
@@ -262,7 +262,7 @@ async def test_an_order_nobody_can_carry_out_becomes_a_dead_letter_and_the_outco
     await phone.pull()
     assert {state for state, _ in phone.settled().values()} == {1}
 
-    monkeypatch.setattr(settle_module, "contexts_of", real)
+    monkeypatch.setattr(sight, "contexts_of", real)
     await world.order("dlq-requeue", all=True, reason="mended")
     await world.settle()
     assert await world.db.fetch_all("SELECT requeued FROM dead_letters WHERE requeued = 0") == []

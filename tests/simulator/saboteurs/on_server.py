@@ -177,7 +177,7 @@ SETTLE = (
         file="syncserver/settle.py",
         before="        await self._db.atomically(partial(self._write_in, done=done), lane=LANE)",
         after="        await self._db.atomically("
-        "partial(rows.write_position, partition=0, log_offset=done.position, fence=self._need_fence()))\n"
+        "partial(consuming.write_position, partition=0, log_offset=done.position, fence=self._need_fence()))\n"
         "        await self._db.atomically(partial(self._write_in, done=done), lane=LANE)",
         breaks=("I6", "I4"),
         why="Claim the work first, then do it.",
@@ -187,9 +187,9 @@ SETTLE = (
     ),
     Saboteur(
         name="settle-skips-one",
-        file="syncserver/settle.py",
-        before="        position = fresh[-1].log_offset if fresh else settled",
-        after="        position = fresh[-1].log_offset + 1 if fresh else settled",
+        file="syncserver/sight.py",
+        before="    position = fresh[-1].log_offset if fresh else settled",
+        after="    position = fresh[-1].log_offset + 1 if fresh else settled",
         breaks=("I4", "I8"),
         why="Is the position the last one read or the next one to read?",
         seen_by="Any second change: it is never settled. Recomputation from offset 0.",

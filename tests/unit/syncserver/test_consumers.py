@@ -29,12 +29,12 @@ async def test_a_process_that_gives_a_stage_back_can_be_stopped_meanwhile() -> N
 
     async def give_back() -> None:
         await consumers._stop("webhooks")
-        await asyncio.sleep(3_600)  # where the process goes on when nobody told it to stop
+        await asyncio.Event().wait()  # where the process goes on when nobody told it to stop
 
     giving = asyncio.create_task(give_back())
     await ending.wait()
     giving.cancel()
-    await asyncio.sleep(0)
+    await asyncio.wait([giving], timeout=0)  # one turn of the loop
     end.set()
     async with asyncio.timeout(5):
         await asyncio.wait([giving])
