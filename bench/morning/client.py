@@ -178,9 +178,17 @@ class Load:
         if not failures:
             self.waiting += 1
         jobs = self._jobs
-        request = os.pread(self._files[jobs.part[job]], jobs.length[job], jobs.offset[job])
         self._address = (self._address + 1) % len(_ADDRESSES)
-        connection = Connection(_socket(_ADDRESSES[self._address]), job, request, asked_s, failures)
+        try:
+            sock = _socket(_ADDRESSES[self._address])
+        except OSError as full:
+            if full.errno != errno.EMFILE:
+                raise
+            self.tally.count("failed: no descriptor", self.now_s)  # ours, not the server's: the phone waits a second
+            self._after(1.0, lambda: self._start(job, asked_s, max(failures, 1)))
+            return
+        request = os.pread(self._files[jobs.part[job]], jobs.length[job], jobs.offset[job])
+        connection = Connection(sock, job, request, asked_s, failures)
         if jobs.flags[job] & SLOW:
             connection.drip = self._drips[(job + failures) % len(self._drips)]
         self.tally.count("tries", self.now_s)
