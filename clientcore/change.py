@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
 from operator import lt
 from typing import Any
 
 from clientcore.columns import encode_runs, read_keys, read_numbers
 from clientcore.errors import ChangeRefused
+from clientcore.frozen import frozen_rows
 from clientcore.leb128 import read_sleb, read_uleb, sleb, uleb
 from clientcore.limits import (
     ACTORS_MAX,
@@ -65,10 +64,6 @@ class Op:
     key: str
     value: str | None
     preds: tuple[OpId, ...] = ()
-
-
-_new_op = Op.__new__
-_slot: Any = Op.__dict__  # the slots below the frozen surface, for `_ops` alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +218,7 @@ class _Body:
         preds = self._preds(counts, columns)
         if any(value is None and not named for value, named in zip(values, preds, strict=True)):
             raise ChangeRefused("profile", "delete of nothing")
-        self.ops = _ops(keys, values, preds)
+        self.ops = tuple(frozen_rows(Op, count, key=keys, value=values, preds=preds))
 
     def _read_head(self, body: bytes) -> int:
         count, at = read_uleb(body, 0, DEPS_MAX)
@@ -324,14 +319,6 @@ def _lines(keys: list[str], values: list[str | None]) -> str:
     return "".join(
         [f"{key}!\n" if value is None else f"{key}={value}\n" for key, value in zip(keys, values, strict=True)]
     )
-
-
-def _ops(keys: list[str], values: list[str | None], preds: list[tuple[OpId, ...]]) -> tuple[Op, ...]:
-    """Operations column by column: the constructor of a frozen dataclass takes three times as long, for every mark."""
-    ops = tuple(map(_new_op, repeat(Op, len(keys))))
-    for name, column in (("key", keys), ("value", values), ("preds", preds)):
-        deque(map(_slot[name].__set__, ops, column), maxlen=0)  # runs the map, keeps nothing
-    return ops
 
 
 def _read_actor(data: bytes, at: int) -> tuple[bytes, int]:

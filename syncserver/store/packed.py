@@ -159,15 +159,6 @@ def unpack_outcome(data: bytes, register: str) -> Outcome:
     return Outcome.from_wire(unpack_wire(data, register))
 
 
-def pack_wire(wire: Mapping[str, Any]) -> bytes:
-    """A body from the plain spelling, for rows that come from a file.
-
-    Raises:
-        BadOutcome: it is none.
-    """
-    return pack_outcome(Outcome.from_wire(wire))
-
-
 # ---- revisions and events ---------------------------------------------------------------------------------------
 
 
