@@ -216,7 +216,7 @@ class _Body:
         if not are_entries(_lines(keys, values), count):
             raise ChangeRefused("bad-mark")
         preds = self._preds(counts, columns)
-        if any(value is None and not named for value, named in zip(values, preds, strict=True)):
+        if None in values and any(v is None and not named for v, named in zip(values, preds, strict=True)):
             raise ChangeRefused("profile", "delete of nothing")
         self.ops = tuple(frozen_rows(Op, count, key=keys, value=values, preds=preds))
 

@@ -24,6 +24,10 @@ from syncserver.store.open import open_store
 __all__ = ["OnReady", "address_file", "run", "serve"]
 
 _GC_THRESHOLD = (20_000, 20, 100)  # parsing makes many short-lived objects and no cycles: 3-5% of a push
+# libuv takes one connection off a listening handle in each round of its loop (since 1.45), and under load a round does
+# the work of many requests: phones stood in the kernel's queue, unseen by the entrance, while the loop served kept
+# connections. So many handles on the one socket take so many in a round (docs/decisions/0035).
+_ACCEPTED_IN_A_ROUND = 32
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 OnReady = Callable[[Server, str], Awaitable[None] | None]
@@ -75,7 +79,7 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
                 timeout_graceful_shutdown=20,
             )
         )
-        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        serving = asyncio.create_task(http.serve(sockets=_handles(listener)))
         for number in _STOPPING:
             asyncio.get_running_loop().add_signal_handler(number, http.stop)
         try:
@@ -94,6 +98,10 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
                 asyncio.get_running_loop().remove_signal_handler(number)
     finally:
         await db.close()
+
+
+def _handles(listener: socket.socket) -> list[socket.socket]:
+    return [listener, *(listener.dup() for _ in range(_ACCEPTED_IN_A_ROUND - 1))]
 
 
 def _tell_address(store: StoreAddress, url: str | None) -> None:

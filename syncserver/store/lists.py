@@ -17,9 +17,10 @@ async def list_of(db: Reader, school: str, class_id: str, on: str) -> list[tuple
 async def merges_in(db: Reader, school: str) -> dict[str, int]:
     """Class to the number of times a record of it was merged, or taken back: rises with every change of its list."""
     rows = await db.fetch_all(
-        """SELECT m.class_id, count(*) + count(a.undone_ms) FROM aliases a
-        JOIN (SELECT DISTINCT school, class_id, user_id FROM members WHERE school = ? AND role = 'pupil') m
-        ON m.school = a.school AND m.user_id = a.alias WHERE a.school = ? GROUP BY m.class_id""",
-        (school, school),
+        """SELECT class_id, count(*) + count(undone_ms) FROM (
+          SELECT DISTINCT a.id, a.undone_ms, m.class_id FROM aliases a
+          JOIN members m ON m.school = a.school AND m.user_id = a.alias WHERE a.school = ? AND m.role = 'pupil'
+        ) merged GROUP BY class_id""",
+        (school,),
     )
     return {row[0]: row[1] for row in rows}
