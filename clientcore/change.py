@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from operator import lt
-from typing import Any
+from typing import Any, NamedTuple
 
 from clientcore.columns import encode_runs, read_keys, read_numbers
 from clientcore.errors import ChangeRefused
-from clientcore.frozen import frozen_rows
 from clientcore.leb128 import read_sleb, read_uleb, sleb, uleb
 from clientcore.limits import (
     ACTORS_MAX,
@@ -57,8 +57,7 @@ OpId = tuple[int, bytes]
 """(counter, actor): the name of one operation; ordering them gives Automerge's winner."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Op:
+class Op(NamedTuple):
     """One operation: put `value` at `key`, or (value None) delete the losers of a disagreement named by `preds`."""
 
     key: str
@@ -218,7 +217,8 @@ class _Body:
         preds = self._preds(counts, columns)
         if None in values and any(v is None and not named for v, named in zip(values, preds, strict=True)):
             raise ChangeRefused("profile", "delete of nothing")
-        self.ops = tuple(frozen_rows(Op, count, key=keys, value=values, preds=preds))
+        # As `Op._make` does for each; 3 µs for a register's forty instead of 13.
+        self.ops = tuple(map(tuple.__new__, repeat(Op), zip(keys, values, preds, strict=True)))
 
     def _read_head(self, body: bytes) -> int:
         count, at = read_uleb(body, 0, DEPS_MAX)

@@ -150,6 +150,11 @@ class Admission(Generic[V]):
         """Whether any lane stands."""
         return any(delay.sheds for delay in self.delays.values())
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether in some lane even the shortest delay of the last interval was over half of what may stand."""
+        return any(delay.shortest_ms * 2 > delay.target_ms for delay in self.delays.values())
+
     def come(self, visit: V, now_ms: int) -> list[V]:
         """Somebody came. They are let in (`is_inside`), wait, or are among those who are turned away now."""
         if now_ms >= self._look_ms:

@@ -86,8 +86,8 @@ class Entrance:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more are inside than one commit serves in passing: work that can wait gives way."""
-        return self._admission.inside >= _CROWD_MIN
+        """Whether a crowd is inside and waits for long: work that can wait gives way."""
+        return self._admission.inside >= _CROWD_MIN and self._admission.is_pressed
 
     @property
     def waiting(self) -> int:

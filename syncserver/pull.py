@@ -150,6 +150,7 @@ class Puller:
         self._config, self._db, self._ports, self._epoch, self._replica = config, db, ports, epoch, replica
         self._calendars: dict[str, tuple[tuple[str, date, int, int], tuple[int, Item]]] = {}
         self._teaching: dict[tuple[str, str], tuple[tuple[date, int], list[ClassRow]]] = {}
+        self._schools: dict[str, tuple[tuple[date, int], list[ClassRow]]] = {}
 
     async def first(self, identity: Identity, notices: Sequence[str]) -> bytes:
         """The payload of an enrolment: classes, rosters and calendar come with the key."""
@@ -184,9 +185,8 @@ class Puller:
     ) -> tuple[Cursor, bool]:
         """Read it from the store, or from its replica; a replica that is behind tells nothing, and the cursor stays."""
         if self._replica is None:
-            return await self._db.snapshot(
-                lambda reader: self._look(reader, out, cursor, identity, contact, ask, today)
-            )
+            read = self._db.glance if ask.have is None else self._db.snapshot  # a rebuild reads much
+            return await read(lambda reader: self._look(reader, out, cursor, identity, contact, ask, today))
         if ask.have is not None:  # about the log as it is now: a change the replica lacks would be asked for again
             await self._add_want(self._db, out, identity, contact, ask.have, today)
         # Before the replica is read: what it lacks of this is then known to be missing.
@@ -277,12 +277,22 @@ class Puller:
         user, name = (contact.school, contact.user_id), (today, contact.roster_version)
         found = self._teaching.get(user)
         if found is None or found[0] != name:
-            merges = await merges_in(reader, contact.school)
-            classes = await roster.classes_of(reader, *user, today.isoformat())
-            found = (name, [replace(one, version=one.version + merges.get(one.id, 0)) for one in classes])
+            rows = await self._school(reader, contact.school, name)
+            ids = await roster.class_ids_of(reader, *user, today.isoformat())
+            found = (name, [one for one in rows if ids is None or one.id in ids])
             if len(self._teaching) >= _USERS_MAX:
                 self._teaching.clear()
             self._teaching[user] = found
+        return found[1]
+
+    async def _school(self, reader: Reader, school: str, name: tuple[date, int]) -> list[ClassRow]:
+        """All classes of a school, with the merges of their lists in their versions: its teachers ask one by one."""
+        found = self._schools.get(school)
+        if found is None or found[0] != name:
+            merges = await merges_in(reader, school)
+            classes = await roster.classes_in(reader, school, name[0].isoformat())
+            found = (name, [replace(one, version=one.version + merges.get(one.id, 0)) for one in classes])
+            self._schools[school] = found
         return found[1]
 
     async def _add_classes(

@@ -230,7 +230,7 @@ class Settler:
                 await self._settle_large(task, done, sight, waited=waited)
 
     async def _give_way(self) -> None:
-        """Requests are answered in between; a crowd of them first, for nine tenths of the time at most.
+        """Requests are answered in between; a crowd that waits for long first, for nine tenths of the time at most.
 
         A phone's receipt cannot wait, its *confirmed* can: what is settled later is settled in larger rounds.
         """

@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.morning.frames import ENV, read_phones
 from bench.morning.plan import (
     CLASSES,
+    GROUPS,
     PUPILS,
     SESSIONS,
     Size,
@@ -64,7 +65,7 @@ async def _school(db: Database, size: Size, school: int) -> None:
             "INSERT INTO classes VALUES (?, ?, ?, '3', 1, 1, NULL)",
             [(name, class_name(class_no), class_name(class_no)) for class_no in classes],
         )
-        users = [(name, pupil, f"تلميذ {roll} {PUPILS}", "pupil") for _, roll, pupil in pupils]
+        users = [(name, pupil, f"تلميذ {roll} {PUPILS}", "pupil") for no, roll, pupil in pupils if no < GROUPS]
         users += [(name, teacher_name(phone), f"معلمة {phone}", "teacher") for phone in phones]
         await tx.executemany("INSERT INTO users VALUES (?, ?, ?, ?, NULL, NULL, 1, NULL)", users)
         members = [(name, class_name(class_no), pupil, "pupil", since, roll) for class_no, roll, pupil in pupils]

@@ -1,8 +1,10 @@
 """Who comes, when, and with what. Pure: a size and a seed give the same morning on every machine (keys excepted).
 
-A school has 30 classes of 40 pupils and one phone for each class and session of the day; every phone takes another
-register. So 1,000 schools give 480,000 phones and as many registers, on the rosters of 1.2 million pupils (the
-country's 19 million would only make the store larger: settling reads the class it settles).
+A school has 1,200 pupils in 30 groups of 40. Each group has four lists (the day's own and three subjects), and each list
+is taken four times: 480 phones, every one with another register. So 1,000 schools give 480,000 phones and as many
+registers, on the rosters of 1.2 million pupils (the country's 19 million would only make the store larger: settling
+reads the list it settles). With its receipt a phone gets what the three others of its list
+have sent; in a school where each list is taken once in a morning it would get nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import IntEnum
 
-CLASSES = 30
+GROUPS = 30
+CLASSES = GROUPS * 4
 PUPILS = 40
-SESSIONS = ("day", *(f"{half}m{number}" for half in "ap" for number in range(1, 9)))[:16]
+SESSIONS = ("day", "am1", "am2", "am3")
 PHONES_PER_SCHOOL = CLASSES * len(SESSIONS)
 MORNING_S = 45 * 60  # 07:30 to 08:15
 
@@ -104,7 +107,7 @@ def school_name(school: int) -> str:
 
 def class_name(class_no: int) -> str:
     """Its id, the same in every school."""
-    return f"c{class_no + 1:02d}"
+    return f"c{class_no + 1:03d}"
 
 
 def teacher_name(phone: int) -> str:
@@ -113,8 +116,8 @@ def teacher_name(phone: int) -> str:
 
 
 def pupil_names(school: int, class_no: int) -> list[str]:
-    """The class's pupils, in order of their ids."""
-    return [f"s{school:05d}{class_no * PUPILS + number:04d}" for number in range(PUPILS)]
+    """The class's pupils, in order of their ids; the four classes of a group have the same."""
+    return [f"s{school:05d}{class_no % GROUPS * PUPILS + number:04d}" for number in range(PUPILS)]
 
 
 def last_school_day(before: date) -> str:

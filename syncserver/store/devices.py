@@ -40,7 +40,7 @@ class DeviceBook:
         found = self._known.get(device)
         if found is not None:
             return found
-        found = await read_identity(self._db, device)
+        found = await self._db.glance(lambda reader: read_identity(reader, device))
         if found is not None:
             self._known[device] = found
             if len(self._known) > _CACHE_MAX:

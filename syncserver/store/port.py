@@ -88,6 +88,17 @@ class Database(Reader, Protocol):
         """
         ...
 
+    async def glance(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+        """As `snapshot`, for a few rows that are found by their keys.
+
+        SQLite answers at once, in the caller's thread: handing such a question to another thread and back costs more
+        than its answer (docs/decisions/0035).
+
+        Raises:
+            StoreFailed: as every read.
+        """
+        ...
+
     def when_failed(self, told: Callable[[], None]) -> None:
         """Call `told` whenever a transaction of anybody failed on the disk: somebody has to `reopen`."""
         ...

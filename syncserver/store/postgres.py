@@ -167,6 +167,10 @@ class PostgresDatabase:
             async with self._begun("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as tx:
                 return await work(tx)
 
+    async def glance(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+        """See `Database`."""
+        return await self.snapshot(work)
+
     @asynccontextmanager
     async def _begun(self, begin: str) -> AsyncIterator[Transaction]:
         """One connection between BEGIN (with its locks, in one round trip) and COMMIT or ROLLBACK."""

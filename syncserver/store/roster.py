@@ -128,25 +128,28 @@ async def classes_in(db: Reader, school: str, on: str) -> list[ClassRow]:
     return [ClassRow(*row) for row in rows]
 
 
-async def classes_of(db: Reader, school: str, user_id: str, on: str) -> list[ClassRow]:
-    """The classes whose register the person may take on the day, by id: a champion's are all of the school.
+async def class_ids_of(db: Reader, school: str, user_id: str, on: str) -> frozenset[str] | None:
+    """The classes whose register the person may take on the day, ended ones among them; None: all of the school.
 
     Classes they stand in for are among them from a few days before until the last day (`delegated_lists`).
     """
     person = await user(db, school, user_id, on)
     if person is None or not person.active:
-        return []
+        return frozenset()
     if person.role == Role.CHAMPION:
-        return await classes_in(db, school, on)
+        return None
     of_user = "m.school = ? AND m.user_id = ? AND m.role = 'teacher'"
     taught = f"SELECT m.class_id FROM members m WHERE {of_user} AND {_MEMBER_ON}"
     lent = "SELECT l.class_id FROM delegated_lists l WHERE l.school = ? AND l.user_id = ?"
     lent += " AND l.from_date <= ? AND l.until_date > ?"
-    rows = await db.fetch_all(
-        f"{_CLASS} AND c.active = 1 AND c.id IN ({taught} UNION {lent}) ORDER BY c.id",
-        (on, on, school, *(school, user_id, on, on) * 2),
-    )
-    return [ClassRow(*row) for row in rows]
+    rows = await db.fetch_all(f"{taught} UNION {lent}", (school, user_id, on, on) * 2)
+    return frozenset(row[0] for row in rows)
+
+
+async def classes_of(db: Reader, school: str, user_id: str, on: str) -> list[ClassRow]:
+    """The classes whose register the person may take on the day, by id: a champion's are all of the school."""
+    ids = await class_ids_of(db, school, user_id, on)
+    return [one for one in await classes_in(db, school, on) if ids is None or one.id in ids]
 
 
 async def pupils_version(db: Reader, school: str, class_id: str, on: str) -> int:

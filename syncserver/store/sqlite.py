@@ -30,6 +30,7 @@ from syncserver.store.schema import SCHEMA_VERSION, schema_statements
 from syncserver.store.swap import finish_exchange, plan_path
 
 _BUSY_MS = 5_000
+_GLANCE_BUSY_MS = 100  # a reader of a WAL waits for recovery and exclusive locks alone; the event loop waits with it
 _WAL_PAGES = 1_000  # checkpoint about every 4 MB of log
 
 
@@ -110,6 +111,10 @@ class Connector(Protocol):
         """A reading connection."""
         ...
 
+    def connect_glancing(self, path: Path) -> sqlite3.Connection:
+        """A reading connection that works in the caller's thread."""
+        ...
+
 
 class FileConnector:
     """The file system."""
@@ -133,14 +138,22 @@ class FileConnector:
 
     async def connect_read_only(self, path: Path) -> aiosqlite.Connection:
         """See `Connector`."""
-        return await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        return await aiosqlite.connect(_read_only(path), uri=True, isolation_level=None)
+
+    def connect_glancing(self, path: Path) -> sqlite3.Connection:
+        """See `Connector`."""
+        return sqlite3.connect(_read_only(path), uri=True, isolation_level=None, cached_statements=256)
+
+
+def _read_only(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 FILES = FileConnector()
 
 
 class SqliteDatabase:
-    """One writing connection, one reading connection (see `syncserver.store.port.Database`)."""
+    """One writing connection, two that read: in a thread, and in place (see `syncserver.store.port.Database`)."""
 
     def __init__(self, path: Path, connector: Connector = FILES) -> None:
         self.path = path
@@ -148,6 +161,7 @@ class SqliteDatabase:
         self._lock = asyncio.Lock()
         self._writer: _Connection | None = None
         self._reader: _Connection | None = None
+        self._glancing: sqlite3.Connection | None = None
         self._held: Held | None = None
         self._failed = False
         self._told: list[Callable[[], None]] = []
@@ -198,6 +212,8 @@ class SqliteDatabase:
             await writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             await self._make_schema(writer)
             self._reader = await _open_reader(self.path, self._connector)
+            self._glancing = self._connector.connect_glancing(self.path)
+            self._glancing.execute(f"PRAGMA busy_timeout = {_GLANCE_BUSY_MS}")
 
     @staticmethod
     async def _make_schema(writer: _Connection) -> None:
@@ -230,6 +246,13 @@ class SqliteDatabase:
     async def snapshot(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
         """See `Database`."""
         return await self._reading().read_in_its_thread(work)
+
+    async def glance(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+        """See `Database`."""
+        if self._glancing is None:
+            raise StoreFailed("storage", "the store is closed")
+        with _translated():
+            return read_inline(self._glancing, work)
 
     def _reading(self) -> _Connection:
         if self._reader is None:
@@ -304,6 +327,9 @@ class SqliteDatabase:
             self._held = None
 
     async def _disconnect(self) -> None:
+        if self._glancing is not None:
+            self._glancing.close()
+            self._glancing = None
         for connection in (self._reader, self._writer):
             if connection is not None:
                 await connection.inner.close()

@@ -236,7 +236,8 @@ async def test_atomic_work_and_blocks_take_turns(db: Database) -> None:
     assert await waiting == 2
 
 
-async def test_a_snapshot_is_of_one_moment_whatever_is_written_meanwhile(db: Database) -> None:
+@pytest.mark.parametrize("way", ["snapshot", "glance"])
+async def test_a_snapshot_is_of_one_moment_whatever_is_written_meanwhile(db: Database, way: str) -> None:
     """It is as it was before the first of thirty committed blocks or after one of them, in both questions the same."""
 
     async def write() -> None:
@@ -249,14 +250,23 @@ async def test_a_snapshot_is_of_one_moment_whatever_is_written_meanwhile(db: Dat
 
     writing, looks = asyncio.create_task(write()), []
     while not writing.done():
-        looks.append(await db.snapshot(look))
+        looks.append(await (db.snapshot if way == "snapshot" else db.glance)(look))
         await asyncio.sleep(0)
     await writing
-    looks.append(await db.snapshot(look))
+    looks.append(await (db.snapshot if way == "snapshot" else db.glance)(look))
     for first, second in looks:
         assert first == second
         assert len(first) % 2 == 0
     assert len(looks[-1][0]) == 60
+
+
+async def test_a_glance_at_sqlite_is_over_before_anybody_else_has_a_turn(db: Database) -> None:
+    """It is for questions whose answer costs less than handing them to another thread."""
+    if not isinstance(db, SqliteDatabase):
+        pytest.skip("over a socket nothing is")
+    coroutine = db.glance(names)
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
 
 
 MANY = {

@@ -241,7 +241,7 @@ class AsyncSimConnection:
 
 
 class AsyncConnector:
-    """`syncserver.store.sqlite.Connector` on a simulated disk: the real `SqliteDatabase`, two connections, one log.
+    """`syncserver.store.sqlite.Connector` on a simulated disk: the real `SqliteDatabase`, three connections, one log.
 
     Nothing of it suspends, except where `SqliteDatabase` itself does.
     """
@@ -262,6 +262,10 @@ class AsyncConnector:
     async def connect_read_only(self, path: Path) -> aiosqlite.Connection:
         """See `Connector`."""
         return cast(aiosqlite.Connection, AsyncSimConnection(self._disk.connect_read_only(path)))
+
+    def connect_glancing(self, path: Path) -> sqlite3.Connection:
+        """See `Connector`."""
+        return cast(sqlite3.Connection, self._disk.connect_read_only(path))
 
 
 class Hold:

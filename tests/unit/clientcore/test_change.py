@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given, settings
@@ -142,13 +141,13 @@ def test_an_actor_is_bound_to_its_device() -> None:
 
 
 def test_parsed_operations_are_frozen_values_like_any_other() -> None:
-    """Slots filled directly, for speed, make the same values as the constructor: equal, hashable, frozen, copyable."""
+    """Made all at once, for speed, they are what the constructor makes: equal, hashable, frozen, copyable."""
     change: Change = build([put("s1", "P1"), put("s1", "A2", (1, A))])
     op = change.ops[1]
     same = Op(key="s1", value="A2", preds=((1, A),))
     assert (op, hash(op), repr(op)) == (same, hash(same), repr(same))
     assert pickle.loads(pickle.dumps(change)) == copy.deepcopy(change) == change
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         op.value = "P1"  # type: ignore[misc]
 
 

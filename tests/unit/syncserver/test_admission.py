@@ -98,6 +98,25 @@ def test_shedding_ends_when_the_load_does() -> None:
     assert not server.admission.sheds
 
 
+def test_it_is_pressed_before_it_sheds_and_not_at_an_ordinary_load() -> None:
+    """Work that can wait gives way when even the shortest delay is half of what may stand, and not before."""
+    server = Server()
+    server.run(60, per_s=80)
+    assert not server.admission.is_pressed
+    for _ in range(22):  # a queue that stands at 200 ms and is served as fast as it is filled
+        server.come()
+    seen = set()
+    for _ in range(400):
+        server.come()
+        server.work()
+        seen.add(server.admission.is_pressed)
+    assert seen == {False, True}
+    assert server.admission.is_pressed
+    assert not server.admission.sheds
+    server.run(20, per_s=80)
+    assert not server.admission.is_pressed
+
+
 def test_todays_registers_come_before_backlog_and_pulls_and_those_still_get_their_share() -> None:
     """Three lanes at four times the capacity: turns are shared as said, in favour of the day; none is starved."""
     server = Server()
