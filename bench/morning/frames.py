@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from bench.morning.plan import (
     ABSENT_MAX,
-    OVERLOAD_DAYS_AGO,
+    BACKLOG_DAYS,
     SESSIONS,
     Phase,
     Session,
@@ -71,7 +71,7 @@ class Jobs:
 
 def dates_of(size: Size) -> list[str]:
     """The dates of all registers; their places in this list stand in the files."""
-    return [size.on, *school_days_before(date.fromisoformat(size.on), OVERLOAD_DAYS_AGO)]
+    return [size.on, *school_days_before(date.fromisoformat(size.on), BACKLOG_DAYS[1])]
 
 
 def write_part(size: Size, part: int, schools: range, folder: Path, cursors: Mapping[int, bytes]) -> int:

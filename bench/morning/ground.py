@@ -77,7 +77,7 @@ async def _school(db: Database, size: Size, school: int) -> None:
 
 async def _cursors(db: Database, store: Path, meta: Meta, size: Size) -> dict[int, bytes]:
     """What a phone of each class holds after it was told everything; classes are alike in every school."""
-    last = size.schools - 1 if size.phones(size.schools - 1) >= CLASSES else 0
+    last = max(range(size.schools), key=size.phones)
     puller = Puller(Config(store=store, env=ENV), db, ServerPorts(), meta.epoch)
     found: dict[int, bytes] = {}
     for class_no in range(min(CLASSES, size.phones(last))):

@@ -30,7 +30,6 @@ PULL_SHARE = 0.05  # new phones in the first weeks of a term: no cursor, so clas
 LOST_SHARE = 0.03  # the answer never arrives; the same bytes come again
 TORN_SHARE = 0.01  # the connection breaks in the middle of the body
 BACKLOG_DAYS = (2, 4)
-OVERLOAD_DAYS_AGO = 8  # school days; nothing else is taken of that day
 ABSENT_MAX = 6
 
 
@@ -49,7 +48,7 @@ class Size:
     Attributes:
         sessions: Device sessions of the morning.
         capacity_sessions: Sessions by which the capacity is measured, of schools of their own.
-        overload_sessions: Sessions of the overload; phones of the morning come again with another register.
+        overload_sessions: Sessions of the overload: like those of the morning, of schools of their own.
         on: The school day.
         seed: Of everything that is drawn.
     """
@@ -66,15 +65,28 @@ class Size:
         return math.ceil(self.capacity_sessions / PHONES_PER_SCHOOL)
 
     @property
+    def overload_from(self) -> int:
+        """The first school of the overload, behind those of the morning."""
+        return self.capacity_schools + math.ceil(self.sessions / PHONES_PER_SCHOOL)
+
+    @property
     def schools(self) -> int:
         """All schools."""
-        return self.capacity_schools + math.ceil(self.sessions / PHONES_PER_SCHOOL)
+        return self.overload_from + math.ceil(self.overload_sessions / PHONES_PER_SCHOOL)
+
+    def phase(self, school: int) -> Phase:
+        """What the phones of a school are for."""
+        if school < self.capacity_schools:
+            return Phase.CAPACITY
+        return Phase.MORNING if school < self.overload_from else Phase.OVERLOAD
 
     def phones(self, school: int) -> int:
         """Phones of one school that take part."""
-        first, of = (0, self.capacity_sessions)
-        if school >= self.capacity_schools:
-            first, of = self.capacity_schools, self.sessions
+        first, of = {
+            Phase.CAPACITY: (0, self.capacity_sessions),
+            Phase.MORNING: (self.capacity_schools, self.sessions),
+            Phase.OVERLOAD: (self.overload_from, self.overload_sessions),
+        }[self.phase(school)]
         return min(PHONES_PER_SCHOOL, of - (school - first) * PHONES_PER_SCHOOL)
 
 
@@ -137,24 +149,21 @@ def school_days_before(day: date, count: int) -> list[str]:
 
 def sessions_of(size: Size, school: int) -> Iterator[Session]:
     """The phones of one school."""
-    chance = random.Random(f"{size.seed} sessions {school}")
-    earlier = school_days_before(date.fromisoformat(size.on), OVERLOAD_DAYS_AGO)
-    overload_share = size.overload_sessions / max(1, size.sessions)
+    chance, phase = random.Random(f"{size.seed} sessions {school}"), size.phase(school)
+    earlier = school_days_before(date.fromisoformat(size.on), BACKLOG_DAYS[1])
     for phone in range(size.phones(school)):
         class_no, session = phone % CLASSES, SESSIONS[phone // CLASSES]
         today = ((size.on, session),)
-        if school < size.capacity_schools:
-            yield Session(phone=phone, class_no=class_no, session=session, registers=((Phase.CAPACITY, today),))
+        if phase is Phase.CAPACITY:
+            yield Session(phone=phone, class_no=class_no, session=session, registers=((phase, today),))
             continue
         slow, pull, lost, torn, behind = (
             chance.random() < share for share in (SLOW_SHARE, PULL_SHARE, LOST_SHARE, TORN_SHARE, BACKLOG_SHARE)
         )
-        requests: list[tuple[Phase, tuple[tuple[str, str], ...]]] = [(Phase.MORNING, today)]
+        requests: list[tuple[Phase, tuple[tuple[str, str], ...]]] = [(phase, today)]
         if behind:
             days = earlier[: chance.randint(*BACKLOG_DAYS)]
-            requests.append((Phase.MORNING, tuple((day, session) for day in days)))
-        if chance.random() < overload_share:
-            requests.append((Phase.OVERLOAD, ((earlier[-1], session),)))
+            requests.append((phase, tuple((day, session) for day in days)))
         yield Session(
             phone=phone, class_no=class_no, session=session, registers=tuple(requests),
             slow=slow, pull=pull, lost=lost, torn=torn and not lost,

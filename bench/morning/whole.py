@@ -52,7 +52,7 @@ class Wish:
         sessions: Device sessions of the morning.
         over_s: What the 45 minutes become; None: as the capacity allows.
         peak: Rate at the peak as a part of the capacity.
-        overload: Part of the phones that come again at three times the capacity.
+        overload: Further sessions at three times the capacity, as a part of `sessions`.
         folder: Where the temporary folder is made.
         patience: Factor on what phones wait of themselves; 1 but in tests.
         capacity: Sessions that measure the capacity; None: a part of `sessions`.
@@ -261,7 +261,10 @@ def main(words: Sequence[str]) -> int:
         "--peak", type=float, default=PEAK_OF_CAPACITY, help="part of the capacity at the peak [0.75]"
     )
     arguments.add_argument(
-        "--overload", type=float, default=OVERLOAD_SHARE, help="part of the phones that overload [0.3]"
+        "--overload",
+        type=float,
+        default=OVERLOAD_SHARE,
+        help="further sessions at three times the capacity, as a part of the others [0.3]",
     )
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--folder", type=Path, help="where the temporary folder is made")
