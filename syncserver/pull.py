@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, timedelta
 
 from clientcore.change import plain_chunk
-from clientcore.errors import ChangeRefused
 from clientcore.exchange import Payload, write_payload
 from clientcore.frame import Ask
-from clientcore.leb128 import read_uleb, uleb
 from clientcore.limits import PAYLOAD_BYTES_MAX
 from clientcore.wire import Value, pack
 from syncserver.calendar import calendar_item, calendar_of, local_date
 from syncserver.config import Config
+from syncserver.cursor import ALL_ROSTERS, CALENDAR_MASK, CLASSES_BYTES, TEACHING_BYTES, Cursor
 from syncserver.errors import ReplicaBehind
 from syncserver.ports import ServerPorts
 from syncserver.store import pulled, roster
@@ -32,13 +31,6 @@ from syncserver.store.port import Database, Reader
 from syncserver.store.replica import AS_OF, Replica
 from syncserver.store.roster import ClassRow
 
-_VERSION = 2
-# Digests: a calendar or a person's classes change too seldom for 16 million values to meet.
-_TEACHING_BYTES, _CALENDAR_BYTES, _CLASSES_BYTES = 4, 3, 3
-_HEAD_BYTES = 1 + _TEACHING_BYTES + _CALENDAR_BYTES + _CLASSES_BYTES
-_CALENDAR_MASK = (1 << 8 * _CALENDAR_BYTES) - 1
-_NUMBER_MAX = 1 << 49
-_ALL_ROSTERS = 0  # otherwise 1 + index of the next class
 _BUDGET_BYTES = PAYLOAD_BYTES_MAX - 2_048  # room for the cursor, the envelope and the last item's head
 _WORDS_PER_ROUND = 400
 _ARCHIVED_PER_ROUND = 1_000
@@ -49,73 +41,6 @@ _WHOLE = 8  # this walk was started by a rebuild and is not over: registers of a
 _USERS_MAX = 32_768
 
 Item = tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """How far a device has been told.
-
-    Attributes:
-        teaching: Digest of its classes and their roster versions.
-        classes: Digest of which classes these are; another one, and what they hold is told from the beginning.
-        next_roster: 1 + index of the next class whose roster is due; 0 (`_ALL_ROSTERS`) when all were told.
-        notices: Bits of the notices told, and `_WHOLE`; four bits.
-        seq: Settlement sequence told.
-        archived: Offset up to which it was told which of its changes are archived; on the wire only once it is not 0.
-    """
-
-    epoch: int
-    teaching: int = 0
-    calendar: int = 0
-    classes: int = 0
-    next_roster: int = 1
-    notices: int = 0
-    seq: int = 0
-    archived: int = 0
-
-    def to_bytes(self) -> bytes:
-        """The wire form: about 16 bytes, since it travels both ways with every sync."""
-        return b"".join(
-            (
-                bytes((_VERSION << 4 | self.notices,)),
-                self.teaching.to_bytes(_TEACHING_BYTES, "big"),
-                self.calendar.to_bytes(_CALENDAR_BYTES, "big"),
-                self.classes.to_bytes(_CLASSES_BYTES, "big"),
-                uleb(self.epoch),
-                uleb(self.next_roster),
-                uleb(self.seq),
-                uleb(self.archived) if self.archived else b"",
-            )
-        )
-
-    @classmethod
-    def read(cls, data: bytes | None, epoch: int) -> Cursor:
-        """The cursor a device brings, or a fresh one."""
-        fresh = cls(epoch=epoch)
-        at = _HEAD_BYTES
-        if not data or data[0] >> 4 != _VERSION or len(data) < at:
-            return fresh
-        numbers: list[int] = []
-        try:
-            while len(numbers) < 3 or (len(numbers) == 3 and at < len(data)):
-                number, at = read_uleb(data, at, _NUMBER_MAX)
-                numbers.append(number)
-        except ChangeRefused:
-            return fresh
-        if numbers[0] != epoch or at != len(data):
-            return fresh
-        calendar_at = 1 + _TEACHING_BYTES
-        classes_at = calendar_at + _CALENDAR_BYTES
-        return cls(
-            epoch=epoch,
-            teaching=int.from_bytes(data[1:calendar_at], "big"),
-            calendar=int.from_bytes(data[calendar_at:classes_at], "big"),
-            classes=int.from_bytes(data[classes_at:_HEAD_BYTES], "big"),
-            next_roster=numbers[1],
-            notices=data[0] & 0x0F,
-            seq=numbers[2],
-            archived=numbers[3] if len(numbers) == 4 else 0,
-        )
 
 
 class _Round:
@@ -258,9 +183,9 @@ class Puller:
 
     async def _add_calendar(self, reader: Reader, out: _Round, cursor: Cursor, contact: Contact, today: date) -> Cursor:
         version, item = await self._calendar(reader, contact, today)
-        if version & _CALENDAR_MASK == cursor.calendar or not out.add(item):
+        if version & CALENDAR_MASK == cursor.calendar or not out.add(item):
             return cursor
-        return replace(cursor, calendar=version & _CALENDAR_MASK)
+        return replace(cursor, calendar=version & CALENDAR_MASK)
 
     async def _calendar(self, reader: Reader, contact: Contact, today: date) -> tuple[int, Item]:
         """The school's calendar item; read again only when its calendar, its roster or the date has changed."""
@@ -300,13 +225,13 @@ class Puller:
     ) -> tuple[Cursor, bool, list[ClassRow]]:
         """Classes and rosters; returns the cursor, whether everything of them is told, and the classes."""
         classes = await self._classes(reader, contact, today)
-        teaching = _digest([[one.id, one.name, one.grade, one.version] for one in classes], _TEACHING_BYTES)
-        if teaching == cursor.teaching and cursor.next_roster == _ALL_ROSTERS:
+        teaching = _digest([[one.id, one.name, one.grade, one.version] for one in classes], TEACHING_BYTES)
+        if teaching == cursor.teaching and cursor.next_roster == ALL_ROSTERS:
             return cursor, True, classes
         at = cursor.next_roster - 1 if teaching == cursor.teaching and cursor.next_roster else 0
         if at == 0 and not out.add(("classes", [[one.id, one.name, one.grade] for one in classes])):
             return cursor, False, classes
-        which = _digest([one.id for one in classes], _CLASSES_BYTES)
+        which = _digest([one.id for one in classes], CLASSES_BYTES)
         if which != cursor.classes:  # a new class brings what was marked there before; the rest comes twice
             cursor = replace(cursor, classes=which, seq=0)
         while at < len(classes):
@@ -315,7 +240,7 @@ class Puller:
             if not out.add(("roster", one.id, one.version, [list(pupil) for pupil in pupils])):
                 return replace(cursor, teaching=teaching, next_roster=at + 1), False, classes
             at += 1
-        return replace(cursor, teaching=teaching, next_roster=_ALL_ROSTERS), True, classes
+        return replace(cursor, teaching=teaching, next_roster=ALL_ROSTERS), True, classes
 
     async def _add_words(
         self,

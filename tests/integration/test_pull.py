@@ -12,6 +12,7 @@ from clientcore.change import parse
 from clientcore.exchange import Verdict, write_payload
 from clientcore.wire import unpack
 from syncserver import pull as pull_module
+from syncserver.cursor import Cursor
 from tests.support.server.world import PUPILS, SCHOOL, TODAY, Phone, World, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
@@ -149,7 +150,7 @@ async def test_a_rebuild_gives_back_the_devices_own_changes_too(world: World) ->
 
 async def test_a_cursor_is_small(world: World) -> None:
     """It travels both ways with every sync: at most 17 bytes, also late in a term."""
-    assert len(pull_module.Cursor(epoch=9, seq=10_000_000, teaching=1, calendar=1, classes=1).to_bytes()) <= 17
+    assert len(Cursor(epoch=9, seq=10_000_000, teaching=1, calendar=1, classes=1).to_bytes()) <= 17
     phone = await world.phone()
     assert len(phone.cursor or b"") <= 14
 
@@ -334,7 +335,7 @@ async def test_a_cursor_ahead_of_the_log_starts_again_and_is_reported(world: Wor
     await world.settle()
     await two.pull()
     two.changes.clear()
-    now = pull_module.Cursor.read(two.cursor, 1)
+    now = Cursor.read(two.cursor, 1)
     two.cursor = ahead = replace(now, seq=now.seq + 7).to_bytes()
     await two.sync()
     assert [known.hash for known in two.changes[REGISTER]] == [change.hash]

@@ -10,7 +10,7 @@ from typing import Any, cast
 import aiosqlite
 
 from clientcore.log import LogFiles
-from syncserver.store.sqlite import Connector
+from syncserver.store.connector import Connector
 from tests.simulator.disk import Disk
 from tests.simulator.sqlite import AsyncConnector, AsyncSimConnection, SimConnection, SimCursor
 

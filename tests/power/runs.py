@@ -24,8 +24,9 @@ from clientcore.ports import ManualClock, SeededRandom
 from clientcore.register import RegisterId
 from clientcore.states import Enrolment
 from syncserver.feed import read_page
+from syncserver.store.connector import Connector
 from syncserver.store.inline import read_inline
-from syncserver.store.sqlite import Connector, open_sqlite
+from syncserver.store.sqlite import open_sqlite
 from tests.simulator.disk import Disk
 from tests.simulator.sqlite import AsyncConnector
 from tests.support.quick import key_of
