@@ -154,13 +154,15 @@ class Site:
         return self.folder / "store.db"
 
     def cpu_s(self) -> float:
-        """CPU-seconds of the server so far, user and system."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+        """CPU-seconds of the server so far, user and system, its helper's included."""
+        return sum(times.user + times.system for times in (one.cpu_times() for one in self._processes()))
 
     def rss_bytes(self) -> int:
-        """Resident memory of the server now."""
-        return int(self.process.memory_info().rss)
+        """Resident memory of the server and its helper now."""
+        return sum(one.memory_info().rss for one in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
 
     def metrics(self) -> dict[str, float]:
         """What the server tells Prometheus, by name with labels."""

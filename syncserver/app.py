@@ -42,6 +42,7 @@ from syncserver.ports import ServerPorts
 from syncserver.problems import write_problem
 from syncserver.pull import Puller
 from syncserver.reports.http import ReportRoutes
+from syncserver.settle_helper import Helper
 from syncserver.status import Status
 from syncserver.status_page import StatusPage
 from syncserver.store import replica as replica_reads
@@ -105,8 +106,14 @@ class Server:
                 await self.replica.close()
 
 
-async def open_server(config: Config, db: Database, ports: ServerPorts) -> Server:
+async def open_server(config: Config, db: Database, ports: ServerPorts, *, helper: Helper | None = None) -> Server:
     """Put the parts together over an open store.
+
+    Args:
+        config: How to run.
+        db: The open store.
+        ports: The doors.
+        helper: Another process that reads and computes for the settle stage; the server ends it.
 
     Raises:
         StoreFailed: the store cannot be written.
@@ -127,7 +134,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts) -> Serve
     divided = db.partitions > 1  # then several processes may run, and the claims decide which of them does what
     settler = Consumers(
         config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from,
-        stages=alone if divided else {}, is_crowded=lambda: entrance.is_crowded,
+        stages=alone if divided else {}, is_crowded=lambda: entrance.is_crowded, helper=helper,
     )  # fmt: skip
     status = Status(config, db, ports, intake, entrance)
     replica = _replica_of(config, ports)

@@ -23,6 +23,7 @@ from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
 from syncserver.settle import Settler
+from syncserver.settle_helper import Helper
 from syncserver.store.claims import Claims
 from syncserver.store.consuming import read_lag
 from syncserver.store.port import Database
@@ -45,9 +46,11 @@ class Consumers:
         revisions_above: int = 0,
         stages: dict[str, Stage] | None = None,
         is_crowded: Callable[[], bool] = lambda: False,
+        helper: Helper | None = None,
     ) -> None:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
         self._above, self._stages, self._is_crowded = revisions_above, stages or {}, is_crowded
+        self._helper = helper
         self._claims: Claims | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
@@ -97,6 +100,8 @@ class Consumers:
     async def close(self) -> None:
         """Let everything go."""
         await self._drop_all()
+        if self._helper is not None:
+            self._helper.close()
 
     # ---- claims ---------------------------------------------------------------------------------------------------
 
@@ -113,7 +118,7 @@ class Consumers:
     def _settler(self, number: int, wake: asyncio.Event) -> Settler:
         return Settler(
             self._config, self._db, self._ports, self._metrics, wake, revisions_above=self._above, partition=number,
-            is_crowded=self._is_crowded,
+            is_crowded=self._is_crowded, helper=self._helper,
         )  # fmt: skip
 
     async def _share(self) -> None:

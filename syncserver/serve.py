@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,6 +20,7 @@ from syncserver.config import Config, StoreAddress
 from syncserver.files import write_private
 from syncserver.operator import address_file
 from syncserver.ports import ServerPorts
+from syncserver.settle_helper import Helper
 from syncserver.store.open import open_store
 
 __all__ = ["OnReady", "address_file", "run", "serve"]
@@ -27,7 +29,7 @@ _GC_THRESHOLD = (20_000, 20, 100)  # parsing makes many short-lived objects and 
 # libuv takes one connection off a listening handle in each round of its loop (since 1.45), and under load a round does
 # the work of many requests: phones stood in the kernel's queue, unseen by the entrance, while the loop served kept
 # connections. So many handles on the one socket take so many in a round (docs/decisions/0035).
-_ACCEPTED_IN_A_ROUND = 32
+_ACCEPTED_IN_A_ROUND = 128
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 OnReady = Callable[[Server, str], Awaitable[None] | None]
@@ -60,7 +62,8 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
     """
     db = await open_store(config.store)
     try:
-        server = await open_server(config, db, ports or ServerPorts())
+        ports = ports or ServerPorts()
+        server = await open_server(config, db, ports, helper=_helper_of(config, ports))
         gc.freeze()  # what lives from here to the end need not be looked at again
         gc.set_threshold(*_GC_THRESHOLD)
         listener = socket.create_server((config.host, config.port), reuse_port=False, backlog=2_048)
@@ -98,6 +101,13 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
                 asyncio.get_running_loop().remove_signal_handler(number)
     finally:
         await db.close()
+
+
+def _helper_of(config: Config, ports: ServerPorts) -> Helper | None:
+    """One for a store that no other process can settle, where there is a core for it."""
+    if not config.consumes or not isinstance(config.store, Path) or (os.cpu_count() or 1) == 1:
+        return None
+    return Helper(config.store, config.zone, ports.clock)
 
 
 def _handles(listener: socket.socket) -> list[socket.socket]:

@@ -20,33 +20,32 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from reconciliation.model import Context
 from syncserver.config import Config
 from syncserver.errors import Fenced, StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
+from syncserver.settle_helper import Helper
 from syncserver.settling import (
     CHANGES_PER_REGISTER_MAX,
     FULL,
     POISONED,
     Task,
-    settle,
     word_of,
 )
-from syncserver.sight import AGAIN_MAX, Part, Sight, look, next_of
+from syncserver.sight import AGAIN_MAX, OPERATIONS_PER_ROUND_MAX, Part, Sight, look, next_of
 from syncserver.store import consuming
 from syncserver.store import settled as rows
 from syncserver.store.key import Key
-from syncserver.store.port import Database, Reader, Row, Transaction
-from syncserver.store.registers import POISON, StoredChange, changes_of, stored_outcome
+from syncserver.store.port import Database, Reader, Transaction
+from syncserver.store.registers import POISON, StoredChange, changes_of
 
 _LOG = logging.getLogger("hudur.settle")
 PARTITION = 0  # the only one of a store that is not divided
-OPERATIONS_PER_ROUND_MAX = 20_000  # 256 ordinary registers of 60 pupils; a commit waits for no more than half a second
 _BREATH = 8  # ordinary registers between two looks at what else there is to do
 _GIVE_WAY_STEPS, _GIVE_WAY_MS = 10, 5  # before every breath (8 registers: some 5 ms) 50 ms at most
 _FAILED_WAIT_MS = 1_000
+_HELPED_FROM = 32  # changes in a round: with fewer, telling another process costs as much as it saves
 LANE = "settle"
 _BURY_EVERY_MS = 60_000
 _MOVE_EVERY_MS = 1_000
@@ -92,13 +91,15 @@ class Settler:
         revisions_above: int = 0,
         partition: int = PARTITION,
         is_crowded: Callable[[], bool] = lambda: False,
+        helper: Helper | None = None,
     ) -> None:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
-        self.partition, self._is_crowded = partition, is_crowded
+        self.partition, self._is_crowded, self._helper = partition, is_crowded, helper
         self._part = Part.of(db, partition)
         self._fence: int | None = None
         self._revisions_above = revisions_above  # see `Meta.feed_from`
         self._limit = config.settle_batch
+        self._is_busy = False  # whether the last round was large enough to be worth another process
         self._has_more = True  # whether the last round left something that it knew of
         self._buried_ms: int | None = None
         self._moved_ms = -_MOVE_EVERY_MS
@@ -151,10 +152,11 @@ class Settler:
         if self._fence is None:
             self._fence = await self._db.atomically(partial(consuming.take_fence, partition=self.partition), lane=LANE)
         try:
-            sight = await self._db.snapshot(self._look)
+            sight = await self._see()
             if sight.orders:
                 await self._db.atomically(self._spread, lane=LANE)
-                sight = await self._db.snapshot(self._look)
+                sight = await self._see()
+            self._is_busy = len(sight.fresh) >= _HELPED_FROM
             if not sight.fresh and not sight.again:
                 await self._move_on(sight)
                 return sight.orders  # one more came while the others were spread
@@ -191,6 +193,13 @@ class Settler:
         await consuming.spread_again(tx, position, orders=self._part.orders)
         await consuming.write_position(tx, self.partition, position, self._need_fence())
 
+    async def _see(self) -> Sight:
+        if self._helper is not None and self._is_busy:
+            sight = await self._helper.see(self._part, self._limit, self._revisions_above)
+            if sight is not None:
+                return sight
+        return await self._db.snapshot(self._look)
+
     async def _look(self, reader: Reader) -> Sight:
         return await look(reader, self._part, self._limit, self._config.zone)
 
@@ -222,7 +231,10 @@ class Settler:
                 _stop_before(sight.tasks[at:], done)
                 done.is_cut = True
                 break
-            if not sight.is_large(task):
+            if (ready := sight.results.get(task.key)) is not None:
+                done.add(ready)
+                done.again_ids += task.again_ids
+            elif not sight.is_large(task):
                 await self._settle_isolated(task, done, sight)
                 if at % _BREATH == 0:
                     await self._give_way()
@@ -292,7 +304,7 @@ class Settler:
             stored = await changes_of(self._db, task.key, sight.position, CHANGES_PER_REGISTER_MAX)
         else:
             stored = sight.changes[task.key]
-        work = partial(self._settle, task, previous=sight.previous.get(task.key), context=sight.contexts[task.key])
+        work = partial(sight.settle, task, above=self._revisions_above)
         try:
             done.add(await self._run(partial(work, stored), is_large))
         except Exception as fault:  # any fault of processing: it must not stop the others
@@ -311,12 +323,6 @@ class Settler:
 
     async def _run(self, work: Callable[[], rows.Result], is_large: bool) -> rows.Result:
         return await self._ports.aside.run(work) if is_large else work()
-
-    def _settle(
-        self, task: Task, stored: Sequence[StoredChange], *, previous: Row | None, context: Context
-    ) -> rows.Result:
-        before = None if previous is None else stored_outcome(task.key, previous)
-        return settle(task, stored, before=before, context=context, above=self._revisions_above)
 
     @staticmethod
     async def _settle_without(

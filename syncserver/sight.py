@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciliation.model import Context
-from syncserver.settling import Task
+from syncserver.settling import Task, settle
 from syncserver.store import consuming
 from syncserver.store import settled as rows
 from syncserver.store.key import Key
 from syncserver.store.port import Database, Reader, Row
-from syncserver.store.registers import StoredChange, changes_of_all
+from syncserver.store.registers import StoredChange, changes_of_all, stored_outcome
 from syncserver.store.surroundings import contexts_of
 
 LARGE_CHANGES_MIN = 9  # with fewer, of 256 operations at most, a register is settled in passing
+OPERATIONS_PER_ROUND_MAX = 20_000  # 256 ordinary registers of 60 pupils; a commit waits for no more than half a second
 AGAIN_MAX = 64  # registers settled again per round, so that new changes never wait behind a roster import
 
 
@@ -58,6 +59,7 @@ class Sight:
         sizes: How many changes they have.
         contexts: What surrounds them.
         changes: Those of the registers that are not large.
+        results: Of registers that the helper has settled: nothing else of them is here then.
     """
 
     orders: bool
@@ -70,10 +72,17 @@ class Sight:
     sizes: Mapping[Key, int] = field(default_factory=dict)
     contexts: Mapping[Key, Context] = field(default_factory=dict)
     changes: Mapping[Key, list[StoredChange]] = field(default_factory=dict)
+    results: Mapping[Key, rows.Result] = field(default_factory=dict)
 
     def is_large(self, task: Task) -> bool:
         """Whether a register takes its turn among the large ones."""
         return self.sizes.get(task.key, 0) >= LARGE_CHANGES_MIN
+
+    def settle(self, task: Task, stored: Sequence[StoredChange], above: int) -> rows.Result:
+        """Settle a register from `stored`, its changes or some of them. Pure; `above`: see `reconciliation.events`."""
+        previous = self.previous.get(task.key)
+        before = None if previous is None else stored_outcome(task.key, previous)
+        return settle(task, stored, before=before, context=self.contexts[task.key], above=above)
 
 
 async def look(reader: Reader, part: Part, limit: int, zone: str) -> Sight:

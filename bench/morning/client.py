@@ -39,6 +39,7 @@ _OURS = f"content-type: {MEDIA_TYPE}".encode()
 _BIND_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, so that one address serves 28,000 at once
 _ADDRESSES = [f"127.0.0.{number}" for number in range(2, 34)]
 _ANSWER_S = 60.0
+_FILES = 65_536
 _SAMPLE = 50  # of how many answers one is proved whole, signature included
 
 
@@ -134,7 +135,7 @@ class Load:
         done = False
         while not done:
             self.now_s = now_s = time.perf_counter() - self._zero_s
-            while upcoming is not None and upcoming[0] <= now_s and len(self._open) < self._room:
+            while upcoming is not None and upcoming[0] <= now_s and self.open < self._room:
                 self._start(upcoming[1], upcoming[0])
                 upcoming = next(due, None)
             while self._timers and self._timers[0][0] <= now_s:
@@ -177,16 +178,13 @@ class Load:
     def _start(self, job: int, asked_s: float, failures: int = 0) -> None:
         if not failures:
             self.waiting += 1
-        jobs = self._jobs
-        self._address = (self._address + 1) % len(_ADDRESSES)
-        try:
-            sock = _socket(_ADDRESSES[self._address])
-        except OSError as full:
-            if full.errno != errno.EMFILE:
-                raise
-            self.tally.count("failed: no descriptor", self.now_s)  # ours, not the server's: the phone waits a second
+        if self.open >= self._room:  # ours, not the server's: the phone waits a second
+            self.tally.count("failed: no descriptor", self.now_s)
             self._after(1.0, lambda: self._start(job, asked_s, max(failures, 1)))
             return
+        jobs = self._jobs
+        self._address = (self._address + 1) % len(_ADDRESSES)
+        sock = _socket(_ADDRESSES[self._address])
         request = os.pread(self._files[jobs.part[job]], jobs.length[job], jobs.offset[job])
         connection = Connection(sock, job, request, asked_s, failures)
         if jobs.flags[job] & SLOW:
@@ -370,7 +368,12 @@ class Load:
 def raise_file_limit() -> int:
     """As many open files as this process may have; processes started afterwards have them too."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for limit in (_FILES, hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
+        except (ValueError, OSError):  # more than we may have
+            continue
+        return limit
     return hard
 
 

@@ -270,9 +270,14 @@ def _busy(again: BaseException) -> StoreBusy:
     return StoreBusy("busy", f"PostgreSQL: {type(again).__name__}")
 
 
+# An import compares 800,000 pupils with the store between two statements of one transaction: a minute of Python. The
+# lanes of pushes and settling, which never compute for long, keep the session's 15 seconds.
+_PATIENT = "SET LOCAL idle_in_transaction_session_timeout = '2min'"
+
+
 def _begin(lane: str | None) -> str:
     if lane is None:
-        return f"BEGIN; SELECT pg_advisory_xact_lock({SPACE}, {_WRITERS})"
+        return f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({SPACE}, {_WRITERS})"
     shared = f"pg_advisory_xact_lock_shared({SPACE}, {_WRITERS})"
     return f"BEGIN; SELECT {shared}, pg_advisory_xact_lock({SPACE}, {_LANES[lane]})"
 

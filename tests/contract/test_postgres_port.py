@@ -260,3 +260,17 @@ async def test_what_a_migration_broke_for_a_look_is_busy_and_no_fault_of_the_dat
         await two.one.snapshot(look)
     await two.one.snapshot(look)
     assert not two.one.failed
+
+
+async def test_an_order_may_compute_for_minutes_between_two_statements_a_lane_may_not(two: Two) -> None:
+    """A national roster is compared with the store inside its transaction; a lane that stands still holds up pushes."""
+    seen = []
+
+    async def look(tx: Transaction) -> None:
+        seen.append(await tx.fetch_one("SELECT current_setting('idle_in_transaction_session_timeout')"))
+
+    async with two.one.transaction() as tx:
+        await look(tx)
+    for lane in ("log", "settle"):
+        await two.one.atomically(look, lane=lane)
+    assert seen == [("2min",), ("15s",), ("15s",)]

@@ -40,13 +40,13 @@ class Counted:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     """The settle stage with its pure middle counted."""
-    found, real = Counted(), settle_module.settle
+    found, real = Counted(), sight.settle
 
     def settle(task: Any, stored: Sequence[Any], **more: Any) -> Any:
         found.sizes.append(len(stored))
         return real(task, stored, **more)
 
-    monkeypatch.setattr(settle_module, "settle", settle)
+    monkeypatch.setattr(sight, "settle", settle)
     return found
 
 

@@ -20,6 +20,7 @@ from syncserver.calendar import local_date
 from syncserver.config import Config
 from syncserver.enrol import make_code
 from syncserver.ports import InlineAside, ServerPorts
+from syncserver.settle_helper import Helper
 from syncserver.store.port import Database
 from syncserver.store.postgres import PostgresDatabase, open_postgres
 from syncserver.store.schema import schema_statements
@@ -150,6 +151,7 @@ async def open_world(
     background: bool = True,
     config: Config | None = None,
     clock: ManualClock | None = None,
+    helper: Helper | None = None,
 ) -> AsyncIterator[World]:
     """A server over the store at `path` (made with two schools when it is new).
 
@@ -159,6 +161,7 @@ async def open_world(
         background: Whether the writer and consumer run; without them a test settles by hand (the writer always runs).
         config: Overrides.
         clock: One that goes on, for a store that is served again.
+        helper: Of the settle stage; ended with the server.
     """
     database = db or await open_store(path)
     if await database.fetch_one("SELECT 1 FROM schools LIMIT 1") is None:
@@ -166,7 +169,7 @@ async def open_world(
         await make_school(database, OTHER_SCHOOL)
     clock, points = clock or ManualClock(), Points()
     ports = ServerPorts(clock=clock, random=SeededRandom(7), hasher=QuickHasher(), aside=InlineAside(), reached=points)
-    server = await open_server(config or Config(store=path, poll_ms=50), database, ports)
+    server = await open_server(config or Config(store=path, poll_ms=50), database, ports, helper=helper)
     if not background:
         server.stages.clear()
     app = create_app(server)
