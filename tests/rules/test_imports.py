@@ -31,7 +31,7 @@ ONE_DOOR = {
     "msgpack": {"clientcore/wire.py"},
     "automerge": {"syncserver/prove.py", "syncserver/prove_worker.py"},
     "sqlite_utils": {"clientcore/log.py", "clientcore/cache.py"},
-    "aiosqlite": {"syncserver/store/sqlite.py"},
+    "aiosqlite": {"syncserver/store/sqlite.py", "syncserver/store/connector.py"},
     "asyncpg": {f"syncserver/store/postgres{part}.py" for part in ("", "_claims", "_reader", "_schema", "_session")}
     | {"syncserver/store/replica.py"},
 }
