@@ -194,9 +194,9 @@ class Load:
 
     def _connect(self, connection: Connection) -> None:
         sock = connection.sock
-        connection.left = connection.request
+        connection.left = connection.request if connection.drip is None else b""
         if not connection.failures and connection.job >= 0 and self._jobs.flags[connection.job] & TORN:
-            connection.left = connection.request[: len(connection.request) * 2 // 3]
+            connection.left = connection.request[: len(connection.request) * 2 // 3] if connection.drip is None else b""
         found = sock.connect_ex(("127.0.0.1", self._port))
         if found not in (0, errno.EINPROGRESS):
             self._again(connection, os.strerror(found))
@@ -238,7 +238,10 @@ class Load:
         if connection.piece < PIECES:
             wait_s = drip.at_s[connection.piece] - drip.at_s[connection.piece - 1]
             self._after(wait_s, lambda: self._drip(connection))
-        self._send(connection, part)
+        if connection.left:  # not connected yet: it goes behind what waits already
+            connection.left += part
+        else:
+            self._send(connection, part)
 
     def _ready(self, fd: int, events: int) -> None:
         connection = self._open.get(fd)
