@@ -57,7 +57,7 @@ class Helper:
             return None
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, part, limit, above)
-        except (OSError, EOFError, TimeoutError) as broken:
+        except Exception as broken:  # whatever it is, no change is to blame: the stage would bury one for it
             _LOG.warning("the settle helper is gone (%s): its work is done here meanwhile", type(broken).__name__)
             self._not_before_ms = self._clock.mono_ms() + _AGAIN_MS
             return None
@@ -67,18 +67,16 @@ class Helper:
         self._end()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _ask(self, part: Part, limit: int, above: int) -> Sight:
+    def _ask(self, part: Part, limit: int, above: int) -> Sight | None:
         try:
             pipe = self._pipe or self._start()
             pipe.send((part, limit, above))
             if not pipe.poll(_ANSWER_S):
                 raise TimeoutError
-            found = pipe.recv()
-        except (OSError, EOFError, TimeoutError):
+            found: Sight | None = pipe.recv()
+        except Exception:
             self._end()
             raise
-        if not isinstance(found, Sight):  # what the store answered, it will answer to us as well
-            raise OSError(str(found))
         return found
 
     def _start(self) -> Connection:
@@ -114,9 +112,9 @@ def _help(pipe: Connection, store: Path, zone: str) -> None:
             part, limit, above = pipe.recv()
             try:
                 sight = read_inline(reader, partial(look, part=part, limit=limit, zone=zone))
-                answer: Sight | str = settled_ahead(sight, above)
-            except Exception as fault:  # the stage meets it too, and knows what to do with it
-                answer = type(fault).__name__
+                answer: Sight | None = settled_ahead(sight, above)
+            except Exception:  # the stage looks itself then, meets the same fault and knows what to do with it
+                answer = None
             pipe.send(answer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -58,6 +59,14 @@ async def push(phones: list[Phone], turn: int) -> None:
         await phone.sync(*((name, phone.take(name, marks)) for name in NAMES))
 
 
+async def one_round(world: World) -> list[Phone]:
+    """A phone, and what it has taken settled."""
+    phones = [await world.phone("t1", seed=1)]
+    await push(phones, 0)
+    await world.settle()
+    return phones
+
+
 async def test_the_helper_gives_what_the_stage_itself_would_have_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,9 +94,7 @@ async def test_a_killed_helper_costs_no_register_and_another_one_follows(
 ) -> None:
     """The round in which it is gone is done by the stage, without a dead letter; after a while it is helped again."""
     async with helped(tmp_path / "store.db", monkeypatch) as (world, helper):
-        phones = [await world.phone("t1", seed=1)]
-        await push(phones, 0)
-        await world.settle()
+        phones = await one_round(world)
         first = helper._process
         assert first is not None
         first.kill()
@@ -105,14 +112,27 @@ async def test_a_killed_helper_costs_no_register_and_another_one_follows(
         assert await world.count("settlements") == 3 * len(NAMES)
 
 
+async def test_a_fault_of_the_helper_buries_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that cannot be read says nothing about the changes it was to be about."""
+
+    def garbled(*_: object) -> None:
+        raise pickle.UnpicklingError
+
+    async with helped(tmp_path / "store.db", monkeypatch) as (world, helper):
+        phones = await one_round(world)
+        monkeypatch.setattr(helper, "_ask", garbled)
+        await push(phones, 1)
+        await world.settle()
+        assert await world.count("settlements") == 2 * len(NAMES)
+        assert await world.count("dead_letters") == 0
+
+
 async def test_what_the_helper_cannot_settle_is_found_by_the_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A damaged outcome: its register's change is the dead letter, the other registers come from the helper."""
     async with helped(tmp_path / "store.db", monkeypatch) as (world, helper):
-        phones = [await world.phone("t1", seed=1)]
-        await push(phones, 0)
-        await world.settle()
+        phones = await one_round(world)
         async with world.db.transaction() as tx:
             await tx.execute("UPDATE outcomes SET body = ? WHERE session = 'am2'", (b"damaged",))
         await push(phones, 1)
@@ -151,8 +171,7 @@ async def test_a_helper_ends_with_its_server_however_that_ends(tmp_path: Path) -
 async def test_a_closed_helper_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server ends in good order."""
     async with helped(tmp_path / "store.db", monkeypatch) as (world, helper):
-        await push([await world.phone("t1", seed=1)], 0)
-        await world.settle()
+        await one_round(world)
         assert helper._process is not None
         pid = helper._process.pid
         assert pid is not None
