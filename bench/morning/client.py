@@ -39,7 +39,6 @@ _OURS = f"content-type: {MEDIA_TYPE}".encode()
 _BIND_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, so that one address serves 28,000 at once
 _ADDRESSES = [f"127.0.0.{number}" for number in range(2, 34)]
 _ANSWER_S = 60.0
-_FILES = 65_536
 _SAMPLE = 50  # of how many answers one is proved whole, signature included
 
 
@@ -194,9 +193,10 @@ class Load:
 
     def _connect(self, connection: Connection) -> None:
         sock = connection.sock
-        connection.left = connection.request if connection.drip is None else b""
-        if not connection.failures and connection.job >= 0 and self._jobs.flags[connection.job] & TORN:
-            connection.left = connection.request[: len(connection.request) * 2 // 3] if connection.drip is None else b""
+        if connection.drip is None:  # a slow phone's pieces come later
+            connection.left = connection.request
+            if not connection.failures and connection.job >= 0 and self._jobs.flags[connection.job] & TORN:
+                connection.left = connection.request[: len(connection.request) * 2 // 3]
         found = sock.connect_ex(("127.0.0.1", self._port))
         if found not in (0, errno.EINPROGRESS):
             self._again(connection, os.strerror(found))
@@ -371,12 +371,7 @@ class Load:
 def raise_file_limit() -> int:
     """As many open files as this process may have; processes started afterwards have them too."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for limit in (_FILES, hard):
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
-        except (ValueError, OSError):  # more than we may have
-            continue
-        return limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 

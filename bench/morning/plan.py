@@ -3,8 +3,8 @@
 A school has 1,200 pupils in 30 groups of 40. Each group has four lists (the day's own, three subjects), each list is
 taken four times: 480 phones, every one with another register. So 1,000 schools give 480,000 phones and as many
 registers, on the rosters of 1.2 million pupils (the country's 19 million would only make the store larger: settling
-reads the list it settles). With its receipt a phone gets what the three others of its list
-have sent; in a school where each list is taken once in a morning it would get nothing.
+reads the list it settles). With its receipt a phone gets what the three others of its list have sent; in a school where
+each list is taken once in a morning it would get nothing.
 """
 
 from __future__ import annotations
