@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import subprocess
@@ -122,7 +123,8 @@ async def test_a_fault_of_the_helper_buries_no_change(tmp_path: Path, monkeypatc
         phones = await one_round(world)
         monkeypatch.setattr(helper, "_ask", garbled)
         await push(phones, 1)
-        await world.settle()
+        async with asyncio.timeout(10):  # a stage that blames the changes never comes to an end here
+            await world.settle()
         assert await world.count("settlements") == 2 * len(NAMES)
         assert await world.count("dead_letters") == 0
 
