@@ -108,8 +108,8 @@ class SystemRandom:
         return os.urandom(count)
 
     def fraction(self) -> float:
-        """See `Random`."""
-        return random.SystemRandom().random()
+        """See `Random`: it only spreads waits, so nobody gains by guessing it."""
+        return random.random()
 
 
 @dataclass(slots=True)

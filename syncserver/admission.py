@@ -171,6 +171,19 @@ class Admission(Generic[V]):
         self._bytes += visit.size_bytes
         return self._turn_away()
 
+    def turns_away(self, visit: V, now_ms: int, *, ahead: int) -> bool:
+        """Whether `come` would turn this one away at once; counted if so, and then it need not come.
+
+        `ahead`: how many are known to come before it and have not come yet.
+        """
+        if now_ms >= self._look_ms:
+            self.look(now_ms)
+        delay, waiting = self.delays[visit.lane], self._queues[visit.lane].waiting
+        if not delay.sheds or len(waiting) + ahead < delay.bound or (waiting and visit.due_ms < waiting[-1][0]):
+            return False
+        delay.turned_away()
+        return True
+
     def next(self) -> V | None:
         """The next one to let in, where there is room."""
         if not self._count or self.inside >= self._limits.inside_max:

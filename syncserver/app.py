@@ -22,7 +22,7 @@ from clientcore.register import is_id
 from reconciliation.wire import iso
 from syncserver import feed, parity_stage, schemas, webhooks
 from syncserver.access import ROUTES, Desk, Door, Principal, check_route, give
-from syncserver.body import DeviceRoute, read_body
+from syncserver.body import DeviceRoute, busy_bytes, read_body
 from syncserver.bundles import Bundles
 from syncserver.calendar_feed import CalendarFeed
 from syncserver.calls import Calls
@@ -54,6 +54,7 @@ from syncserver.sync import Conversations
 from syncserver.tokens import principal_of
 from syncserver.upstream.feed import tell_age
 
+SYNC_PATH = "/v1/sync"
 _CALL_BODY_MAX = 16_384
 _ORDER_TYPE = "application/octet-stream"
 _ORDER_BODY_MAX = ARCHIVE_BYTES_MAX
@@ -85,6 +86,20 @@ class Server:
     calls: Calls
     stages: list[Stage]
     replica: Replica | None
+
+    def turn_away(self, body: bytes) -> bytes | None:
+        """The whole HTTP answer to a sync request that would be turned away at once.
+
+        None lets it come: for its turn, or to be told on the usual road what else is wrong with it.
+        """
+        try:
+            busy = self.entrance.turn_away(self.talk.asked(body), len(body))
+        except RequestProblem:
+            return None
+        if busy is None:
+            return None
+        self.metrics.sync_busy.inc()
+        return busy_bytes(busy.retry_after_s)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -172,7 +187,7 @@ def create_app(server: Server, *, pages: Pages | None = None) -> Starlette:
         pages: The phone's page; by default what the last build made.
     """
     devices = {
-        "/v1/sync": DeviceRoute(server.talk.sync, SYNC_BODY_BYTES_MAX, server.entrance, server.talk.asked),
+        SYNC_PATH: DeviceRoute(server.talk.sync, SYNC_BODY_BYTES_MAX, server.entrance, server.talk.asked),
         "/v1/enrol": DeviceRoute(server.talk.enrol, ENROL_BODY_BYTES_MAX, server.entrance),
         "/v1/call": DeviceRoute(server.calls.call, _CALL_BODY_MAX, server.entrance),
         "/v1/bundles": DeviceRoute(server.calls.bundle, _BUNDLE_BODY_MAX, server.entrance),

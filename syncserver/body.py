@@ -29,6 +29,14 @@ _BUSY_HEADERS = (
     (b"content-length", b"%d" % len(_BUSY.body)),
 )
 
+# The same without an HTTP server, for whoever is turned away before there is one.
+_BUSY_HEAD = b"".join(
+    [
+        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n",
+        *(b"%b: %b\r\n" % header for header in _BUSY_HEADERS),
+    ]
+)
+
 Answer = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -72,6 +80,11 @@ async def _send_busy(after_s: int, send: Send) -> None:
     headers = [*_BUSY_HEADERS, (b"retry-after", b"%d" % after_s)]
     await send({"type": "http.response.start", "status": _BUSY.status, "headers": headers})
     await send(_BUSY_BODY)
+
+
+def busy_bytes(after_s: int) -> bytes:
+    """The whole HTTP answer to whoever is asked to come again after so many seconds; the connection ends with it."""
+    return b"%bretry-after: %d\r\n\r\n%b" % (_BUSY_HEAD, after_s, _BUSY.body)
 
 
 def check_head(scope: Scope, bytes_max: int) -> None:

@@ -26,6 +26,7 @@ _NAME = rb"(?:[\xa1-\xbf]|\xd9.)[A-Za-z0-9._-]{1,36}"
 _DEVICE = re.compile(rb"\xa6hudur1" + _NAME * 2 + rb"\xc4\x10(.{16})", re.DOTALL)
 _TODAY_FOR_MS = 60_000
 _CROWD_MIN = 24
+_EXPECTED_FOR_MS = 1_000
 BUSY = "the server is busy; your work is safe on the phone; try again"
 
 
@@ -76,6 +77,7 @@ class Entrance:
         self._today = (-_TODAY_FOR_MS, date.min)
         self._lag_ms = 0
         self._is_probing = False
+        self._expected, self._expected_ms = 0, 0  # let in from their sockets and not come yet
         self._problems = metrics.problems.labels("busy")
         self.sheds_total = 0
 
@@ -112,8 +114,9 @@ class Entrance:
             RequestProblem: `busy`.
         """
         self._probe()
+        self._expected = max(0, self._expected - 1)
         now_ms = self._ports.clock.mono_ms()
-        visit = _Visit(lane=asked.lane, size_bytes=size_bytes, days=asked.days, came_ms=now_ms - self._lag_ms)
+        visit = self._visit(asked, size_bytes, now_ms)
         gone = self._admission.come(visit, now_ms)
         for other in gone:
             if other.turn is not None and not other.turn.done():
@@ -123,6 +126,20 @@ class Entrance:
         if not visit.is_inside:
             await self._wait(visit)
         return visit
+
+    def turn_away(self, asked: Asked, size_bytes: int) -> Busy | None:
+        """What `enter` would raise at once for a request still in its socket; None: it may come, and is expected."""
+        now_ms = self._ports.clock.mono_ms()
+        if not 0 <= now_ms - self._expected_ms < _EXPECTED_FOR_MS:  # whoever was expected for so long went away
+            self._expected, self._expected_ms = 0, now_ms
+        visit = self._visit(asked, size_bytes, now_ms)
+        if self._admission.turns_away(visit, now_ms, ahead=self._expected):
+            return self._busy(visit)
+        self._expected += 1
+        return None
+
+    def _visit(self, asked: Asked, size_bytes: int, now_ms: int) -> _Visit:
+        return _Visit(lane=asked.lane, size_bytes=size_bytes, days=asked.days, came_ms=now_ms - self._lag_ms)
 
     async def _wait(self, visit: _Visit) -> None:
         visit.turn = asyncio.get_running_loop().create_future()

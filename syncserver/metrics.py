@@ -19,6 +19,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("hudur_requests", "Requests answered", ["route", "status"], registry=registry)
+        self.sync_busy = self.requests.labels("/v1/sync", "503")
         self.request_s = Histogram(
             "hudur_request_seconds",
             "From the request's head to the end of its answer",

@@ -33,7 +33,6 @@ from syncserver.store.roster import ClassRow
 
 _BUDGET_BYTES = PAYLOAD_BYTES_MAX - 2_048  # room for the cursor, the envelope and the last item's head
 _WORDS_PER_ROUND = 400
-_GLANCE_WORDS_MAX = 2_000  # of the whole school; whoever is further behind, or rebuilds, holds nobody up by it
 _ARCHIVED_PER_ROUND = 1_000
 _RECENT = timedelta(days=21)  # what the screen shows (14 days) and a week for late phones; a rebuild takes everything
 _NOTICE_BITS = {"restored-copy": 1, "revoked": 2}
@@ -111,8 +110,10 @@ class Puller:
     ) -> tuple[Cursor, bool]:
         """Read it from the store, or from its replica; a replica that is behind tells nothing, and the cursor stays."""
         if self._replica is None:
-            is_little = ask.have is None and contact.settled_seq - cursor.seq <= _GLANCE_WORDS_MAX
-            read = self._db.glance if is_little else self._db.snapshot
+            # What a phone was not told yet of its classes' registers is little, however much of others' lies between;
+            # a rebuild reads years, and holds nobody up by it.
+            rebuilds = ask.have is not None or cursor.notices & _WHOLE
+            read = self._db.snapshot if rebuilds else self._db.glance
             return await read(lambda reader: self._look(reader, out, cursor, identity, contact, ask, today))
         if ask.have is not None:  # about the log as it is now: a change the replica lacks would be asked for again
             await self._add_want(self._db, out, identity, contact, ask.have, today)

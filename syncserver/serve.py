@@ -18,6 +18,7 @@ import uvloop
 from syncserver.app import Server, create_app, open_server
 from syncserver.config import Config, StoreAddress
 from syncserver.files import write_private
+from syncserver.listener import Listener
 from syncserver.operator import address_file
 from syncserver.ports import ServerPorts
 from syncserver.settle_helper import Helper
@@ -25,19 +26,32 @@ from syncserver.store.open import open_store
 
 __all__ = ["OnReady", "address_file", "run", "serve"]
 
-_GC_THRESHOLD = (20_000, 20, 100)  # parsing makes many short-lived objects and no cycles: 3-5% of a push
-# libuv takes one connection off a listening handle in each round of its loop (since 1.45), and under load a round does
-# the work of many requests: phones stood in the kernel's queue, unseen by the entrance, while the loop served kept
-# connections. So many handles on the one socket take so many in a round: measured between *unseen* and *seen and turned
-# away one by one for more than their pushes would have cost* (docs/decisions/0035).
-_ACCEPTED_IN_A_ROUND = 32
+_GC_THRESHOLD = (50_000, 20, 100)  # parsing makes many short-lived objects and no cycles: 3-5% of a push
+_BACKLOG = 2_048  # connections that stand in the kernel while a round of the loop lasts
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 OnReady = Callable[[Server, str], Awaitable[None] | None]
 
 
 class _Http(uvicorn.Server):
-    """uvicorn, without its own signal handling: it would raise the signal again before the store is closed."""
+    """uvicorn behind a `Listener`, and without its own signal handling: it would raise the signal again before the
+    store is closed."""
+
+    def __init__(self, config: uvicorn.Config, sock: socket.socket, server: Server) -> None:
+        super().__init__(config)
+        self._listener = Listener(
+            sock, hand_over=self._hand_over, turn_away=server.turn_away, is_shedding=lambda: server.entrance.sheds
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then take connections."""
+        await super().startup(sockets or [])  # none of its own
+        self._listener.open()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, then finish."""
+        self._listener.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,6 +61,14 @@ class _Http(uvicorn.Server):
     def stop(self) -> None:
         """Finish the requests under way, take no more."""
         self.should_exit = True
+
+    async def _hand_over(self, connection: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        config = self.config
+        make: Callable[..., asyncio.Protocol] = config.http_protocol_class
+        return make(config=config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: OnReady | None = None) -> None:
@@ -67,7 +89,7 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
         server = await open_server(config, db, ports, helper=_helper_of(config, ports))
         gc.freeze()  # what lives from here to the end need not be looked at again
         gc.set_threshold(*_GC_THRESHOLD)
-        listener = socket.create_server((config.host, config.port), reuse_port=False, backlog=2_048)
+        listener = socket.create_server((config.host, config.port), reuse_port=False, backlog=_BACKLOG)
         url = f"http://{config.host}:{listener.getsockname()[1]}"
         http = _Http(
             uvicorn.Config(
@@ -81,9 +103,11 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
                 date_header=False,  # `Edge` sends it where it is of use
                 proxy_headers=False,
                 timeout_graceful_shutdown=20,
-            )
+            ),
+            listener,
+            server,
         )
-        serving = asyncio.create_task(http.serve(sockets=_handles(listener)))
+        serving = asyncio.create_task(http.serve())
         for number in _STOPPING:
             asyncio.get_running_loop().add_signal_handler(number, http.stop)
         try:
@@ -109,10 +133,6 @@ def _helper_of(config: Config, ports: ServerPorts) -> Helper | None:
     if not config.consumes or not isinstance(config.store, Path) or (os.cpu_count() or 1) == 1:
         return None
     return Helper(config.store, config.zone, ports.clock)
-
-
-def _handles(listener: socket.socket) -> list[socket.socket]:
-    return [listener, *(listener.dup() for _ in range(_ACCEPTED_IN_A_ROUND - 1))]
 
 
 def _tell_address(store: StoreAddress, url: str | None) -> None:

@@ -43,7 +43,7 @@ from syncserver.store.registers import POISON, StoredChange, changes_of
 _LOG = logging.getLogger("hudur.settle")
 PARTITION = 0  # the only one of a store that is not divided
 _BREATH = 8  # ordinary registers between two looks at what else there is to do
-_GIVE_WAY_STEPS, _GIVE_WAY_MS = 10, 5  # before every breath (8 registers: some 5 ms) 50 ms at most
+_GIVE_WAY, _GIVE_WAY_MS = 19, 10  # times as long as the round before took; how often to look whether the crowd is gone
 _FAILED_WAIT_MS = 1_000
 _HELPED_FROM = 32  # changes in a round: with fewer, telling another process costs as much as it saves
 LANE = "settle"
@@ -103,6 +103,7 @@ class Settler:
         self._has_more = True  # whether the last round left something that it knew of
         self._buried_ms: int | None = None
         self._moved_ms = -_MOVE_EVERY_MS
+        self._took_ms = 0  # how long the last round took
         self.alive = False
 
     async def run(self) -> None:
@@ -151,6 +152,8 @@ class Settler:
         """Settle one batch; returns whether there was anything to do."""
         if self._fence is None:
             self._fence = await self._db.atomically(partial(consuming.take_fence, partition=self.partition), lane=LANE)
+        await self._give_way()
+        began_ms = self._ports.clock.mono_ms()
         try:
             sight = await self._see()
             if sight.orders:
@@ -178,6 +181,8 @@ class Settler:
                 self._limit = 1
                 return True
             await self._bury_first(cause)
+        finally:
+            self._took_ms = self._ports.clock.mono_ms() - began_ms
         self._limit = self._config.settle_batch
         return True
 
@@ -237,19 +242,18 @@ class Settler:
             elif not sight.is_large(task):
                 await self._settle_isolated(task, done, sight)
                 if at % _BREATH == 0:
-                    await self._give_way()
+                    await self._ports.clock.sleep_ms(0)  # requests are answered in between
             elif not await self._is_overflow_only(task, done):
                 await self._settle_large(task, done, sight, waited=waited)
 
     async def _give_way(self) -> None:
-        """Requests are answered in between; a crowd that waits for long first, for nine tenths of the time at most.
+        """A crowd that waits for long first, for nineteen twentieths of the time at most.
 
-        A phone's receipt cannot wait, its *confirmed* can: what is settled later is settled in larger rounds.
+        A phone's receipt cannot wait, its *confirmed* can: what is settled later is settled in larger rounds. Not only
+        the processor is given: a round that is written holds the only writer of SQLite.
         """
-        await self._ports.clock.sleep_ms(0)
-        for _ in range(_GIVE_WAY_STEPS):
-            if not self._is_crowded():
-                return
+        from_ms = self._ports.clock.mono_ms()
+        while self._is_crowded() and self._ports.clock.mono_ms() - from_ms < _GIVE_WAY * self._took_ms:
             await self._ports.clock.sleep_ms(_GIVE_WAY_MS)
 
     async def _settle_large(self, task: Task, done: Round, sight: Sight, *, waited: bool) -> None:
