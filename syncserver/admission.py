@@ -16,9 +16,10 @@ with the first interval in which nobody had to be turned away.
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 
@@ -37,6 +38,7 @@ _PATIENCE = {Lane.TODAY: 1, Lane.BACKLOG: 4, Lane.LATER: 4}  # times the target
 _BYTES_PER_MS = 64  # a frame of one register waits 10 ms longer than nothing at all, a full request 4 s
 _DAY_MS, _DAYS_MAX = 50, 180
 _BOUND_MIN = 8  # so few are served in no time; a rate measured from almost nothing must not close a lane
+_due_ms = itemgetter(0)
 _RETRY_S, _RETRY_MIN_S, _RETRY_MAX_S = 15, 10, 300
 
 
@@ -178,8 +180,11 @@ class Admission(Generic[V]):
         """
         if now_ms >= self._look_ms:
             self.look(now_ms)
-        delay, waiting = self.delays[visit.lane], self._queues[visit.lane].waiting
-        if not delay.sheds or len(waiting) + ahead < delay.bound or (waiting and visit.due_ms < waiting[-1][0]):
+        delay = self.delays[visit.lane]
+        if not delay.sheds:
+            return False
+        before = bisect_right(self._queues[visit.lane].waiting, visit.due_ms, key=_due_ms)
+        if before + ahead < delay.bound:
             return False
         delay.turned_away()
         return True

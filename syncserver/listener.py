@@ -98,8 +98,10 @@ class Listener:
 
     def close(self) -> None:
         """Take no more; those handed over are not touched. Whoever is parked or in the kernel's queue is refused."""
-        if self._loop is not None:
-            self._loop.remove_reader(self._sock.fileno())
+        if self._loop is None:
+            self._sock.close()
+            return
+        self._loop.remove_reader(self._sock.fileno())
         for timer in (self._again, self._sweep):
             if timer is not None:
                 timer.cancel()
@@ -107,6 +109,7 @@ class Listener:
             self._unpark(connection)
             connection.close()
         self._sock.close()
+        self._loop = None
 
     def _take(self) -> None:
         sheds = self._is_shedding()

@@ -16,6 +16,7 @@ import pytest
 from clientcore.exchange import DURABLE, Verdict, read_answer, write_sync
 from clientcore.keys import SigningKey
 from clientcore.ports import HttpReply, ManualClock, SystemClock
+from syncserver.admission import Lane
 from syncserver.calendar import local_date
 from syncserver.config import Config
 from syncserver.entrance import LATER, claimed_device
@@ -65,9 +66,11 @@ async def watched(port: int, done: asyncio.Event) -> list[tuple[str, Reply]]:
 
 
 @pytest.mark.process
-async def test_a_crowd_is_put_off_nothing_is_lost_and_the_pages_stay_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fresh", [False, True], ids=["kept", "fresh"])
+async def test_a_crowd_is_put_off_nothing_is_lost_and_the_pages_stay_up(tmp_path: Path, fresh: bool) -> None:
     """250 connections that never wait, against a real server: it sheds with a time to come again, its pages answer, it
-    still takes everything in the end, and what it acknowledged survives kill -9.
+    still takes everything in the end, and what it acknowledged survives kill -9. Kept connections are turned away by
+    the HTTP server, most of the fresh ones before there is one for them.
     """
     store, clock = tmp_path / "store.db", ManualClock(now_ms=SystemClock().wall_ms())
     async with open_world(store, background=False, clock=clock) as world:
@@ -77,7 +80,7 @@ async def test_a_crowd_is_put_off_nothing_is_lost_and_the_pages_stay_up(tmp_path
         crowd, done = Crowd(port, bodies), asyncio.Event()
         watching = asyncio.create_task(watched(port, done))
         async with asyncio.timeout(120):  # every request is answered, whatever the answer
-            await crowd.rush(connections=CONNECTIONS)
+            await crowd.rush(connections=CONNECTIONS, fresh=fresh)
         done.set()
         seen = await watching
         await until(lambda: get(port, "/v1/status"), lambda reply: json.loads(reply.body)["state"] == "shedding")
@@ -85,6 +88,8 @@ async def test_a_crowd_is_put_off_nothing_is_lost_and_the_pages_stay_up(tmp_path
     assert {reply.status for _, reply in seen} == {200}
     assert len(seen) >= 8
     check_put_off(crowd.put_off)
+    closed = sum(reply.header("connection") == "close" for reply in crowd.put_off)
+    assert closed > len(crowd.put_off) / 2 if fresh else closed < len(crowd.put_off) / 2
     for place, reply in crowd.taken.items():
         server_key, body = phones[place % PHONES].me.server_key, bodies[place]
         assert read_answer(reply.body, server_key=server_key, request=body).answer.receipts == ((Verdict(DURABLE),),)
@@ -104,6 +109,42 @@ def check_put_off(replies: list[Reply]) -> None:
         assert "your work is safe" in document["detail"]
         assert 1 <= int(reply.header("retry-after")) <= 300
     assert len({reply.header("retry-after") for reply in replies}) > 5
+
+
+async def test_whoever_is_turned_away_at_the_socket_is_told_and_counted_as_everybody_else(tmp_path: Path) -> None:
+    """The same document with the same headers by both roads, and the same metrics; a device over its quota is not asked
+    to come later at the socket: it is told that it is too fast, on the usual road.
+    """
+    config = Config(store=tmp_path / "store.db", inside_max=1, waiting_max=0, device_burst=1, device_per_minute=1)
+    async with open_world(tmp_path / "store.db", background=False, config=config) as world:
+        phone, server = await world.phone(), world.server
+        body = write_sync([phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]).raw])
+        body = body.replace(TODAY.encode(), local_date(world.clock.wall_ms(), "Africa/Cairo").isoformat().encode())
+        assert server.turn_away(body) is None  # nobody is shed
+        inside = await server.entrance.enter(LATER, 0)
+        usual = await phone.post("/v1/sync", body)
+        today = server.entrance._admission.delays[Lane.TODAY]
+        today.sheds, today.bound = True, 0
+        before = server.metrics.write()
+        raw = server.turn_away(body)
+        assert raw is not None
+        head, _, document = raw.partition(b"\r\n\r\n")
+        lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+        assert (lines.pop("connection"), usual.status_code) == ("close", 503)
+        assert 1 <= int(lines["retry-after"]) <= 300
+        assert lines.keys() == usual.headers.keys()
+        assert {**lines, "retry-after": ""} == {**usual.headers, "retry-after": ""}
+        assert document == usual.content
+        counted = ['hudur_requests_total{route="/v1/sync",status="503"}', 'hudur_shed_total{lane="today"}']
+        for name in [*counted, 'hudur_problems_total{slug="busy"}']:
+            assert _value(server.metrics.write(), name) == _value(before, name) + 1
+        server.entrance.leave(inside)
+        await phone.sync()  # its whole quota
+        assert server.turn_away(body) is None
+
+
+def _value(exposition: bytes, name: str) -> float:
+    return next((float(line.split()[-1]) for line in exposition.decode().splitlines() if line.startswith(name)), 0.0)
 
 
 class _Heard(Line):

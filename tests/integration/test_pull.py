@@ -117,6 +117,37 @@ async def test_only_recent_registers_come_unless_a_rebuild_asks(world: World) ->
     assert two.items("want")[-1] == ("want", b"unknown!")
 
 
+async def test_a_pull_is_answered_in_place_however_far_the_others_are_and_a_rebuild_is_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a country's morning hundred thousands of registers lie between two contacts of a phone; few are its own."""
+    asked: list[str] = []
+
+    def counted(name: str) -> None:
+        real = getattr(world.db, name)
+
+        async def ask(work: object) -> object:
+            asked.append(name)
+            return await real(work)
+
+        monkeypatch.setattr(world.db, name, ask)
+
+    one, two = await world.phone("t1", seed=1), await world.phone("t2", seed=2)
+    await one.sync((REGISTER, one.take(REGISTER, dict.fromkeys(PUPILS, "P"))))
+    await world.settle()
+    async with world.db.transaction() as tx:
+        await tx.execute("UPDATE settled_heads SET seq = seq + 1000000")
+    counted("glance")
+    counted("snapshot")
+    await two.pull()
+    assert [item[1] for item in two.items("change")] == [REGISTER]
+    assert set(asked) == {"glance"}
+    asked.clear()
+    two.cursor = None
+    await two.sync(have=b"unknown!")
+    assert set(asked) == {"snapshot"}
+
+
 async def test_a_rebuild_restores_what_the_server_lost(world: World) -> None:
     """After a restore from an older copy the device's hash list names what is missing, and it is durable again."""
     phone = await world.phone()

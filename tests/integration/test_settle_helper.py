@@ -113,6 +113,25 @@ async def test_a_killed_helper_costs_no_register_and_another_one_follows(
         assert await world.count("settlements") == 3 * len(NAMES)
 
 
+async def test_settling_gives_way_to_a_crowd_also_when_it_is_helped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nineteen times as long as the last round took, or until the crowd is gone; then the helper is asked."""
+    async with helped(tmp_path / "store.db", monkeypatch) as (world, helper):
+        phones = await one_round(world)
+        settler, crowd = world.server.settler.held[0], [True] * 1_000
+        monkeypatch.setattr(settler, "_is_crowded", lambda: bool(crowd) and crowd.pop())
+        for turn, (left, wanted_ms) in enumerate([(1_000, 1_900), (7, 70), (0, 0)], 1):
+            crowd[:] = [True] * left
+            settler._took_ms = 100
+            await push(phones, turn)
+            began_ms = world.clock.mono_ms()
+            await settler.round()
+            assert world.clock.mono_ms() - began_ms == wanted_ms
+            assert helper._process is not None
+            assert await world.count("settlements") == (turn + 1) * len(NAMES)
+
+
 async def test_a_fault_of_the_helper_buries_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that cannot be read says nothing about the changes it was to be about."""
 

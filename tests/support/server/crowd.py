@@ -49,8 +49,13 @@ class Crowd:
     taken: dict[int, Reply] = field(default_factory=dict)
     put_off: list[Reply] = field(default_factory=list)
 
-    async def rush(self, *, connections: int) -> None:
-        """Send all of them. Nobody waits as they were told to: who is put off comes again at once."""
+    async def rush(self, *, connections: int, fresh: bool = False) -> None:
+        """Send all of them. Nobody waits as they were told to: who is put off comes again at once.
+
+        Args:
+            connections: How many at once.
+            fresh: Every try is a connection of its own.
+        """
         left = deque(range(len(self.bodies)))
 
         async def one() -> None:
@@ -59,17 +64,23 @@ class Crowd:
                 place = left.popleft()
                 while (reply := await exchange(reader, writer, push_of(self.bodies[place]))).status == 503:
                     self.put_off.append(reply)
+                    if fresh:
+                        await _end(writer)
+                        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 self.taken[place] = reply
-            writer.close()
-            await writer.wait_closed()
+            await _end(writer)
 
         await asyncio.gather(*(one() for _ in range(connections)))
+
+
+async def _end(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    await writer.wait_closed()
 
 
 async def get(port: int, path: str) -> Reply:
     """One GET on a connection of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     reply = await exchange(reader, writer, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-    writer.close()
-    await writer.wait_closed()
+    await _end(writer)
     return reply

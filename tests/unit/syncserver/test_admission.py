@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -211,3 +212,56 @@ def test_the_time_to_come_again_is_jittered_grows_with_the_overload_and_is_bound
     delay = idle.delays[Lane.TODAY]
     delay.overload = 1e9
     assert idle.retry_after_s(Lane.TODAY, 0.999) == 300
+
+
+class Doubting(Server):
+    """Asks about everybody before they come, of a copy, and counts what it was told."""
+
+    told: Counter[bool]
+
+    def come(self, lane: Lane = Lane.TODAY, *, size_bytes: int = 600, days: int = 0) -> Visit:
+        """Somebody comes; what was said of them beforehand must be what becomes of them."""
+        visit = Visit(lane=lane, size_bytes=size_bytes, days=days, came_ms=self.now_ms)
+        beforehand = deepcopy(self.admission).turns_away(visit, self.now_ms, ahead=0)
+        before = len(self.gone)
+        came = super().come(lane, size_bytes=size_bytes, days=days)
+        assert beforehand == any(gone is came for gone in self.gone[before:])
+        self.told[beforehand] += 1
+        return came
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_would_be_turned_away_is_known_before_they_come(seed: int) -> None:
+    """Whoever is turned away unseen would have been turned away, and nobody else: lanes, sizes, ages, while it stands.
+
+    Beyond the hard bounds they may come: those are for what nobody foresaw, and `come` sees to them.
+    """
+    server, chance = Doubting(replace(LIMITS, waiting_bytes_max=1 << 40)), random.Random(seed)
+    server.told = Counter()
+    for _ in range(600):
+        for _ in range(chance.choice([0, 1, 2, 6])):
+            server.come(chance.choice(list(Lane)), size_bytes=chance.choice([300, 20_000]), days=chance.choice([0, 5]))
+        server.work()
+    assert server.told[True] > 100
+    assert server.told[False] > 100
+
+
+def test_those_on_their_way_count_and_whoever_is_turned_away_keeps_the_lane_shed() -> None:
+    """A crowd turned away before it comes is as much a crowd as one that came."""
+    server = Server()
+    server.run(4, per_s=300)
+    admission, visit = server.admission, Visit(lane=Lane.TODAY, size_bytes=600, days=0, came_ms=server.now_ms)
+    assert admission.sheds
+    while admission.waiting(Lane.TODAY) > 4:
+        server.work()
+    room = admission.delays[Lane.TODAY].bound - admission.waiting(Lane.TODAY)
+    assert not admission.turns_away(visit, server.now_ms, ahead=room - 1)
+    assert admission.turns_away(visit, server.now_ms, ahead=room)
+    for _ in range(3):  # intervals in which somebody was turned away unseen
+        admission.look(server.now_ms + 1_000)
+        server.now_ms += 1_000
+        assert admission.sheds
+        admission.turns_away(visit, server.now_ms, ahead=1_000)
+    admission.look(server.now_ms + 1_000)
+    admission.look(server.now_ms + 2_000)
+    assert not admission.sheds
