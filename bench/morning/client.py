@@ -343,7 +343,8 @@ class Load:
         job, self.waiting, self.answered_s = connection.job, self.waiting - 1, now_s
         kind = SLOWLY if connection.drip is not None else AGAIN if connection.failures else AT_ONCE
         self.tally.count("accepted", now_s)
-        self.tally.accepted.extend((connection.asked_s, kind, now_s - connection.sent_s, now_s - connection.asked_s))
+        waits_s = now_s - connection.sent_s, now_s - connection.asked_s
+        self.tally.accepted.extend((connection.asked_s, kind, *waits_s, self._jobs.changes[job]))
         if job + 1 < len(self._jobs) and self._jobs.flags[job + 1] & FOLLOWS:
             self._start(job + 1, now_s)
         elif self._refill:

@@ -63,6 +63,10 @@ class Jobs:
     def __len__(self) -> int:
         return len(self.part)
 
+    def registers(self, phase: Phase) -> int:
+        """Registers in all requests of a phase."""
+        return sum(changes for changes, at in zip(self.changes, self.phase, strict=True) if at == phase)
+
     def of(self, phase: Phase) -> list[int]:
         """The jobs of a phase that do not follow another."""
         pairs = enumerate(zip(self.phase, self.flags, strict=True))

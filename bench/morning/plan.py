@@ -154,12 +154,11 @@ def sessions_of(size: Size, school: int) -> Iterator[Session]:
     for phone in range(size.phones(school)):
         class_no, session = phone % CLASSES, SESSIONS[phone // CLASSES]
         today = ((size.on, session),)
-        if phase is Phase.CAPACITY:
-            yield Session(phone=phone, class_no=class_no, session=session, registers=((phase, today),))
-            continue
         slow, pull, lost, torn, behind = (
             chance.random() < share for share in (SLOW_SHARE, PULL_SHARE, LOST_SHARE, TORN_SHARE, BACKLOG_SHARE)
         )
+        if phase is Phase.CAPACITY:  # the same work; what keeps a phone waiting says nothing of the server
+            slow = lost = torn = False
         requests: list[tuple[Phase, tuple[tuple[str, str], ...]]] = [(phase, today)]
         if behind:
             days = earlier[: chance.randint(*BACKLOG_DAYS)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 AT_ONCE, SLOWLY, AGAIN = range(3)
 """How a request was accepted: at the first try, through a slow network, or after another try."""
-SINCE_SENT, SINCE_DUE = 2, 3
+SINCE_SENT, SINCE_DUE, _REGISTERS, _WIDTH = 2, 3, 4, 5
 _WRONG_KEPT = 50
 
 
@@ -18,7 +18,7 @@ class Tally:
 
     Attributes:
         seconds: Counts of each second of the run.
-        accepted: Of each accepted request: when it was due, how it came, and its two waits.
+        accepted: Of each accepted request: when it was due, how it came, its two waits, and its registers.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -45,10 +45,23 @@ class Tally:
         """Waits of accepted requests that were due in a span: since the last byte was sent, or since they were due."""
         rows = self.accepted
         return [
-            rows[at + since] for at in range(0, len(rows), 4) if rows[at + 1] == kind and from_s <= rows[at] < until_s
+            rows[at + since]
+            for at in range(0, len(rows), _WIDTH)
+            if rows[at + 1] == kind and from_s <= rows[at] < until_s
         ]
 
     def done_s(self) -> list[float]:
         """When each accepted request was answered, ascending."""
         rows = self.accepted
-        return sorted(rows[at] + rows[at + SINCE_DUE] for at in range(0, len(rows), 4))
+        return sorted(rows[at] + rows[at + SINCE_DUE] for at in range(0, len(rows), _WIDTH))
+
+    def registers_between(self, from_s: float, until_s: float) -> int:
+        """Registers of the requests that were accepted in a span."""
+        rows = self.accepted
+        return int(
+            sum(
+                rows[at + _REGISTERS]
+                for at in range(0, len(rows), _WIDTH)
+                if from_s <= rows[at] + rows[at + SINCE_DUE] < until_s
+            )
+        )

@@ -104,7 +104,7 @@ class Watch:
         rss_mb, cpu_s = self._server.usage()
         sample = Sample(at_s=at_s, rss_mb=rss_mb, cpu_s=cpu_s)
         self.samples.append(sample)
-        if at_s - self._asked_s >= LOOK_EVERY_S:
+        if not 0 <= at_s - self._asked_s < LOOK_EVERY_S:  # the first, too, of a run that begins to count again
             self._asked_s = at_s
             began_s = time.perf_counter()
             self._look("/metrics", lambda body: self._told(sample, body, time.perf_counter() - began_s))

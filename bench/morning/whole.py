@@ -133,7 +133,7 @@ def drive(wish: Wish, size: Size, server: Watched, load: Load, jobs: Jobs, conso
     chance = random.Random(f"{wish.seed} order")
     capacity = measure_capacity(server, load, jobs.of(Phase.CAPACITY), console)
     over_s = wish.over_s or plan.length_s(
-        size.sessions,
+        jobs.registers(Phase.MORNING),
         capacity_per_s=capacity.per_s,
         at_share=wish.peak,
         push_s=capacity.push_s,
@@ -146,7 +146,7 @@ def drive(wish: Wish, size: Size, server: Watched, load: Load, jobs: Jobs, conso
     morning = _stage("morning", server, load, list(zip(times, order, strict=True)), over_s, console)
     order = jobs.of(Phase.OVERLOAD)
     chance.shuffle(order)
-    rate = OVERLOAD_FACTOR * capacity.per_s
+    rate = OVERLOAD_FACTOR * capacity.per_s * len(order) / max(1, jobs.registers(Phase.OVERLOAD))  # sessions a second
     overload = _stage(
         "overload", server, load, [(at / rate, job) for at, job in enumerate(order)], len(order) / rate, console
     )
@@ -174,12 +174,13 @@ def measure_capacity(server: Watched, load: Load, jobs: Sequence[int], console: 
     _, ended_cpu_s = server.usage()
     done_s = tally.done_s()
     first, last = done_s[len(done_s) // 4], done_s[-1]
-    alone = len(jobs) - settled
+    registers = tally.counts["durable"]
+    alone = registers - settled
     total_cpu_s = ended_cpu_s - began_cpu_s
-    settle_s = (ended_cpu_s - pushed_cpu_s) / alone if alone > len(jobs) / 4 else total_cpu_s / len(jobs) * 0.7
+    settle_s = (ended_cpu_s - pushed_cpu_s) / alone if alone > registers / 4 else total_cpu_s / registers * 0.7
     return Capacity(
-        per_s=len(done_s) * 0.75 / (last - first),
-        push_s=max(1e-4, (pushed_cpu_s - began_cpu_s - settle_s * settled) / len(jobs)),
+        per_s=tally.registers_between(first, last) / (last - first),
+        push_s=max(1e-4, (pushed_cpu_s - began_cpu_s - settle_s * settled) / registers),
         settle_s=settle_s,
         tally=tally,
     )
