@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right, insort
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from operator import itemgetter
@@ -173,18 +174,19 @@ class Admission(Generic[V]):
         self._bytes += visit.size_bytes
         return self._turn_away()
 
-    def turns_away(self, visit: V, now_ms: int, *, ahead: int) -> bool:
+    def turns_away(self, visit: V, now_ms: int, expected: Sequence[int]) -> bool:
         """Whether `come` would turn this one away at once; counted if so, and then it need not come.
 
-        `ahead`: how many are known to come before it and have not come yet.
+        Exact where nobody is expected. `expected`: how many in each lane are on their way and have not come yet; they
+        are taken to come before this one, whatever they bring.
         """
         if now_ms >= self._look_ms:
             self.look(now_ms)
         delay = self.delays[visit.lane]
-        if not delay.sheds:
+        if not delay.sheds or (not self._count and self.inside + sum(expected) < self._limits.inside_max):
             return False
         before = bisect_right(self._queues[visit.lane].waiting, visit.due_ms, key=_due_ms)
-        if before + ahead < delay.bound:
+        if before + expected[visit.lane] < delay.bound:
             return False
         delay.turned_away()
         return True

@@ -77,7 +77,7 @@ class Entrance:
         self._today = (-_TODAY_FOR_MS, date.min)
         self._lag_ms = 0
         self._is_probing = False
-        self._expected, self._expected_ms = 0, 0  # let in from their sockets and not come yet
+        self._expected, self._expected_ms = [0] * len(Lane), 0  # let in from their sockets and not come yet
         self._problems = metrics.problems.labels("busy")
         self.sheds_total = 0
 
@@ -114,7 +114,7 @@ class Entrance:
             RequestProblem: `busy`.
         """
         self._probe()
-        self._expected = max(0, self._expected - 1)
+        self._expected[asked.lane] = max(0, self._expected[asked.lane] - 1)
         now_ms = self._ports.clock.mono_ms()
         visit = self._visit(asked, size_bytes, now_ms)
         gone = self._admission.come(visit, now_ms)
@@ -128,14 +128,17 @@ class Entrance:
         return visit
 
     def turn_away(self, asked: Asked, size_bytes: int) -> Busy | None:
-        """What `enter` would raise at once for a request still in its socket; None: it may come, and is expected."""
+        """What `enter` would raise at once for a request still in its socket; None: it may come, and is expected.
+
+        For those expected already it can only be guessed: they are taken to come first (`Admission.turns_away`).
+        """
         now_ms = self._ports.clock.mono_ms()
         if not 0 <= now_ms - self._expected_ms < _EXPECTED_FOR_MS:  # whoever was expected for so long went away
-            self._expected, self._expected_ms = 0, now_ms
+            self._expected, self._expected_ms = [0] * len(Lane), now_ms
         visit = self._visit(asked, size_bytes, now_ms)
-        if self._admission.turns_away(visit, now_ms, ahead=self._expected):
+        if self._admission.turns_away(visit, now_ms, self._expected):
             return self._busy(visit)
-        self._expected += 1
+        self._expected[asked.lane] += 1
         return None
 
     def _visit(self, asked: Asked, size_bytes: int, now_ms: int) -> _Visit:

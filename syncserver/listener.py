@@ -2,7 +2,8 @@
 
 Invariants:
   1. While nobody is shed every connection is handed over untouched, and from then on it is no longer known here.
-  2. Whoever is turned away here would have been turned away by `Entrance.enter` as well, and gets the same answer.
+  2. Whoever is turned away here would have been turned away by `Entrance.enter` as well, as far as that can be known
+     while others are on their way, and gets the same answer.
   3. Of a request that is handed over no byte was taken from the socket.
   4. Nobody is parked for longer than `_PARKED_S` and a sweep, nor more than `_PARKED_MAX`.
 
@@ -111,6 +112,10 @@ class Listener:
         self._sock.close()
         self._loop = None
 
+    async def handed_over(self) -> None:
+        """Wait until those that were taken are known to the server."""
+        await asyncio.gather(*self._coming, return_exceptions=True)
+
     def _take(self) -> None:
         sheds = self._is_shedding()
         for _ in range(_TAKEN_IN_A_ROUND):
@@ -143,12 +148,19 @@ class Listener:
         if wanted and self._park(connection, wanted):
             return
         self._unpark(connection)
-        body = pushed_body(request)
-        answer = None if body is None else self._turn_away(body)
+        answer = self._answer_to(request)
         if answer is None:
             self._pass_on(connection)
         else:
             _answer(connection, len(request), answer)
+
+    def _answer_to(self, request: bytes) -> bytes | None:
+        body = pushed_body(request)
+        try:
+            return None if body is None else self._turn_away(body)
+        except Exception as fault:  # ours: the usual road says so to the phone, and taking goes on
+            _LOG.error("cannot say whether to turn away: %r", fault)
+            return None
 
     def _park(self, connection: socket.socket, wanted: int) -> bool:
         """Wait for the rest in the kernel, which wakes us no sooner than so many bytes are there, or no more will come.
@@ -177,13 +189,15 @@ class Listener:
 
     def _hand_over_slow(self) -> None:
         assert self._loop is not None
+        self._sweep = None
         until_s = self._loop.time() - _PARKED_S
-        for connection, parked in [*self._parked.items()]:
-            if parked.since_s > until_s:
-                break
+        late = [connection for connection, parked in self._parked.items() if parked.since_s <= until_s]
+        for connection in late[:_TAKEN_IN_A_ROUND]:
             self._unpark(connection)
             self._pass_on(connection)
-        self._sweep = self._loop.call_later(_SWEEP_S, self._hand_over_slow) if self._parked else None
+        if self._parked:
+            wait_s = _SWEEP_S if len(late) <= _TAKEN_IN_A_ROUND else 0
+            self._sweep = self._loop.call_later(wait_s, self._hand_over_slow)
 
     # ---- handing over --------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from syncserver.config import Config
 from syncserver.cursor import ALL_ROSTERS, CALENDAR_MASK, CLASSES_BYTES, TEACHING_BYTES, Cursor
 from syncserver.errors import ReplicaBehind
 from syncserver.ports import ServerPorts
+from syncserver.rostermodel import Role
 from syncserver.store import pulled, roster
 from syncserver.store.devices import Identity
 from syncserver.store.heads import read_heads
@@ -33,6 +34,7 @@ from syncserver.store.roster import ClassRow
 
 _BUDGET_BYTES = PAYLOAD_BYTES_MAX - 2_048  # room for the cursor, the envelope and the last item's head
 _WORDS_PER_ROUND = 400
+_GLANCE_WORDS_MAX = 2_000  # of everybody, for a phone whose classes are many
 _ARCHIVED_PER_ROUND = 1_000
 _RECENT = timedelta(days=21)  # what the screen shows (14 days) and a week for late phones; a rebuild takes everything
 _NOTICE_BITS = {"restored-copy": 1, "revoked": 2}
@@ -41,6 +43,17 @@ _WHOLE = 8  # this walk was started by a rebuild and is not over: registers of a
 _USERS_MAX = 32_768
 
 Item = tuple[object, ...]
+
+
+def _is_little(ask: Ask, cursor: Cursor, contact: Contact) -> bool:
+    """Whether a pull reads so little that nobody is held up by it.
+
+    What a teacher's phone was not told yet of a few classes is little, however much of others' lies between; a new
+    phone walks over the year of those classes, once: some milliseconds. A champion has all classes of the school.
+    """
+    if ask.have is not None or cursor.notices & _WHOLE:  # a rebuild
+        return False
+    return contact.role != Role.CHAMPION or contact.settled_seq - cursor.seq <= _GLANCE_WORDS_MAX
 
 
 class _Round:
@@ -110,10 +123,7 @@ class Puller:
     ) -> tuple[Cursor, bool]:
         """Read it from the store, or from its replica; a replica that is behind tells nothing, and the cursor stays."""
         if self._replica is None:
-            # What a phone was not told yet of its classes' registers is little, however much of others' lies between;
-            # a rebuild reads years, and holds nobody up by it.
-            rebuilds = ask.have is not None or cursor.notices & _WHOLE
-            read = self._db.snapshot if rebuilds else self._db.glance
+            read = self._db.glance if _is_little(ask, cursor, contact) else self._db.snapshot
             return await read(lambda reader: self._look(reader, out, cursor, identity, contact, ask, today))
         if ask.have is not None:  # about the log as it is now: a change the replica lacks would be asked for again
             await self._add_want(self._db, out, identity, contact, ask.have, today)

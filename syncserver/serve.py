@@ -50,13 +50,18 @@ class _Http(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, then finish."""
-        self._listener.close()
+        self.close()
+        await self._listener.handed_over()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to `serve`."""
         yield
+
+    def close(self) -> None:
+        """Take no more connections; again does no harm."""
+        self._listener.close()
 
     def stop(self) -> None:
         """Finish the requests under way, take no more."""
@@ -121,7 +126,10 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
         finally:
             _tell_address(config.store, None)
             http.stop()
-            await serving
+            try:
+                await serving
+            finally:
+                http.close()
             for number in _STOPPING:
                 asyncio.get_running_loop().remove_signal_handler(number)
     finally:

@@ -43,7 +43,8 @@ from syncserver.store.registers import POISON, StoredChange, changes_of
 _LOG = logging.getLogger("hudur.settle")
 PARTITION = 0  # the only one of a store that is not divided
 _BREATH = 8  # ordinary registers between two looks at what else there is to do
-_GIVE_WAY, _GIVE_WAY_MS = 19, 10  # times as long as the round before took; how often to look whether the crowd is gone
+# Times as long as the round before took, and at most; how often to look whether the crowd is gone.
+_GIVE_WAY, _GIVE_WAY_MAX_MS, _GIVE_WAY_MS = 19, 5_000, 10
 _FAILED_WAIT_MS = 1_000
 _HELPED_FROM = 32  # changes in a round: with fewer, telling another process costs as much as it saves
 LANE = "settle"
@@ -181,8 +182,7 @@ class Settler:
                 self._limit = 1
                 return True
             await self._bury_first(cause)
-        finally:
-            self._took_ms = self._ports.clock.mono_ms() - began_ms
+        self._took_ms = self._ports.clock.mono_ms() - began_ms
         self._limit = self._config.settle_batch
         return True
 
@@ -247,13 +247,13 @@ class Settler:
                 await self._settle_large(task, done, sight, waited=waited)
 
     async def _give_way(self) -> None:
-        """A crowd that waits for long first, for nineteen twentieths of the time at most.
+        """A crowd that waits for long first: nineteen times as long as a round takes, and 5 s, at most.
 
         A phone's receipt cannot wait, its *confirmed* can: what is settled later is settled in larger rounds. Not only
         the processor is given: a round that is written holds the only writer of SQLite.
         """
-        from_ms = self._ports.clock.mono_ms()
-        while self._is_crowded() and self._ports.clock.mono_ms() - from_ms < _GIVE_WAY * self._took_ms:
+        until_ms = self._ports.clock.mono_ms() + min(_GIVE_WAY * self._took_ms, _GIVE_WAY_MAX_MS)
+        while self._is_crowded() and self._ports.clock.mono_ms() < until_ms:
             await self._ports.clock.sleep_ms(_GIVE_WAY_MS)
 
     async def _settle_large(self, task: Task, done: Round, sight: Sight, *, waited: bool) -> None:

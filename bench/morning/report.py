@@ -62,6 +62,14 @@ class Stage:
         above = [s.at_s for s in self.watch.samples if s.lag_s is not None and s.lag_s >= _LAG_S]
         return max(0.0, above[-1] - since_s) if above else 0.0
 
+    def settled_per_s(self, until_s: float) -> float:
+        """Registers settled per second up to a moment, as the server's metrics tell; 0 where they were told once."""
+        told = [(s.at_s, s.settled) for s in self.watch.samples if s.settled is not None and s.at_s <= until_s]
+        if len(told) < 2:
+            return 0.0
+        (first_s, first), (last_s, last) = told[0], told[-1]
+        return (last - first) / (last_s - first_s)
+
     def lag_max_s(self) -> float:
         """The longest lag."""
         return max((s.lag_s for s in self.watch.samples if s.lag_s is not None), default=0.0)
@@ -179,9 +187,10 @@ def _overload_rows(found: Findings) -> list[Row]:
     sent = stage.tally.waits_s(AT_ONCE, since=SINCE_SENT, until_s=stage.over_s)
     again = stage.tally.waits_s(AGAIN, since=SINCE_DUE)
     rows = [
-        ("offered", stage.sessions / stage.over_s, "sessions/s", None),
+        ("offered, first requests of one register", stage.sessions / stage.over_s, "registers/s", None),
         ("goodput", rate, "registers/s", None),
         ("goodput of the capacity", rate / found.capacity.per_s, "", Goal(limit=0.8, at_least=True)),
+        ("settled meanwhile", stage.settled_per_s(stage.over_s), "registers/s", None),
         ("p99 of those accepted at once, from the bytes sent", percentile(sent, 0.99), "s", None),
         ("p99 of those that came again, from the moment they were due", percentile(again, 0.99), "s", None),
         ("all accepted and settled after", stage.ended_s, "s", None),

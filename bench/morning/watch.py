@@ -36,6 +36,7 @@ class Sample:
     lag_offsets: float | None = None
     lag_s: float | None = None
     waiting: float | None = None
+    settled: float | None = None
 
     def as_row(self) -> dict[str, float | None]:
         """For JSON."""
@@ -129,3 +130,4 @@ class Watch:
         self.metrics, self._metrics_of_s = read_metrics(body), sample.at_s
         sample.lag_offsets, sample.lag_s = self.metrics[_LAG_OFFSETS], self.metrics[_LAG_S]
         sample.waiting = self.metrics.get("hudur_commit_waiting")
+        sample.settled = self.metrics.get("hudur_settled_registers_total")

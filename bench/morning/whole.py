@@ -146,7 +146,7 @@ def drive(wish: Wish, size: Size, server: Watched, load: Load, jobs: Jobs, conso
     morning = _stage("morning", server, load, list(zip(times, order, strict=True)), over_s, console)
     order = jobs.of(Phase.OVERLOAD)
     chance.shuffle(order)
-    rate = OVERLOAD_FACTOR * capacity.per_s * len(order) / max(1, jobs.registers(Phase.OVERLOAD))  # sessions a second
+    rate = OVERLOAD_FACTOR * capacity.per_s  # of first requests, one register each; backlogs come on top of them
     overload = _stage(
         "overload", server, load, [(at / rate, job) for at, job in enumerate(order)], len(order) / rate, console
     )

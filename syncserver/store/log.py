@@ -86,6 +86,7 @@ class Contact:
         settled_seq: Greatest settlement sequence of its school.
         archived: Offset up to which the log is inside a backup that was restored and verified.
         offset_floor_ms: See `reconciliation.model.Receipt`.
+        role: Of its user.
     """
 
     school: str
@@ -100,6 +101,7 @@ class Contact:
     settled_seq: int
     archived: int
     offset_floor_ms: int | None
+    role: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +146,7 @@ SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active
   (SELECT count(*) FROM directives w WHERE w.device = d.id AND w.done_ms IS NULL),
   coalesce(s.roster_version, 0), coalesce(h.seq, 0),
   coalesce((SELECT max(x.audit_id) FROM calendar_heads x WHERE x.name IN ('*', d.school, p.governorate)), 0),
-  (SELECT m.value FROM meta m WHERE m.name = 'archived'), d.offset_floor_ms
+  (SELECT m.value FROM meta m WHERE m.name = 'archived'), d.offset_floor_ms, u.role
 FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEFT JOIN schools s ON s.school = d.school
 LEFT JOIN settled_heads h ON h.school = d.school LEFT JOIN places p ON p.school = d.school
 WHERE d.id IN ({})"""
@@ -356,6 +358,7 @@ def _contact(row: Row) -> Contact:
         calendar_version,
         archived,
         offset_floor,
+        role,
     ) = row
     return Contact(
         school=school,
@@ -370,6 +373,7 @@ def _contact(row: Row) -> Contact:
         settled_seq=settled_seq,
         archived=int(archived or 0),
         offset_floor_ms=offset_floor,
+        role=role,
     )
 
 

@@ -249,6 +249,44 @@ async def test_without_a_descriptor_it_waits_and_goes_on(
     assert "no connection can be taken" in caplog.text
 
 
+async def test_a_fault_of_ours_hands_over_and_taking_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever befalls the question whether to turn away, the phone gets an answer by the usual road."""
+    async with open_scene() as (scene, listener):
+
+        def fault(_: bytes) -> bytes | None:
+            raise ZeroDivisionError
+
+        listener._turn_away = fault
+        with caplog.at_level(logging.ERROR, logger="hudur.listener"):
+            for _turn in range(2):
+                assert await round_trip(scene) == b"served"
+        assert scene.handed_over == [push_of(BODY)] * 2
+        assert "ZeroDivisionError" in caplog.text
+
+
+async def test_those_taken_before_the_end_are_handed_over_before_it() -> None:
+    """The server that stops must know whom it has to answer."""
+    async with open_scene() as (scene, listener):
+        scene.sheds = False
+        begun = asyncio.Event()
+        serve = listener._hand_over
+
+        async def slowly(connection: socket.socket) -> object:
+            begun.set()
+            return await serve(connection)
+
+        listener._hand_over = slowly
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+        writer.write(push_of(BODY))
+        await begun.wait()
+        listener.close()
+        assert scene.handed_over == []
+        await listener.handed_over()
+        assert scene.handed_over == [push_of(BODY)]
+        assert await reader.read() == b"served"
+        writer.close()
+
+
 async def test_closing_ends_the_parked_and_refuses_the_next() -> None:
     """A phone that is parked sees its connection end: no answer, its work is on the phone, it comes again."""
     async with open_scene() as (scene, listener):

@@ -64,7 +64,7 @@ class Crowd:
                 place = left.popleft()
                 while (reply := await exchange(reader, writer, push_of(self.bodies[place]))).status == 503:
                     self.put_off.append(reply)
-                    if fresh:
+                    if fresh or reply.header("connection") == "close":
                         await _end(writer)
                         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 self.taken[place] = reply

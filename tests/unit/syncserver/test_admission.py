@@ -214,6 +214,9 @@ def test_the_time_to_come_again_is_jittered_grows_with_the_overload_and_is_bound
     assert idle.retry_after_s(Lane.TODAY, 0.999) == 300
 
 
+NOBODY = (0, 0, 0)
+
+
 class Doubting(Server):
     """Asks about everybody before they come, of a copy, and counts what it was told."""
 
@@ -222,7 +225,7 @@ class Doubting(Server):
     def come(self, lane: Lane = Lane.TODAY, *, size_bytes: int = 600, days: int = 0) -> Visit:
         """Somebody comes; what was said of them beforehand must be what becomes of them."""
         visit = Visit(lane=lane, size_bytes=size_bytes, days=days, came_ms=self.now_ms)
-        beforehand = deepcopy(self.admission).turns_away(visit, self.now_ms, ahead=0)
+        beforehand = deepcopy(self.admission).turns_away(visit, self.now_ms, NOBODY)
         before = len(self.gone)
         came = super().come(lane, size_bytes=size_bytes, days=days)
         assert beforehand == any(gone is came for gone in self.gone[before:])
@@ -255,13 +258,27 @@ def test_those_on_their_way_count_and_whoever_is_turned_away_keeps_the_lane_shed
     while admission.waiting(Lane.TODAY) > 4:
         server.work()
     room = admission.delays[Lane.TODAY].bound - admission.waiting(Lane.TODAY)
-    assert not admission.turns_away(visit, server.now_ms, ahead=room - 1)
-    assert admission.turns_away(visit, server.now_ms, ahead=room)
+    assert not admission.turns_away(visit, server.now_ms, [room - 1, 99, 99])
+    assert admission.turns_away(visit, server.now_ms, [room, 0, 0])
     for _ in range(3):  # intervals in which somebody was turned away unseen
         admission.look(server.now_ms + 1_000)
         server.now_ms += 1_000
         assert admission.sheds
-        admission.turns_away(visit, server.now_ms, ahead=1_000)
+        admission.turns_away(visit, server.now_ms, [1_000, 0, 0])
     admission.look(server.now_ms + 1_000)
     admission.look(server.now_ms + 2_000)
     assert not admission.sheds
+
+
+def test_those_of_another_lane_on_their_way_close_no_lane_that_has_room() -> None:
+    """A backlog that was shed once comes in again as soon as there is room, however many registers of today come."""
+    server = Server()
+    admission = server.admission
+    admission.delays[Lane.BACKLOG].sheds = True  # it did a moment ago; since then everybody has been answered
+    late = Visit(lane=Lane.BACKLOG, size_bytes=600, days=2, came_ms=0)
+    room, bound = LIMITS.inside_max - 1, admission.delays[Lane.BACKLOG].bound
+    assert not admission.turns_away(late, 0, [room, 0, 0])  # there is room inside
+    assert not admission.turns_away(late, 0, [1_000, 0, 0])  # there is none, but nobody waits in its lane
+    assert not admission.turns_away(late, 0, [1_000, bound - 1, 0])
+    assert admission.turns_away(late, 0, [1_000, bound, 0])
+    assert not admission.turns_away(late, 0, [0, room, 0])
