@@ -13,7 +13,7 @@ from clientcore.exchange import Verdict, write_payload
 from clientcore.wire import unpack
 from syncserver import pull as pull_module
 from syncserver.cursor import Cursor
-from tests.support.server.world import PUPILS, SCHOOL, TODAY, Phone, World, open_world
+from tests.support.server.world import PUPILS, SCHOOL, TODAY, Phone, World, open_world, sqlite_only
 
 REGISTER = f"c-3a/{TODAY}/day"
 
@@ -117,6 +117,7 @@ async def test_only_recent_registers_come_unless_a_rebuild_asks(world: World) ->
     assert two.items("want")[-1] == ("want", b"unknown!")
 
 
+@sqlite_only
 async def test_a_pull_is_answered_in_place_however_far_the_others_are_and_a_rebuild_is_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
