@@ -30,9 +30,6 @@ _TAKEN_IN_A_ROUND = 128  # so the loop comes back to those it has taken within s
 _PEEKED_BYTES = 16_384  # a register needs a thousand; what is longer is handed over
 _PARKED_MAX, _PARKED_S, _SWEEP_S = 8_192, 10.0, 1.0  # then the server's own limits for slow requests begin
 _HEAD_MAX, _HEADS_MAX = 2_048, 256  # phones' heads are all but equal: each is read once
-# While it sheds: the part of the time that taking and turning away may cost, unless there is room for more. Who is not
-# taken in this round stands in the kernel's queue, or is tried again by the phone's kernel: that costs nothing here.
-_SHARE = float(__import__("os").environ.get("SHARE", "0.06"))
 _PAUSE_S = 1.0  # without a file descriptor nobody can be taken: wait until others have gone
 _HEAD = b"POST /v1/sync HTTP/1.1\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r\n", re.IGNORECASE)
@@ -91,7 +88,6 @@ class Listener:
         self._again: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._coming: set[asyncio.Task[object]] = set()
-        self._left_s = 0.0  # when the last round of taking ended
         self._parked: dict[socket.socket, _Parked] = {}  # the oldest first
 
     def open(self) -> None:
@@ -121,14 +117,7 @@ class Listener:
         await asyncio.gather(*self._coming, return_exceptions=True)
 
     def _take(self) -> None:
-        assert self._loop is not None
-        sheds, began_s = self._is_shedding(), self._loop.time()
-        until_s = began_s + _SHARE * (began_s - self._left_s)
-        self._take_some(sheds, until_s)
-        self._left_s = self._loop.time()
-
-    def _take_some(self, sheds: bool, until_s: float) -> None:
-        assert self._loop is not None
+        sheds = self._is_shedding()
         for _ in range(_TAKEN_IN_A_ROUND):
             try:
                 connection, _address = self._sock.accept()
@@ -139,15 +128,14 @@ class Listener:
             except OSError as error:
                 self._pause(error)
                 return
-            if not sheds:
+            if sheds:
+                self._consider(connection)
+            else:
                 self._pass_on(connection)
-            elif not self._consider(connection) and self._loop.time() > until_s:
-                return
 
     # ---- while the entrance sheds --------------------------------------------------------------------------------
 
-    def _consider(self, connection: socket.socket) -> bool:
-        """Let in, park or turn away; whether it was let in."""
+    def _consider(self, connection: socket.socket) -> None:
         try:
             request = connection.recv(_PEEKED_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             wanted = bytes_wanted(request) if request else 0
@@ -156,16 +144,15 @@ class Listener:
         except OSError:  # it went away
             self._unpark(connection)
             connection.close()
-            return False
+            return
         if wanted and self._park(connection, wanted):
-            return False
+            return
         self._unpark(connection)
         answer = self._answer_to(request)
         if answer is None:
             self._pass_on(connection)
-            return True
-        _answer(connection, len(request), answer)
-        return False
+        else:
+            _answer(connection, len(request), answer)
 
     def _answer_to(self, request: bytes) -> bytes | None:
         body = pushed_body(request)
