@@ -20,6 +20,7 @@ from clientcore.days import Offsets, civil_date, zone_offsets
 from clientcore.errors import FrameRefused, HudurError, Problem, TransportError
 from clientcore.exchange import (
     MEDIA_TYPE,
+    SYNC_PATH,
     Enrolled,
     SignedAnswer,
     read_enrolled,
@@ -43,7 +44,7 @@ from clientcore.wire import Value
 
 APP = "py/0.1.0"
 CRASH_POINTS = ("device.before_send", "device.after_answer", "device.between_log_and_cache")
-SYNC_PATH, ENROL_PATH, CALL_PATH, BUNDLES_PATH = "/v1/sync", "/v1/enrol", "/v1/call", "/v1/bundles"
+ENROL_PATH, CALL_PATH, BUNDLES_PATH = "/v1/enrol", "/v1/call", "/v1/bundles"
 FALLBACK_ZONE = "Africa/Cairo"
 ROUNDS_MAX = 200  # of one conversation: 200 frames one by one on the worst network; the next sync goes on
 STALE_ROUNDS_MAX = 2  # asks in a row that brought no payload

@@ -23,6 +23,7 @@ from clientcore.register import is_id
 from clientcore.wire import Value, pack, shape, unpack
 
 MEDIA_TYPE = "application/x-hudur"
+SYNC_PATH = "/v1/sync"
 
 DURABLE, DUPLICATE, HELD, REFUSED = range(4)
 _DIGITS = re.compile(r"[0-9]+")

@@ -101,7 +101,7 @@ class SystemClock:
 
 
 class SystemRandom:
-    """The operating system's randomness."""
+    """The operating system's randomness for bytes; a generator seeded by it for fractions."""
 
     def bytes(self, count: int) -> bytes:
         """See `Random`."""

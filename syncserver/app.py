@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from clientcore.exchange import SYNC_PATH
 from clientcore.limits import BUNDLE_BYTES_MAX, ENROL_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX
 from clientcore.register import is_id
 from reconciliation.wire import iso
@@ -54,7 +55,6 @@ from syncserver.sync import Conversations
 from syncserver.tokens import principal_of
 from syncserver.upstream.feed import tell_age
 
-SYNC_PATH = "/v1/sync"
 _CALL_BODY_MAX = 16_384
 _ORDER_TYPE = "application/octet-stream"
 _ORDER_BODY_MAX = ARCHIVE_BYTES_MAX

@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import NamedTuple
 
-from clientcore.exchange import MEDIA_TYPE
+from clientcore.exchange import MEDIA_TYPE, SYNC_PATH
 
 _LOG = logging.getLogger("hudur.listener")
 _TAKEN_IN_A_ROUND = 128  # so the loop comes back to those it has taken within some milliseconds
@@ -31,7 +31,7 @@ _PEEKED_BYTES = 16_384  # a register needs a thousand; what is longer is handed 
 _PARKED_MAX, _PARKED_S, _SWEEP_S = 8_192, 10.0, 1.0  # then the server's own limits for slow requests begin
 _HEAD_MAX, _HEADS_MAX = 2_048, 256  # phones' heads are all but equal: each is read once
 _PAUSE_S = 1.0  # without a file descriptor nobody can be taken: wait until others have gone
-_HEAD = b"POST /v1/sync HTTP/1.1\r\n"
+_HEAD = f"POST {SYNC_PATH} HTTP/1.1\r\n".encode()
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r\n", re.IGNORECASE)
 _TYPE = re.compile(rb"\r\ncontent-type:[ \t]*" + re.escape(MEDIA_TYPE.encode()) + rb"[ \t]*\r\n", re.IGNORECASE)
 _OTHERWISE = re.compile(rb"\r\n(?:content-encoding|transfer-encoding|expect):", re.IGNORECASE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from clientcore.exchange import SYNC_PATH
 from syncserver.admission import Lane
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -19,7 +20,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("hudur_requests", "Requests answered", ["route", "status"], registry=registry)
-        self.sync_busy = self.requests.labels("/v1/sync", "503")
+        self.sync_busy = self.requests.labels(SYNC_PATH, "503")
         self.request_s = Histogram(
             "hudur_request_seconds",
             "From the request's head to the end of its answer",
