@@ -199,7 +199,7 @@ class Intake:
             self._ports.reached("intake.before_commit")
             return stored
 
-        appended = await self._db.atomically(work, lane="log")
+        appended = await self._db.atomically(work, lane="log", is_short=True)
         self._ports.reached("intake.after_commit")
         self._last_acknowledged, self.last_commit_ms = appended[-1].last_offset, now_ms
         for one, result in zip(batch, appended, strict=True):

@@ -63,7 +63,8 @@ class FileConnector:
     async def connect(self, path: Path) -> aiosqlite.Connection:
         """See `Connector`."""
         touch_private(path)  # SQLite gives -wal and -shm the rights of the store itself
-        return await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+        # Used from two threads, never at once (`store/sqlite.py`, invariant 5).
+        return await aiosqlite.connect(path, isolation_level=None, cached_statements=256, check_same_thread=False)
 
     async def connect_read_only(self, path: Path) -> aiosqlite.Connection:
         """See `Connector`."""

@@ -1,12 +1,14 @@
 """A transaction on a plain sqlite3 connection that never suspends: the caller's thread does the work, then and there.
 
-The SQLite store runs whole transactions with it inside its own thread; a simulator can run everything with it.
+The SQLite store runs whole transactions with it in its own thread, short ones in the event loop's up to their COMMIT; a
+simulator can run everything with it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from syncserver.store.port import Params, Reader, Row, Transaction
@@ -44,15 +46,36 @@ def run_inline(connection: sqlite3.Connection, work: Callable[[Transaction], Cor
     Raises:
         RuntimeError: `work` waited for something else than its transaction.
     """
+    result = start_inline(connection, work)
+    commit_inline(connection)
+    return result
+
+
+def start_inline(connection: sqlite3.Connection, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
+    """`work` as a transaction that is left open, for `commit_inline`; if it raises, nothing is left of it.
+
+    Raises:
+        RuntimeError: as `run_inline`.
+    """
     connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = _finish(work(InlineTransaction(connection)))
+    with _or_rolled_back(connection):
+        return _finish(work(InlineTransaction(connection)))
+
+
+def commit_inline(connection: sqlite3.Connection) -> None:
+    """Bring what `start_inline` did to the disk."""
+    with _or_rolled_back(connection):
         connection.execute("COMMIT")
+
+
+@contextmanager
+def _or_rolled_back(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return result
 
 
 def read_inline(connection: sqlite3.Connection, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:

@@ -60,7 +60,9 @@ class Database(Reader, Protocol):
         """
         ...
 
-    async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None) -> T:
+    async def atomically(
+        self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None, is_short: bool = False
+    ) -> T:
         """Run `work` as one writing transaction and return its result once it is on disk.
 
         For the hot road: SQLite runs the whole of it in its own thread, one hop instead of one per statement.
@@ -69,6 +71,8 @@ class Database(Reader, Protocol):
             work: May await nothing but the transaction it is given, and touches nothing that others change meanwhile.
             lane: Where several processes write: such work of two lanes runs side by side, that of one lane one after
                 another; None: nothing else is written meanwhile.
+            is_short: It touches few rows, by their keys: SQLite runs its statements in the caller's thread, and only
+                the commit in its own (docs/decisions/0038).
 
         Raises:
             StoreFailed, ConstraintBroken: as `transaction`.

@@ -201,7 +201,13 @@ class PostgresDatabase:
                 async with self._begun(_begin(None)) as tx:
                     yield tx
 
-    async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None) -> T:
+    async def atomically(
+        self,
+        work: Callable[[Transaction], Coroutine[Any, Any, T]],
+        *,
+        lane: str | None = None,
+        is_short: bool = False,  # noqa: ARG002  (no thread is spared)
+    ) -> T:
         """See `Database`."""
         async with self._turns[lane]:
             self._check()

@@ -6,6 +6,8 @@ Invariants:
   2. WAL with `synchronous=FULL`, asserted after it was set: a commit that returned is on disk, power cut included.
   3. What this module creates is readable by its owner only.
   4. After a failed statement of the disk nothing is written until `reopen` ran `quick_check`.
+  5. Whoever writes holds the lock until the writing connection is idle again, also when cancelled: a short transaction
+     uses that connection from the event loop's thread.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from syncserver.errors import ConstraintBroken, StoreFailed
 from syncserver.store import migrations
 from syncserver.store.claims import Claims, SoleClaims
 from syncserver.store.connector import FILES, Connector, Held
-from syncserver.store.inline import read_inline, run_inline
+from syncserver.store.inline import commit_inline, read_inline, run_inline, start_inline
 from syncserver.store.port import Params, Reader, Row, T, Transaction
 from syncserver.store.schema import SCHEMA_VERSION, schema_statements
 from syncserver.store.swap import finish_exchange, plan_path
@@ -60,6 +62,13 @@ class _Connection:
         # aiosqlite offers no public way to run a function in its thread; these two names have not changed since 2019,
         # and the store's contract tests would notice if they did.
         result: T = await self.inner._execute(run_inline, self.inner._conn, work)  # type: ignore[no-untyped-call]
+        return result
+
+    async def in_place(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
+        # Its statements find their rows by keys and take less time than it takes to win the interpreter's lock back
+        # after each of them; what waits for the disk is the COMMIT.
+        result = start_inline(self.inner._conn, work)
+        await self.inner._execute(commit_inline, self.inner._conn)  # type: ignore[no-untyped-call]
         return result
 
     async def read_in_its_thread(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
@@ -205,7 +214,7 @@ class SqliteDatabase:
                 self._fail()  # the commit may or may not be on disk: nobody may be told anything now
                 raise
             except BaseException:
-                await asyncio.shield(self._roll_back(writer))
+                await _finished(self._roll_back(writer))
                 raise
 
     async def atomically(
@@ -213,18 +222,22 @@ class SqliteDatabase:
         work: Callable[[Transaction], Coroutine[Any, Any, T]],
         *,
         lane: str | None = None,  # noqa: ARG002  (one connection writes)
+        is_short: bool = False,
     ) -> T:
         """See `Database`."""
         async with self._lock:
             writer = self._writer
             if writer is None or self._failed:
                 raise StoreFailed("storage", "the store has not been reopened since it failed")
-            try:
-                with _translated():
-                    return await asyncio.shield(writer.in_its_thread(work))
-            except StoreFailed:
-                self._fail()  # as in `transaction`
-                raise
+            return await _finished(self._watched(writer.in_place(work) if is_short else writer.in_its_thread(work)))
+
+    async def _watched(self, steps: Coroutine[Any, Any, T]) -> T:
+        try:
+            with _translated():
+                return await steps
+        except StoreFailed:
+            self._fail()  # as in `transaction`
+            raise
 
     async def _roll_back(self, writer: _Connection) -> None:
         try:
@@ -265,6 +278,21 @@ class SqliteDatabase:
             if connection is not None:
                 await connection.inner.close()
         self._reader = self._writer = None
+
+
+async def _finished(steps: Coroutine[Any, Any, T]) -> T:
+    """What comes of `steps`; whoever is cancelled meanwhile is so once they have ended."""
+    task = asyncio.ensure_future(steps)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as now:
+            cancelled = now
+    if cancelled is not None:
+        task.exception()  # looked at: it is noted in the store already
+        raise cancelled
+    return task.result()
 
 
 async def _migrate(writer: _Connection, version: int) -> None:

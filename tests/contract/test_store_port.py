@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,12 @@ async def lite(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     database = await open_sqlite(tmp_path / "store.db")
     yield database
     await database.close()
+
+
+async def turns(count: int) -> None:
+    """Let the others go on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def names(db: Reader) -> list[str]:
@@ -181,7 +189,8 @@ async def test_another_programs_file_is_refused(tmp_path: Path) -> None:
         await open_sqlite_reader(tmp_path / "missing.db")
 
 
-async def test_work_done_atomically_is_committed_or_leaves_nothing(db: Database) -> None:
+@pytest.mark.parametrize("is_short", [False, True])
+async def test_work_done_atomically_is_committed_or_leaves_nothing(db: Database, is_short: bool) -> None:
     """The hot road's transaction: all of it with its result, or nothing and the error as it was."""
 
     async def good(tx: Transaction) -> int:
@@ -197,15 +206,19 @@ async def test_work_done_atomically_is_committed_or_leaves_nothing(db: Database)
     async def twice(tx: Transaction) -> None:
         await tx.execute(INSERT, ("a", b""))
 
-    assert await db.atomically(good) == 2
+    assert await db.atomically(good, is_short=is_short) == 2
     with pytest.raises(ZeroDivisionError):
-        await db.atomically(bad)
+        await db.atomically(bad, is_short=is_short)
     with pytest.raises(ConstraintBroken):
-        await db.atomically(twice)
+        await db.atomically(twice, is_short=is_short)
+    assert not db.failed
     assert await names(db) == ["a", "b"]
 
 
-async def test_atomic_work_that_waits_for_something_else_is_refused_and_undone(lite: SqliteDatabase) -> None:
+@pytest.mark.parametrize("is_short", [False, True])
+async def test_atomic_work_that_waits_for_something_else_is_refused_and_undone(
+    lite: SqliteDatabase, is_short: bool
+) -> None:
     """It would hold the store's only writer; the fault is seen at once and nothing is written."""
 
     async def waits(tx: Transaction) -> None:
@@ -213,11 +226,120 @@ async def test_atomic_work_that_waits_for_something_else_is_refused_and_undone(l
         await asyncio.sleep(0)
 
     with pytest.raises(RuntimeError):
-        await lite.atomically(waits)
+        await lite.atomically(waits, is_short=is_short)
     assert await names(lite) == []
     async with lite.transaction() as tx:
         await tx.execute(INSERT, ("b", b""))
     assert await names(lite) == ["b"]
+
+
+async def _threads_of(lite: SqliteDatabase, *, is_short: bool) -> dict[str, int]:
+    """In which thread SQLite was given each statement of a transaction."""
+    assert lite._writer is not None
+    seen: dict[str, int] = {}
+    await lite._writer.inner.set_trace_callback(lambda sql: seen.setdefault(sql.split()[0], threading.get_ident()))
+
+    async def work(tx: Transaction) -> None:
+        await tx.execute(INSERT, ("a", b""))
+
+    await lite.atomically(work, is_short=is_short)
+    return seen
+
+
+async def test_of_a_short_transaction_only_the_commit_is_the_threads(lite: SqliteDatabase) -> None:
+    """Statements that find rows by keys cost less than handing them over; what waits for the disk is the COMMIT."""
+    seen = await _threads_of(lite, is_short=True)
+    here = threading.get_ident()
+    assert {word for word, thread in seen.items() if thread == here} == {"BEGIN", "INSERT"}
+    assert {word for word, thread in seen.items() if thread != here} == {"COMMIT"}
+
+
+async def test_a_long_transaction_leaves_the_event_loop_alone(lite: SqliteDatabase) -> None:
+    """All of it is the thread's."""
+    seen = await _threads_of(lite, is_short=False)
+    assert set(seen) == {"BEGIN", "INSERT", "COMMIT"}
+    assert threading.get_ident() not in seen.values()
+
+
+@contextmanager
+def _busy_thread(lite: SqliteDatabase) -> Iterator[Callable[[], None]]:
+    """The writing connection's thread stands still until it is let go."""
+    assert lite._writer is not None
+    go = threading.Event()
+    stands = asyncio.ensure_future(lite._writer.inner._execute(go.wait))
+    try:
+        yield go.set
+    finally:
+        go.set()
+    assert not stands.cancelled()
+
+
+@pytest.mark.parametrize("is_short", [False, True])
+async def test_who_is_cancelled_while_it_writes_keeps_the_others_out_until_that_is_over(
+    lite: SqliteDatabase, is_short: bool
+) -> None:
+    """A short transaction uses the connection from another thread than a long one: two at once would be one."""
+    began: list[str] = []
+
+    def add(name: str) -> Callable[[Transaction], Coroutine[Any, Any, None]]:
+        async def work(tx: Transaction) -> None:
+            began.append(name)
+            await tx.execute(INSERT, (name, b""))
+
+        return work
+
+    with _busy_thread(lite) as let_go:
+        first = asyncio.create_task(lite.atomically(add("a"), is_short=is_short))
+        await turns(5)
+        for _ in range(2):  # impatient
+            first.cancel()
+            await turns(5)
+        second = asyncio.create_task(lite.atomically(add("b"), is_short=True))
+        await turns(5)
+        assert not first.done()
+        assert began == (["a"] if is_short else [])
+        let_go()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await second
+    assert began == ["a", "b"]
+    assert await names(lite) == ["a", "b"]
+
+
+async def test_a_failure_of_the_disk_that_nobody_waits_for_is_noted_all_the_same(lite: SqliteDatabase) -> None:
+    """The caller was cancelled; whoever comes next must not write to a disk that has failed."""
+    assert lite._writer is not None
+    (pages,) = await lite._writer.fetch_one("PRAGMA page_count") or (0,)
+    await lite._writer.execute(f"PRAGMA max_page_count = {pages}")
+
+    async def much(tx: Transaction) -> None:
+        await tx.execute(INSERT, ("a", bytes(1_000_000)))
+
+    with _busy_thread(lite) as let_go:
+        writes = asyncio.create_task(lite.atomically(much))
+        await turns(5)
+        writes.cancel()
+        let_go()
+        with pytest.raises(asyncio.CancelledError):
+            await writes
+    assert lite.failed
+
+
+async def test_a_short_transaction_that_fails_on_the_disk_stops_every_writer(lite: SqliteDatabase) -> None:
+    """As any other."""
+    assert lite._writer is not None
+    (pages,) = await lite._writer.fetch_one("PRAGMA page_count") or (0,)
+    await lite._writer.execute(f"PRAGMA max_page_count = {pages}")
+
+    async def much(tx: Transaction) -> None:
+        await tx.execute(INSERT, ("a", bytes(1_000_000)))
+
+    for _ in range(2):
+        with pytest.raises(StoreFailed):
+            await lite.atomically(much, is_short=True)
+        assert lite.failed
+    await lite.reopen()
+    assert await names(lite) == []
 
 
 async def test_atomic_work_and_blocks_take_turns(db: Database) -> None:

@@ -171,9 +171,11 @@ class ServerHost:
         """I2: after a commit failed, nothing is committed before the store was opened again and checked."""
         inner = db.atomically
 
-        async def atomically(work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None) -> T:
+        async def atomically(
+            work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None, is_short: bool = False
+        ) -> T:
             try:
-                return await inner(work, lane=lane)
+                return await inner(work, lane=lane, is_short=is_short)
             except StoreFailed:
                 self.lab.ledger.check("I2", db.failed, "a commit failed and the store goes on unverified")
                 raise

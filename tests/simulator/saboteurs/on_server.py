@@ -20,8 +20,9 @@ INTAKE = (
     Saboteur(
         name="ack-on-exception",
         file="syncserver/store/inline.py",
-        before='            connection.execute("ROLLBACK")\n        raise\n',
-        after='            connection.execute("ROLLBACK")\n        if "result" not in locals():\n            raise\n',
+        before='        connection.execute("COMMIT")',
+        after='        try:\n            connection.execute("COMMIT")\n        except sqlite3.Error:\n'
+        '            if connection.in_transaction:\n                connection.execute("ROLLBACK")',
         breaks=("I2",),
         why="Cleaning up was the point; the error got lost on the way.",
         seen_by="EIO or ENOSPC at the server's COMMIT: the push is answered durable and rolled back.",
@@ -38,8 +39,8 @@ INTAKE = (
     Saboteur(
         name="failed-store-goes-on",
         file="syncserver/store/sqlite.py",
-        before="                self._fail()  # as in `transaction`",
-        after="                pass  # as in `transaction`",
+        before="            self._fail()  # as in `transaction`",
+        after="            pass  # as in `transaction`",
         breaks=("I2",),
         why="One failed write; the next may well succeed.",
         seen_by="EIO at a COMMIT or fsync of the server (settle's or intake's). Checker on the store: after a failed "
