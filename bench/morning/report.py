@@ -20,16 +20,22 @@ _RAMP_S = 3.0  # of the overload, until queues are what they will be
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """Accepted registers per second when phones wait for their answers; CPU-seconds of taking and of settling one."""
+    """Accepted registers per second when phones wait for their answers; CPU-seconds of taking and of settling one.
+
+    `beside_per_s`: the same while `knocked_per_s` connections a second were answered at another door.
+    """
 
     per_s: float
+    beside_per_s: float
+    knocked_per_s: float
     push_s: float
     settle_s: float
-    tally: Tally
+    tallies: tuple[Tally, ...]
 
     def __str__(self) -> str:
         return (
-            f"capacity {self.per_s:,.0f} registers/s with settling beside it; "
+            f"capacity {self.per_s:,.0f} registers/s with settling beside it, "
+            f"{self.beside_per_s:,.0f} beside {self.knocked_per_s:,.0f}/s who knock elsewhere; "
             f"CPU {self.push_s * 1e3:.2f} s per 1,000 taken, {self.settle_s * 1e3:.2f} s per 1,000 settled"
         )
 
@@ -98,9 +104,13 @@ class Findings:
         found = [f"{name}: {self.proof[name]}" for name in _ZEROS if self.proof[name]]
         if self.proof["registers"] == 0 or self.proof["events read"] == 0:
             found.append("nothing was compared")
-        for tally in (self.capacity.tally, self.morning.tally, self.overload.tally):
+        for tally in self.tallies():
             found += tally.wrong
         return found + self.different
+
+    def tallies(self) -> tuple[Tally, ...]:
+        """Of every stage."""
+        return *self.capacity.tallies, self.morning.tally, self.overload.tally
 
 
 _ZEROS = (
@@ -155,8 +165,7 @@ def _proof_rows(found: Findings) -> list[Row]:
     shown = [("registers", None), ("lost", zero), ("doubled", zero), ("false absent", zero), ("different", zero)]
     shown += [("marks", None), ("events", None), ("events read", None), ("unsettled", zero), ("dead letters", zero)]
     rows = [Row(name=name, value=found.proof[name], unit="", goal=goal, group="proof") for name, goal in shown]
-    wrong = sum(one.counts["wrong"] for one in (found.capacity.tally, found.morning.tally, found.overload.tally))
-    proved = sum(one.counts["proved"] for one in (found.capacity.tally, found.morning.tally, found.overload.tally))
+    wrong, proved = (sum(one.counts[word] for one in found.tallies()) for word in ("wrong", "proved"))
     return [
         *rows,
         Row(name="answers that were wrong", value=wrong, unit="", goal=zero, group="proof"),
@@ -190,6 +199,9 @@ def _overload_rows(found: Findings) -> list[Row]:
         ("offered, first requests of one register", stage.sessions / stage.over_s, "registers/s", None),
         ("goodput", rate, "registers/s", None),
         ("goodput of the capacity", rate / found.capacity.per_s, "", Goal(limit=0.8, at_least=True)),
+        ("capacity while a crowd knocks at another door", found.capacity.beside_per_s, "registers/s", None),
+        ("answered at that door", found.capacity.knocked_per_s, "connections/s", None),
+        ("goodput of that capacity", rate / found.capacity.beside_per_s, "", None),
         ("settled meanwhile", stage.settled_per_s(stage.over_s), "registers/s", None),
         ("p99 of those accepted at once, from the bytes sent", percentile(sent, 0.99), "s", None),
         ("p99 of those that came again, from the moment they were due", percentile(again, 0.99), "s", None),

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from bench.morning import plan
 from bench.morning.client import Load, raise_file_limit
+from bench.morning.door import crowd
 from bench.morning.frames import Jobs, parts_in, read_jobs, write_part
 from bench.morning.ground import add_phones, make_roster
 from bench.morning.plan import PHONES_PER_SCHOOL, Phase, Size
@@ -33,7 +34,7 @@ from bench.morning.watch import Watch, Watched, read_metrics, served
 from bench.results import Result, about_run, show, write_result
 
 SESSIONS = 480_000
-CAPACITY_SHARE, CAPACITY_MIN, CAPACITY_MAX = 0.05, 1_500, 12_000
+CAPACITY_SHARE, CAPACITY_MIN, CAPACITY_MAX = 0.1, 3_000, 24_000  # half of them alone, half beside a crowd
 OVERLOAD_SHARE = 0.30
 OVERLOAD_FACTOR = 3.0
 PEAK_OF_CAPACITY = 0.75
@@ -154,35 +155,53 @@ def drive(wish: Wish, size: Size, server: Watched, load: Load, jobs: Jobs, conso
 
 
 def measure_capacity(server: Watched, load: Load, jobs: Sequence[int], console: Console) -> Capacity:
-    """Lanes that each wait for their answer, settling at work beside them; then what is left is settled alone."""
-    watch = Watch(server, load.look)
+    """Lanes that each wait for their answer, settling at work beside them; then what is left is settled alone.
+
+    Then once more while a crowd knocks at another door, as many as three times the capacity are too many here.
+    """
+    watch, half = Watch(server, load.look), len(jobs) // 2
     _, began_cpu_s = server.usage()
-    tally = load.run(
-        [(0.0, job) for job in jobs[:LANES]],
-        lanes=jobs[LANES:],
-        tick=_ticker("capacity", watch, load, console),
-        limit_s=_LIMIT_S,
-    )
+    tally, per_s = _in_lanes("capacity", watch, load, jobs[:half], console)
     _, pushed_cpu_s = server.usage()
     settled = _settled(load)
-    load.run(
-        [],
-        tick=_ticker("settling", watch, load, console),
-        limit_s=_LIMIT_S,
-        is_over=lambda: watch.is_settled(load.answered_s),
-    )
+    _settle_rest(watch, load, console)
     _, ended_cpu_s = server.usage()
-    done_s = tally.done_s()
-    first, last = done_s[len(done_s) // 4], done_s[-1]
+    with crowd((OVERLOAD_FACTOR - 1) * per_s) as answered:
+        beside, beside_per_s = _in_lanes("capacity beside a crowd", watch, load, jobs[half:], console)
+    _settle_rest(watch, load, console)
     registers = tally.counts["durable"]
     alone = registers - settled
     total_cpu_s = ended_cpu_s - began_cpu_s
     settle_s = (ended_cpu_s - pushed_cpu_s) / alone if alone > registers / 4 else total_cpu_s / registers * 0.7
     return Capacity(
-        per_s=tally.registers_between(first, last) / (last - first),
+        per_s=per_s,
+        beside_per_s=beside_per_s,
+        knocked_per_s=answered[0],
         push_s=max(1e-4, (pushed_cpu_s - began_cpu_s - settle_s * settled) / registers),
         settle_s=settle_s,
-        tally=tally,
+        tallies=(tally, beside),
+    )
+
+
+def _in_lanes(name: str, watch: Watch, load: Load, jobs: Sequence[int], console: Console) -> tuple[Tally, float]:
+    """What came of it, and registers accepted per second once all lanes are at it."""
+    tally = load.run(
+        [(0.0, job) for job in jobs[:LANES]],
+        lanes=jobs[LANES:],
+        tick=_ticker(name, watch, load, console),
+        limit_s=_LIMIT_S,
+    )
+    done_s = tally.done_s()
+    first, last = done_s[len(done_s) // 4], done_s[-1]
+    return tally, tally.registers_between(first, last) / (last - first)
+
+
+def _settle_rest(watch: Watch, load: Load, console: Console) -> None:
+    load.run(
+        [],
+        tick=_ticker("settling", watch, load, console),
+        limit_s=_LIMIT_S,
+        is_over=lambda: watch.is_settled(load.answered_s),
     )
 
 
@@ -267,6 +286,7 @@ def main(words: Sequence[str]) -> int:
         default=OVERLOAD_SHARE,
         help="further sessions at three times the capacity, as a part of the others [0.3]",
     )
+    arguments.add_argument("--capacity", type=int, help="sessions that measure the capacity [a tenth of the others]")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--folder", type=Path, help="where the temporary folder is made")
     arguments.add_argument("--store-result", action="store_true", help="write bench/results/morning.json")
@@ -277,6 +297,7 @@ def main(words: Sequence[str]) -> int:
         over_s=None if given.compress == "auto" else float(given.compress),
         peak=given.peak,
         overload=given.overload,
+        capacity=given.capacity,
         seed=given.seed,
         folder=given.folder,
     )

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.morning import plan
 from bench.morning.client import Load
+from bench.morning.door import Door
 from bench.morning.frames import parts_in, read_jobs, write_part
 from bench.morning.plan import Phase, Size
 from bench.morning.proof import prove
@@ -53,6 +54,21 @@ def test_the_morning_has_slow_phones_lost_answers_and_torn_requests(findings: Fi
     assert len(tally.waits_s(SLOWLY, since=SINCE_DUE)) > WISH.sessions * plan.SLOW_SHARE / 2
     assert tally.counts["proved"] > 0
     assert {row.name: row.met for row in to_result(findings).rows}["lost"] is True
+
+
+def test_the_capacity_is_measured_again_beside_a_crowd_at_another_door(findings: Findings) -> None:
+    assert findings.capacity.knocked_per_s > 0
+    assert findings.capacity.beside_per_s > 0
+    pushed = [tally.counts["accepted"] for tally in findings.capacity.tallies]
+    assert pushed[0] > 0
+    assert pushed[1] > 0
+
+
+def test_everybody_who_knocks_at_another_door_is_answered_in_whole() -> None:
+    with closing(Door()) as door:
+        for due in (100, 36, *([0] * 20)):
+            door.turn(due)
+        assert door.knocked == door.answered == 100  # no more than 64 in a turn
 
 
 @pytest.mark.usefixtures("findings")
