@@ -2,7 +2,7 @@
 
 Invariants:
   1. Nobody is turned away while the shortest delay of the last interval was within the target, unless the hard bounds
-     on what may wait (requests, bytes) are reached.
+     on what may wait (requests, bytes) are reached; where it is the requests, the lane is held to stand at once.
   2. Every lane in which somebody waits gets its share of the turns; within a lane time makes up for age and size, so
      nobody waits for ever behind those who came later.
   3. What is inside and what waits are bounded, whatever comes.
@@ -51,7 +51,7 @@ class Limits:
         target_ms: Delay of the most urgent lane that may stand.
         interval_ms: For how long the shortest delay must be above the target.
         inside_max: Requests being worked on at once: enough for one commit on its way and the next being filled.
-        waiting_max: Requests that may wait at all.
+        waiting_max: Requests that may wait at all: more than these are no burst.
         waiting_bytes_max: Bytes of their bodies.
     """
 
@@ -111,6 +111,13 @@ class Delay:
     def turned_away(self) -> None:
         """Somebody was asked to come later."""
         self._turned_away += 1
+
+    def stand(self, now_ms: int) -> None:
+        """More wait than may: this lane's queue stands, and the end of the interval need not be waited for."""
+        if not self.sheds:
+            self.sheds = True
+            rate = self._served / max(now_ms - self.started_ms, 1)
+            self.bound = max(self.bound, math.ceil(rate * self.target_ms))
 
     def look(self, now_ms: int, waited_ms: int) -> None:
         """End the interval; `waited_ms`: how long the oldest has waited (counts where nobody was served)."""
@@ -172,7 +179,7 @@ class Admission(Generic[V]):
         insort(queue.waiting, (visit.due_ms, self._seen, visit))
         self._count += 1
         self._bytes += visit.size_bytes
-        return self._turn_away()
+        return self._turn_away(now_ms)
 
     def turns_away(self, visit: V, now_ms: int, expected: Sequence[int]) -> bool:
         """Whether `come` would turn this one away at once; counted if so, and then it need not come.
@@ -235,14 +242,17 @@ class Admission(Generic[V]):
             waiting = self._queues[lane].waiting
             delay.look(now_ms, now_ms - min(entry[2].came_ms for entry in waiting) if waiting else 0)
 
-    def _turn_away(self) -> list[V]:
+    def _turn_away(self, now_ms: int) -> list[V]:
         gone = []
         for lane, queue in self._queues.items():
             delay = self.delays[lane]
             while delay.sheds and len(queue.waiting) > delay.bound:
                 gone.append(self._drop(lane))
         while self._count > self._limits.waiting_max or self._bytes > self._limits.waiting_bytes_max:
-            gone.append(self._drop(max(lane for lane, queue in self._queues.items() if queue.waiting)))
+            least = max(lane for lane, queue in self._queues.items() if queue.waiting)
+            if self._count > self._limits.waiting_max:
+                self.delays[least].stand(now_ms)
+            gone.append(self._drop(least))
         return gone
 
     def _drop(self, lane: Lane) -> V:

@@ -118,7 +118,7 @@ class Config:
     delay_target_ms: int = 250
     delay_interval_ms: int = 1_000
     inside_max: int = 256
-    waiting_max: int = 16_384
+    waiting_max: int = 2_048  # at a thousand a second the last of them waits two seconds
     waiting_bytes_max: int = 64 * 1_048_576
     batch_max: int = 256
     device_burst: int = 60

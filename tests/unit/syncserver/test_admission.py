@@ -173,6 +173,36 @@ def test_the_hard_bounds_hold_and_turn_away_who_can_wait_longest() -> None:
     assert sum(server.admission.waiting(lane) for lane in Lane) == 10
 
 
+def test_more_than_may_wait_stand_at_once() -> None:
+    """Nobody waits for the end of an interval: from then on so many wait as are served within the target."""
+    server = Server(replace(LIMITS, waiting_max=100))
+    for _ in range(50):
+        server.work()
+        server.come()
+    while not server.gone:
+        server.come()
+    assert server.admission.waiting(Lane.TODAY) == 100
+    assert server.now_ms < LIMITS.interval_ms
+    assert server.admission.sheds
+    server.come()
+    bound = server.admission.delays[Lane.TODAY].bound
+    assert LIMITS.target_ms / server.cost_ms / 2 < bound < LIMITS.target_ms / server.cost_ms * 2
+    assert server.admission.waiting(Lane.TODAY) == bound
+    server.run(4, per_s=50)
+    assert not server.admission.sheds
+
+
+def test_too_many_bytes_are_no_standing_queue() -> None:
+    """The small ones that come beside a few large requests are let in."""
+    server = Server(replace(LIMITS, waiting_bytes_max=6_000))
+    for _ in range(5):
+        server.come()
+    big = server.come(size_bytes=6_001)
+    assert server.gone == [big]
+    assert not server.admission.sheds
+    assert server.come() not in server.gone
+
+
 def test_who_gives_up_makes_room() -> None:
     """A request whose connection ended is forgotten, once."""
     server = Server(replace(LIMITS, inside_max=1, waiting_max=1))
