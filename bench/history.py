@@ -103,7 +103,7 @@ async def _write_day(server: Server, schools: Sequence[Taught], day: str, classe
 
 
 async def _push(server: Server, body: bytes) -> None:
-    identity, arrivals = await server.intake.read_frames(read_sync(body))
+    identity, arrivals = await server.checker.read_frames(read_sync(body))
     push = Push(device=identity.device, arrivals=tuple(arrivals), nonce=server.intake.nonce(), asked_nonce=None)
     stored = await server.intake.commit(push)
     if stored.new_changes != 1:

@@ -63,6 +63,6 @@ async def _pushes(server: Server, lines: Sequence[Line]) -> list[Push]:
     found = []
     for of_all in zip(*lines, strict=True):
         for body, _, _ in of_all:
-            identity, arrivals = await server.intake.read_frames(read_sync(body))
+            identity, arrivals = await server.checker.read_frames(read_sync(body))
             found.append(Push(device=identity.device, arrivals=tuple(arrivals), nonce=bytes(8), asked_nonce=None))
     return found

@@ -27,6 +27,7 @@ from syncserver.body import DeviceRoute, busy_bytes, read_body
 from syncserver.bundles import Bundles
 from syncserver.calendar_feed import CalendarFeed
 from syncserver.calls import Calls
+from syncserver.checking import Checker
 from syncserver.config import Config, PostgresAddress
 from syncserver.consumers import Consumers, Stage
 from syncserver.entrance import Entrance
@@ -77,6 +78,7 @@ class Server:
     ports: ServerPorts
     metrics: Metrics
     meta: Meta
+    checker: Checker
     intake: Intake
     entrance: Entrance
     settler: Consumers
@@ -137,7 +139,8 @@ async def open_server(config: Config, db: Database, ports: ServerPorts, *, helpe
     meta = await read_meta(db)
     book = DeviceBook(db)
     await book.warm()
-    intake = Intake(config, db, book, ports, metrics)
+    checker = Checker(config, book)
+    intake = Intake(config, db, ports, metrics)
     entrance = Entrance(config, ports, metrics)
     alone: dict[str, Stage] = {
         "parity": partial(parity_stage.run, db, config, ports),
@@ -154,20 +157,21 @@ async def open_server(config: Config, db: Database, ports: ServerPorts, *, helpe
     status = Status(config, db, ports, intake, entrance)
     replica = _replica_of(config, ports)
     puller = Puller(config, db, ports, meta.epoch, replica)
-    talk = Conversations(config, db, ports, meta, intake, puller, entrance)
+    talk = Conversations(config, db, ports, meta, checker, intake, puller, entrance)
     return Server(
         config=config,
         db=db,
         ports=ports,
         metrics=metrics,
         meta=meta,
+        checker=checker,
         intake=intake,
         entrance=entrance,
         settler=settler,
         status=status,
         puller=puller,
         talk=talk,
-        calls=Calls(config, db, ports, meta, book, Bundles(ports, intake), intake.settled_wake),
+        calls=Calls(config, db, ports, meta, book, Bundles(ports, checker, intake), intake.settled_wake),
         stages=[settler.run, status.run, *(() if divided else alone.values())],
         replica=replica,
     )

@@ -9,6 +9,7 @@ from clientcore.errors import FrameRefused
 from clientcore.exchange import DUPLICATE, DURABLE, HELD, REFUSED, Receipts, Verdict
 from clientcore.frame import parse_frame, read_bundle
 from clientcore.wire import Value
+from syncserver.checking import Checker, read_changes
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.ports import ServerPorts
@@ -52,8 +53,8 @@ class _Tally:
 class Bundles:
     """Takes bundle files."""
 
-    def __init__(self, ports: ServerPorts, intake: Intake) -> None:
-        self._ports, self._intake = ports, intake
+    def __init__(self, ports: ServerPorts, checker: Checker, intake: Intake) -> None:
+        self._ports, self._checker, self._intake = ports, checker, intake
 
     async def take(self, carrier: Identity, file: bytes) -> Taken:
         """Make every frame of the carrier's school durable.
@@ -110,10 +111,10 @@ class Bundles:
         """The frame's arrival and its author, or the slug of what is wrong with it."""
         try:
             frame = parse_frame(raw)
-            identity = await self._intake.identify(frame)
-            self._intake.check_audience(frame, identity)
+            identity = await self._checker.identify(frame)
+            self._checker.check_audience(frame, identity)
         except (FrameRefused, RequestProblem) as refused:
             return refused.code
         if identity.school != carrier.school:
             return "wrong-audience"
-        return self._intake.read_changes(frame, identity, carrier=carrier.device), identity.user_id
+        return read_changes(frame, identity, carrier=carrier.device), identity.user_id

@@ -1,4 +1,4 @@
-"""Intake: bytes of a push in, verified changes on disk, receipts out. No merge and no rule on this path.
+"""Intake: the group commit. Checked pushes in, what they say on disk, verdicts out. No merge and no rule on this path.
 
 Invariants:
   1. Nothing is told to a device before the commit that holds its changes is on disk.
@@ -16,19 +16,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clientcore.change import is_actor_of, parse
-from clientcore.errors import BadInput, ChangeRefused, HudurError
-from clientcore.frame import Frame, FramedChange, parse_frame
-from clientcore.limits import CHANGES_PER_FRAME_MAX
-from clientcore.register import RegisterId
+from clientcore.errors import HudurError
 from syncserver.config import Config
 from syncserver.entrance import BUSY
 from syncserver.errors import ConstraintBroken, RequestProblem, StoreBusy, StoreFailed
 from syncserver.metrics import Metrics
 from syncserver.ports import ServerPorts
 from syncserver.problems import trace
-from syncserver.store.devices import DeviceBook, Identity
-from syncserver.store.log import Appended, Arrival, Entry, Push, append
+from syncserver.store.log import Appended, Push, append
 from syncserver.store.port import Database, Transaction
 
 _LOG = logging.getLogger("hudur.intake")
@@ -44,10 +39,10 @@ class _Waiting:
 
 
 class Intake:
-    """Verifies pushes and makes them durable, many in one commit."""
+    """Makes pushes durable, many in one commit."""
 
-    def __init__(self, config: Config, db: Database, book: DeviceBook, ports: ServerPorts, metrics: Metrics) -> None:
-        self._config, self._db, self._book, self._ports, self._metrics = config, db, book, ports, metrics
+    def __init__(self, config: Config, db: Database, ports: ServerPorts, metrics: Metrics) -> None:
+        self._config, self._db, self._ports, self._metrics = config, db, ports, metrics
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -59,62 +54,9 @@ class Intake:
         self.settled_wake = asyncio.Event()
         db.when_failed(self._mend)
 
-    # ---- reading and checking -----------------------------------------------------------------------------------
-
-    async def read_frames(self, raw_frames: Sequence[bytes]) -> tuple[Identity, list[Arrival]]:
-        """Check the frames of one device's sync request, cheapest check first, and parse their changes.
-
-        Raises:
-            FrameRefused: by shape or limits.
-            RequestProblem: `unknown-device`, `wrong-audience`, `bad-signature`, `too-many-changes`.
-        """
-        frames = [parse_frame(raw) for raw in raw_frames]
-        if sum(len(frame.changes) for frame in frames) > CHANGES_PER_FRAME_MAX:
-            raise RequestProblem("too-many-changes", f"at most {CHANGES_PER_FRAME_MAX} changes in a request")
-        if any(frame.device != frames[0].device for frame in frames):
-            raise RequestProblem("bad-frame", "frames of several devices; a bundle carries those")
-        identity = await self.identify(frames[0])
-        for frame in frames:
-            self.check_audience(frame, identity)
-        return identity, [self.read_changes(frame, identity) for frame in frames]
-
-    async def identify(self, frame: Frame) -> Identity:
-        """The enrolled device a frame names.
-
-        Raises:
-            RequestProblem: `unknown-device`.
-        """
-        identity = await self._book.identity(frame.device)
-        if identity is None:
-            raise RequestProblem("unknown-device", "enrol again; the work on the device stays")
-        return identity
-
-    def check_audience(self, frame: Frame, identity: Identity) -> None:
-        """Whether a frame is meant for us and signed by its device.
-
-        Raises:
-            RequestProblem: `wrong-audience`, `bad-signature`.
-        """
-        if frame.env != self._config.env or frame.school != identity.school:
-            raise RequestProblem("wrong-audience", "made for another school or environment")
-        if not frame.is_signed_by(identity.public_key):
-            raise RequestProblem("bad-signature", "the frame was not signed by this device")
-
-    def read_changes(self, frame: Frame, identity: Identity, carrier: bytes | None = None) -> Arrival:
-        """Parse each change of an authentic frame; a refused one becomes its slug and blocks nothing else."""
-        entries: list[Entry | str] = []
-        at = 0
-        for framed in frame.changes:
-            at = frame.signed.index(framed.chunk, at)
-            entries.append(_read_change(framed, frame.device, identity.school, at + 1))
-            at += len(framed.chunk)
-        return Arrival(frame=frame, school=identity.school, entries=tuple(entries), carrier=carrier)
-
     def nonce(self) -> bytes:
         """A fresh nonce for an answer."""
         return self._ports.random.bytes(NONCE_BYTES)
-
-    # ---- the group commit ---------------------------------------------------------------------------------------
 
     async def commit(self, push: Push) -> Appended:
         """Wait until `push` is on disk.
@@ -238,29 +180,3 @@ def _fail(batch: Sequence[_Waiting], error: HudurError) -> None:
     for one in batch:
         if not one.done.done():
             one.done.set_exception(error)
-
-
-def _read_change(framed: FramedChange, device: bytes, school: str, chunk_at: int) -> Entry | str:
-    try:
-        change = parse(framed.chunk)
-        if not is_actor_of(change.actor, device):
-            return "actor"
-        class_id, date, session = _register_parts(school, framed.register)
-    except ChangeRefused as refused:
-        return refused.code
-    except BadInput:
-        return "register-mismatch"
-    return Entry(
-        hash=change.hash,
-        class_id=class_id,
-        date=date,
-        session=session,
-        chunk_at=chunk_at,
-        chunk_bytes=len(framed.chunk),
-        delegation=framed.delegation,
-    )
-
-
-def _register_parts(school: str, text: str) -> tuple[str, str, str]:
-    register = RegisterId.parse(f"{school}/{text}")
-    return register.class_id, register.date, register.session

@@ -5,6 +5,7 @@ from __future__ import annotations
 from clientcore.exchange import Answer, Enrolled, read_enrol, read_sync, request_digest, sign_answer, sign_enrolled
 from clientcore.keys import short_number
 from syncserver.calendar import local_date
+from syncserver.checking import Checker
 from syncserver.config import Config
 from syncserver.enrol import enrol
 from syncserver.entrance import Asked, Entrance, claimed_device
@@ -29,12 +30,13 @@ class Conversations:
         db: Database,
         ports: ServerPorts,
         meta: Meta,
+        checker: Checker,
         intake: Intake,
         puller: Puller,
         entrance: Entrance,
     ) -> None:
         self._config, self._db, self._ports, self._meta = config, db, ports, meta
-        self._intake, self._puller, self._entrance = intake, puller, entrance
+        self._checker, self._intake, self._puller, self._entrance = checker, intake, puller, entrance
         self._devices = Quota(ports.clock, burst=config.device_burst, per_minute=config.device_per_minute)
         self._same = Quota(ports.clock, burst=SAME_BYTES_PER_MINUTE, per_minute=SAME_BYTES_PER_MINUTE)
         self._codes = Quota(ports.clock, burst=config.codes_per_minute, per_minute=config.codes_per_minute)
@@ -64,7 +66,7 @@ class Conversations:
         device = claimed_device(body)
         if device is not None:
             self._devices.check_known(device)  # again: others of it may have been counted while this one waited
-        identity, arrivals = await self._intake.read_frames(read_sync(body))
+        identity, arrivals = await self._checker.read_frames(read_sync(body))
         # Known bytes cost their device nothing: whoever replays them must not use up its quota, only that of the bytes.
         self._devices.check(identity.device)
         self._same.take(arrivals[-1].frame.hash)

@@ -13,7 +13,7 @@ from clientcore.errors import ChangeRefused
 from clientcore.exchange import DUPLICATE, DURABLE, REFUSED, Verdict, read_answer, write_sync
 from clientcore.frame import write_bundle
 from clientcore.wire import unpack
-from syncserver import intake as intake_module
+from syncserver import checking
 from syncserver.store.sqlite import SqliteDatabase
 from tests.support.server.world import PUPILS, TODAY, World, open_world, sqlite_only
 
@@ -79,7 +79,7 @@ async def test_a_change_refused_once_is_taken_when_the_rules_are_relaxed(
         raise ChangeRefused("profile", "an older rule")
 
     with monkeypatch.context() as older:
-        older.setattr(intake_module, "parse", refuse)
+        older.setattr(checking, "parse", refuse)
         assert (await phone.send([frame])).answer.receipts == ((Verdict(REFUSED, "profile"),),)
     assert (await phone.send([frame])).answer.receipts == ((Verdict(DURABLE),),)
     rows = await world.db.fetch_all("SELECT frame_id FROM changes ORDER BY log_offset")

@@ -131,7 +131,7 @@ INTAKE = (
     ),
     Saboteur(
         name="one-bad-change-blocks-the-frame",
-        file="syncserver/intake.py",
+        file="syncserver/checking.py",
         before="        return refused.code",
         after="        raise",
         breaks=("I7", "I3"),

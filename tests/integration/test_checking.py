@@ -1,0 +1,113 @@
+"""Checking: requests of one round are checked together, and each hears of itself alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from clientcore.change import Change
+from clientcore.frame import Frame
+from syncserver import checking
+from syncserver.errors import RequestProblem
+from tests.support.server.world import TODAY, World, open_world
+
+REGISTER = f"c-3a/{TODAY}/day"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A server whose consumer stands still."""
+    async with open_world(tmp_path / "store.db", background=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every signature that is verified and every change that is parsed, in order."""
+    seen: list[str] = []
+    is_signed_by, parse = Frame.is_signed_by, checking.parse
+
+    def verified(frame: Frame, key: bytes) -> bool:
+        seen.append("verify")
+        return is_signed_by(frame, key)
+
+    def parsed(chunk: bytes) -> Change:
+        seen.append("parse")
+        return parse(chunk)
+
+    monkeypatch.setattr(Frame, "is_signed_by", verified)
+    monkeypatch.setattr(checking, "parse", parsed)
+    return seen
+
+
+async def frames_of(world: World, count: int) -> list[bytes]:
+    """So many frames of one phone, with a change each."""
+    phone = await world.phone()
+    return [phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]).raw for _ in range(count)]
+
+
+def forged(raw: bytes) -> bytes:
+    """The frame with another signature."""
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
+async def test_what_comes_in_one_round_is_verified_and_then_parsed(world: World, steps: list[str]) -> None:
+    """All signatures, then all changes; more than 32 requests in lots, so that the event loop has its turn."""
+    raws = await frames_of(world, 40)
+    read = await asyncio.gather(*(world.server.checker.read_frames([raw]) for raw in raws))
+    assert steps == ["verify"] * 32 + ["parse"] * 32 + ["verify"] * 8 + ["parse"] * 8
+    assert [arrivals[0].frame.raw for _, arrivals in read] == raws
+    assert (
+        len({entry.hash for _, arrivals in read for entry in arrivals[0].entries if not isinstance(entry, str)}) == 40
+    )
+
+
+async def test_others_have_their_turn_between_two_lots(world: World, steps: list[str]) -> None:
+    """However many come at once, what became ready meanwhile does not wait for all of them."""
+    raws = await frames_of(world, 70)
+    reading = [asyncio.ensure_future(world.server.checker.read_frames([raw])) for raw in raws]
+    checked = []
+    while not all(one.done() for one in reading):
+        await asyncio.sleep(0)
+        checked.append(steps.count("verify"))
+    assert {32, 64, 70} <= set(checked)
+
+
+async def test_what_is_wrong_with_one_is_told_to_it_alone(
+    world: World, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forged signature, a fault of ours, one that went away: the others of their lot are read as ever."""
+    raws = await frames_of(world, 6)
+    raws[1] = forged(raws[1])
+    parse, count = checking.parse, iter(range(100))
+
+    def faulty(chunk: bytes) -> Change:
+        if next(count) == 1:
+            raise ZeroDivisionError
+        return parse(chunk)
+
+    monkeypatch.setattr(checking, "parse", faulty)
+    reading = [asyncio.ensure_future(world.server.checker.read_frames([raw])) for raw in raws]
+    gone = reading[4]
+    await asyncio.sleep(0)  # all wait; nothing is checked yet
+    assert steps == []
+    gone.cancel()
+    read = await asyncio.gather(*reading, return_exceptions=True)
+    refused = read[1]
+    assert isinstance(refused, RequestProblem)
+    assert refused.code == "bad-signature"
+    assert isinstance(read[2], ZeroDivisionError)
+    assert isinstance(read[4], asyncio.CancelledError)
+    assert [isinstance(read[at], tuple) for at in (0, 3, 5)] == [True, True, True]
+    assert steps.count("verify") == 5  # whoever has gone costs nothing more
+
+
+async def test_nothing_is_parsed_of_a_frame_that_is_not_authentic(world: World, steps: list[str]) -> None:
+    """Its changes are bytes of anybody."""
+    (raw,) = await frames_of(world, 1)
+    with pytest.raises(RequestProblem):
+        await world.server.checker.read_frames([forged(raw)])
+    assert steps == ["verify"]
