@@ -46,7 +46,13 @@ class Held(PostgresDatabase):
         self.stands.set()
         await self.go.wait()
 
-    async def atomically(self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, lane: str | None = None) -> T:
+    async def atomically(
+        self,
+        work: Callable[[Transaction], Coroutine[Any, Any, T]],
+        *,
+        lane: str | None = None,
+        is_short: bool = False,
+    ) -> T:
         """See `Database`."""
         if self.stops == "before":
             await self._stop()
@@ -57,7 +63,7 @@ class Held(PostgresDatabase):
                 await self._stop()
             return result
 
-        return await super().atomically(held, lane=lane)
+        return await super().atomically(held, lane=lane, is_short=is_short)
 
 
 @dataclass(slots=True)

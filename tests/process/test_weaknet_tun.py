@@ -59,14 +59,18 @@ def post(link: TunLink, answer_bytes: int, body: bytes) -> tuple[int, bytes, flo
 
 
 def test_packets_take_the_time_that_rate_and_round_trip_say() -> None:
-    """20 kB up at 400 kbit/s and 100 ms: not faster than that, not much slower, with the phones' congestion control."""
+    """20 kB up at 400 kbit/s and 100 ms: never faster than that, nor much slower, with the phones' congestion control.
+
+    The quickest of three tells the link's time: a machine that stands still for a moment makes one of them slow.
+    """
     profile = made(up_kbps=table(400), down_kbps=table(400), rtt_ms=table(100))
     with Remembering() as server, TunLink(server.port, compile_timeline(profile, 1), NOON_MS) as link:
-        status, data, took_s, used = post(link, 100, b"u" * 20_000)
+        posts = [post(link, 100, b"u" * 20_000) for _ in range(3)]
         stats = link.stats
-    assert (status, len(data)) == (200, 100)
-    assert 0.2 + 20_000 * 8 / 400_000 <= took_s < 2
-    assert used == CONGESTION
+    assert [(status, len(data)) for status, data, _, _ in posts] == [(200, 100)] * 3
+    least_s = 0.2 + 20_000 * 8 / 400_000
+    assert least_s <= min(took_s for _, _, took_s, _ in posts) < 3 * least_s
+    assert {used for _, _, _, used in posts} == {CONGESTION}
     assert stats["up"].delivered > 15
     assert all(way.lost == way.queue_full == way.link_off == 0 for way in stats.values())
     assert stats["up"].bytes > 20_000
@@ -74,14 +78,16 @@ def test_packets_take_the_time_that_rate_and_round_trip_say() -> None:
 
 def test_the_queue_drops_at_its_end() -> None:
     """A burst that is larger than the buffer loses exactly what does not fit, and the rest comes in order."""
-    profile = made(up_kbps=table(400), queue_kb=5, rtt_ms=table(10))
+    profile = made(up_kbps=table(40), queue_kb=5, rtt_ms=table(10))
     with Remembering() as server, TunLink(server.port, compile_timeline(profile, 1), NOON_MS) as link:
-        came = burst(link, 300)
+        came, sent_s = burst(link, 300)
         up = link.stats["up"]
     assert up.packets == 300
     assert up.queue_full + up.delivered == 300
     assert up.delivered == len(came)
-    assert 5_000 // (UDP_BYTES + HEADERS_BYTES) <= up.delivered < 150
+    packet_bytes, passed_bytes = UDP_BYTES + HEADERS_BYTES, sent_s * 40_000 / 8  # what left the buffer meanwhile
+    assert 5_000 // packet_bytes <= up.delivered <= (5_000 + passed_bytes) // packet_bytes + 1
+    assert up.queue_full > 0
     assert came == sorted(came)
 
 
@@ -90,7 +96,7 @@ def test_loss_is_the_profile_s() -> None:
     loss = Loss(g2b=0.0546, b2g=0.3, bad=0.5, good=0)
     profile = made(up_kbps=table(8_000), queue_kb=1_000, loss=loss, rtt_ms=table(2))
     with Remembering() as server, TunLink(server.port, compile_timeline(profile, 11), NOON_MS) as link:
-        came = burst(link, 2_000)
+        came, _ = burst(link, 2_000)
         up = link.stats["up"]
     assert up.lost + len(came) == 2_000
     burst_factor = 2 / loss.b2g  # neighbours are not independent: the variance is at most this much larger
@@ -101,20 +107,27 @@ def test_loss_is_the_profile_s() -> None:
     assert pairs > 2 * len(gone) * loss.mean
 
 
-def burst(link: TunLink, count: int) -> list[int]:
-    """Send numbered datagrams from the phone, as fast as they go; returns the numbers that came, as they came."""
+def burst(link: TunLink, count: int) -> tuple[list[int], float]:
+    """Send numbered datagrams from the phone, as fast as they go; the numbers that came, as they came, and how many
+    seconds the sending took.
+    """
+    up = link.stats["up"]
     with link.phone.run(lambda: udp(PHONE)) as sender, link.far.run(lambda: udp(FAR, UDP_PORT)) as receiver:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        began_s = time.monotonic()
         for number in range(count):
             sender.sendto(number.to_bytes(4, "big").ljust(UDP_BYTES, b"."), (FAR, UDP_PORT))
-            while link.stats["up"].packets <= number:  # not faster than the device's own queue
+            while up.packets <= number:  # not faster than the device's own queue
                 pass
-        came = []
-        try:
-            while True:
+        sent_s = time.monotonic() - began_s
+        came: list[int] = []
+        while True:
+            is_over = up.delivered + up.queue_full + up.lost + up.link_off >= count  # before the last look, not after
+            try:
                 came.append(int.from_bytes(receiver.recv(UDP_BYTES)[:4], "big"))
-        except TimeoutError:
-            return came
+            except TimeoutError:
+                if is_over:
+                    return came, sent_s
 
 
 def test_packets_are_dropped_while_the_link_is_off_and_tcp_gets_over_it() -> None:
