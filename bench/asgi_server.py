@@ -103,10 +103,10 @@ def serve_here(kind: str, store: Path, *, consumes: bool) -> None:
         print(url.rpartition(":")[2], flush=True)
 
     runner = uvloop.run if kind.endswith("uvloop") else asyncio.run
-    runner(serve(config, on_ready=tell) if kind.startswith("uvicorn") else _granian(config))
+    runner(serve(config, on_ready=tell) if kind.startswith("uvicorn") else _granian(config, store))
 
 
-async def _granian(config: Config) -> None:
+async def _granian(config: Config, store: Path) -> None:
     import socket
 
     from granian.constants import Interfaces
@@ -114,7 +114,7 @@ async def _granian(config: Config) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    db = await open_sqlite(config.store)
+    db = await open_sqlite(store)
     app = create_app(await open_server(config, db, ServerPorts()))
     server = Granian(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
     stop = asyncio.Event()

@@ -266,7 +266,7 @@ def _busy_thread(lite: SqliteDatabase) -> Iterator[Callable[[], None]]:
     """The writing connection's thread stands still until it is let go."""
     assert lite._writer is not None
     go = threading.Event()
-    stands = asyncio.ensure_future(lite._writer.inner._execute(go.wait))
+    stands = asyncio.ensure_future(lite._writer.inner._execute(go.wait))  # type: ignore[no-untyped-call]
     try:
         yield go.set
     finally:

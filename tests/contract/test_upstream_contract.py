@@ -6,7 +6,7 @@ new is dropped and counted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,7 @@ def _change(value: Any, path: list[str], how: str) -> None:
             value[name] = [7] if isinstance(value[name], dict) else {"x": 7}
 
 
-def mutations(fields: dict[str, tuple[str, ...]]) -> list[Mutation]:
+def mutations(fields: Mapping[str, tuple[str, ...]]) -> list[Mutation]:
     return [
         Mutation(endpoint, field, how)
         for endpoint, names in fields.items()

@@ -20,7 +20,7 @@ from clientcore.exchange import (
 )
 from clientcore.frame import write_bundle
 from clientcore.keys import device_id
-from clientcore.wire import pack
+from clientcore.wire import Value, pack
 from tests.support.fixed import PHONE, SERVER
 from tests.support.random_registers import grow
 from tests.vectors.cases import answers, changes, frames, wire
@@ -59,6 +59,20 @@ class Messages:
         return tuple(self.by_kind)
 
 
+def called(command: str, *args: Value) -> bytes:
+    """A call of the phone."""
+    return write_call(
+        PHONE,
+        env="demo",
+        school="eg-07-113",
+        device=bytes(16),
+        nonce=bytes(8),
+        wall_ms=answers.SERVER_MS,
+        command=command,
+        args=args,
+    )
+
+
 @cache
 def messages() -> Messages:
     """Frames, sync bodies, bundles, plain values, answers, enrolments, calls and payloads."""
@@ -79,7 +93,6 @@ def messages() -> Messages:
         short_number="123456",
         payload=payload,
     )
-    call = {"env": "demo", "school": "eg-07-113", "device": bytes(16), "nonce": bytes(8), "wall_ms": answers.SERVER_MS}
     wide = [deflate(change.chunk) for change in registers()[3]]
     return Messages(
         {
@@ -92,9 +105,9 @@ def messages() -> Messages:
             "enrol": [ENROL_REQUEST],
             "enrolled": [sign_enrolled(SERVER, enrolled, request=ENROL_REQUEST)],
             "call": [
-                write_call(PHONE, **call, command="devices", args=[]),
-                write_call(PHONE, **call, command="resync", args=[None, "rebuild", "lost"]),
-                write_call(PHONE, **call, command="bundle", args=[write_bundle(raws[:2])]),
+                called("devices"),
+                called("resync", None, "rebuild", "lost"),
+                called("bundle", write_bundle(raws[:2])),
             ],
         }
     )

@@ -23,11 +23,15 @@ async def answered_after(port: int) -> list[int]:
     loop = asyncio.get_running_loop()
     crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(CROWD)]  # the kernel completes them alone
     rounds, seen = 0, dict.fromkeys(range(CROWD), 0)
+
+    def answered(at: int) -> None:
+        seen[at] = seen[at] or rounds
+
     try:
         for at, one in enumerate(crowd):
             one.sendall(b"GET /healthz HTTP/1.1\r\nHost: hudur\r\n\r\n")
             one.setblocking(False)
-            loop.add_reader(one.fileno(), lambda at=at: seen.__setitem__(at, seen[at] or rounds))
+            loop.add_reader(one.fileno(), answered, at)
         async with asyncio.timeout(30):
             while not all(seen.values()):
                 rounds += 1

@@ -30,6 +30,7 @@ async def decide(world: World, times: int) -> None:
 async def tamper(world: World, *statements: str) -> trail.Verdict:
     """What somebody with the file in their hands does, past the server; then the proof of `hudur audit verify`."""
     path = world.server.config.store
+    assert isinstance(path, Path)
     connection = sqlite3.connect(path)
     for statement in statements:
         connection.execute(statement)
@@ -112,7 +113,9 @@ async def test_the_next_contact_of_a_phone_tells_when_the_head_it_was_told_is_go
     answer = await phone.sync((REGISTER, phone.take(REGISTER, {"s001": "P"})))
     found = await world.db.fetch_all("SELECT kind, device FROM security_events")
     assert (quiet, found) == ([], [("audit-head-unknown", phone.me.device)])
-    assert [verdict.kind for verdict in answer.answer.receipts[0]] == [0]
+    verdicts = answer.answer.receipts[0]
+    assert not isinstance(verdicts, str)
+    assert [verdict.kind for verdict in verdicts] == [0]
 
 
 async def test_every_nonce_carries_the_head_of_the_trail(world: World) -> None:

@@ -56,7 +56,7 @@ async def outcome(world: World, register: str, school: str = SCHOOL) -> Outcome:
     return stored.outcome
 
 
-async def decide(world: World, order: str = "calendar", **args: object) -> dict[str, Any]:
+async def decide(world: World, order: str = "calendar", /, **args: object) -> dict[str, Any]:
     """Decide and settle what follows."""
     done: dict[str, Any] = await world.order(order, **{"reason": "holiday", "reference": DECREE, **args})
     await world.settle()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clientcore.change import Change
+from clientcore.change import Change, parse
 from clientcore.frame import Frame
 from syncserver import checking
 from syncserver.errors import RequestProblem
@@ -28,7 +28,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every signature that is verified and every change that is parsed, in order."""
     seen: list[str] = []
-    is_signed_by, parse = Frame.is_signed_by, checking.parse
+    is_signed_by = Frame.is_signed_by
 
     def verified(frame: Frame, key: bytes) -> bool:
         seen.append("verify")
@@ -82,12 +82,12 @@ async def test_what_is_wrong_with_one_is_told_to_it_alone(
     """A forged signature, a fault of ours, one that went away: the others of their lot are read as ever."""
     raws = await frames_of(world, 6)
     raws[1] = forged(raws[1])
-    parse, count = checking.parse, iter(range(100))
+    counted, count = checking.parse, iter(range(100))  # type: ignore[attr-defined]  # the fixture's
 
     def faulty(chunk: bytes) -> Change:
         if next(count) == 1:
             raise ZeroDivisionError
-        return parse(chunk)
+        return counted(chunk)
 
     monkeypatch.setattr(checking, "parse", faulty)
     reading = [asyncio.ensure_future(world.server.checker.read_frames([raw])) for raw in raws]

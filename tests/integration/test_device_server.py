@@ -68,12 +68,13 @@ async def settle_and_sync(world: World, phone: Phone) -> None:
     assert (await phone.sync()).outcome == "ok"
 
 
-async def outcome(world: World) -> dict[str, object]:
+async def outcome(world: World) -> dict[str, str]:
     """The last word of the events feed on every pupil of the register."""
-    found: dict[str, object] = {}
+    found: dict[str, str] = {}
     for event in await world.events():
         data = event["data"]
         assert isinstance(data, dict)
+        assert isinstance(data["code"], str)
         found[str(data["pupil"])] = data["code"]
     return found
 

@@ -239,7 +239,8 @@ def test_the_command_says_it_in_words_and_by_its_exit_code(tmp_path: Path, monke
     import asyncio
     import threading
 
-    ready, done, told = threading.Event(), threading.Event(), {}
+    ready, done = threading.Event(), threading.Event()
+    told: dict[str, Sis] = {}
 
     async def serve() -> None:
         async with both_of(tmp_path) as both:
@@ -247,7 +248,7 @@ def test_the_command_says_it_in_words_and_by_its_exit_code(tmp_path: Path, monke
             told["sis"] = both.sis
         async with open_sis(objects_of(small_roster(1))) as sis:
             sis.events = told["sis"].events
-            told["url"], told["now"] = sis.url, sis
+            told["now"] = sis
             ready.set()
             while not done.is_set():
                 await asyncio.get_running_loop().run_in_executor(None, done.wait, 0.05)
@@ -256,7 +257,7 @@ def test_the_command_says_it_in_words_and_by_its_exit_code(tmp_path: Path, monke
     thread.start()
     try:
         assert ready.wait(60)
-        monkeypatch.setenv("HUDUR_UPSTREAM_URL", str(told["url"]))
+        monkeypatch.setenv("HUDUR_UPSTREAM_URL", told["now"].url)
         monkeypatch.setenv("HUDUR_UPSTREAM_TOKEN", TOKEN)
         words = ["reconcile", "--date", TODAY, "--store", address_of(tmp_path / "store.db")]
         shown = CliRunner().invoke(main, words)

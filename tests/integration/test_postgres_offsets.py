@@ -21,7 +21,7 @@ from syncserver.errors import Fenced
 from syncserver.settle import Settler
 from syncserver.store import postgres
 from syncserver.store.consuming import read_fresh
-from syncserver.store.port import Transaction
+from syncserver.store.port import Reader, Transaction
 from syncserver.store.postgres import PostgresDatabase
 from tests.support.postgres import new_store, shared_cluster
 from tests.support.server.wait import until
@@ -70,7 +70,7 @@ class Held(PostgresDatabase):
 class Tail:
     """A reader by offset, as consumers are: it never looks behind its position."""
 
-    db: PostgresDatabase
+    db: Reader
     seen: list[int] = field(default_factory=list)
 
     async def read(self) -> list[int]:

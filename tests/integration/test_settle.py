@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clientcore.change import Op, actor_of, encode
+from clientcore.change import Change, Op, actor_of, encode
 from clientcore.exchange import write_sync
+from clientcore.register import RegisterId
+from reconciliation.plain import settle_changes
 from syncserver import settle as settle_module
 from syncserver import settling, sight
 from syncserver.feed import read_page
@@ -115,12 +118,11 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     good, poison = phone.take(REGISTER, {"s001": "P"}), phone.take(REGISTER, {"s002": "A"})
     other = phone.take(f"c-3b/{TODAY}/day", {"s003": "P"})
     await phone.sync((REGISTER, good), (REGISTER, poison), (f"c-3b/{TODAY}/day", other))
-    real = settling.settle_changes
 
-    def breaks(register, changes, *rest):  # type: ignore[no-untyped-def]
+    def breaks(register: RegisterId, changes: Sequence[Change], *rest: Any) -> Any:
         if any(change.hash == poison.hash for change in changes):
             raise RecursionError("poison")
-        return real(register, changes, *rest)
+        return settle_changes(register, changes, *rest)
 
     monkeypatch.setattr(settling, "settle_changes", breaks)
     await world.settle()
@@ -135,7 +137,7 @@ async def test_a_poison_change_is_a_dead_letter_and_delays_nobody(
     await world.settle()
     assert await world.db.fetch_all("SELECT log_offset, requeued FROM dead_letters") == [(2, 0)]
 
-    monkeypatch.setattr(settling, "settle_changes", real)
+    monkeypatch.setattr(settling, "settle_changes", settle_changes)
     assert [one["cause"] for one in (await world.order("dlq-causes"))["causes"]] == ["poison"]  # type: ignore[attr-defined]
     await world.order("dlq-requeue", cause="poison", reason="mended")
     await world.settle()

@@ -12,10 +12,12 @@ import pytest
 
 from clientcore.change import Change, Op, actor_of, deflate, encode
 from clientcore.register import RegisterId
+from reconciliation.plain import settle_changes
 from syncserver import settle as settle_module
 from syncserver import settling, sight
 from syncserver.settling import CHANGES_PER_REGISTER_MAX, OPERATIONS_PER_REGISTER_MAX
 from syncserver.store.registers import outcome_of
+from syncserver.store.surroundings import contexts_of
 from tests.support.server.world import SCHOOL, TODAY, Phone, World, open_world
 
 T = TypeVar("T")
@@ -40,7 +42,7 @@ class Counted:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     """The settle stage with its pure middle counted."""
-    found, real = Counted(), sight.settle
+    found, real = Counted(), settling.settle
 
     def settle(task: Any, stored: Sequence[Any], **more: Any) -> Any:
         found.sizes.append(len(stored))
@@ -193,7 +195,7 @@ async def test_a_poison_among_many_is_found_by_halves_and_told_to_its_author(
     phone = await world.phone()
     changes = flood(phone, 120, 2)
     poison = changes[77]
-    real = settling.settle_changes
+    real = settle_changes
 
     def breaks(register: RegisterId, some: Sequence[Change], *rest: Any) -> Any:
         if any(change.hash == poison.hash for change in some):
@@ -253,7 +255,7 @@ async def test_an_order_nobody_can_carry_out_becomes_a_dead_letter_and_the_outco
     async def breaks(*_: object) -> Any:
         raise ValueError("no context")
 
-    real = sight.contexts_of
+    real = contexts_of
     monkeypatch.setattr(sight, "contexts_of", breaks)
     await world.settle()
     assert await world.count("settle_again") == 0

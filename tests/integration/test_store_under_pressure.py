@@ -14,6 +14,8 @@ from syncserver.errors import ConstraintBroken, StoreBusy, StoreFailed
 from syncserver.store import postgres
 from syncserver.store.port import Transaction
 from syncserver.store.postgres import PostgresDatabase, open_postgres
+from syncserver.store.postgres_schema import SPACE
+from syncserver.store.postgres_session import SETTINGS
 from tests.support.postgres import cluster_of_its_own, shared_cluster
 
 INSERT = "INSERT INTO meta (name, value) VALUES (?, ?)"
@@ -95,10 +97,10 @@ async def test_a_block_that_hides_a_broken_statement_is_not_taken_for_committed(
 
 async def test_a_lane_that_stays_taken_is_busy_and_no_broken_store(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process is at work for too long: nothing was written, and the next try needs no reopening."""
-    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "50ms")
+    monkeypatch.setitem(SETTINGS, "lock_timeout", "50ms")
     db, other = await open_postgres(dsn), await asyncpg.connect(dsn)
     try:
-        await other.execute(f"SELECT pg_advisory_lock({postgres.SPACE}, {postgres._LANES['log']})")
+        await other.execute(f"SELECT pg_advisory_lock({SPACE}, {postgres._LANES['log']})")
 
         async def work(tx: Transaction) -> None:
             await tx.execute(INSERT, ("n1", b""))
@@ -120,7 +122,7 @@ async def test_who_gives_up_waiting_leaves_nothing_open(db: PostgresDatabase, ds
     faults: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
     other = await asyncpg.connect(dsn)
-    await other.execute(f"SELECT pg_advisory_lock({postgres.SPACE}, {postgres._WRITERS})")
+    await other.execute(f"SELECT pg_advisory_lock({SPACE}, {postgres._WRITERS})")
 
     async def order() -> None:
         async with db.transaction() as tx:
@@ -181,7 +183,7 @@ async def test_a_process_that_froze_in_a_lane_loses_it_and_wrote_nothing(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was stopped between two statements: the server ends its session, the next one takes the lane."""
-    monkeypatch.setitem(postgres.SETTINGS, "idle_in_transaction_session_timeout", "200ms")
+    monkeypatch.setitem(SETTINGS, "idle_in_transaction_session_timeout", "200ms")
     frozen, other = await open_postgres(dsn), await open_postgres(dsn)
     holds, thawed = asyncio.Event(), asyncio.Event()
 

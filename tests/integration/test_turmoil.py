@@ -323,8 +323,9 @@ class Turmoil:
         world, clock = self.school.world, self.school.world.clock
         if ON_POSTGRES:  # copied by its own tools
             return
-        file = folder / "backup.db"
-        await make_backup(world.server.config.store, file, clock)
+        store, file = world.server.config.store, folder / "backup.db"
+        assert isinstance(store, Path)
+        await make_backup(store, file, clock)
         scratch, manifest = folder / "scratch.db", read_manifest(file)
         found = await verify(file, scratch, zone="Africa/Cairo", clock=clock, manifest=manifest, proof=False)
         assert found.findings == ()

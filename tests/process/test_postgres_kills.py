@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Campaign:
         for name in names:
             change = phone.take(name, MARKS)
             body = write_sync([phone.frame([(name, deflate(change.chunk))], ask=False).raw])
-            await until(lambda body=body: self._try(phone, body), bool)
+            await until(partial(self._try, phone, body), bool)
             self.promised[change.hash] += 1
 
     async def _try(self, phone: Phone, body: bytes) -> bool:
@@ -87,7 +88,9 @@ class Campaign:
             assert reply.status_code in (429, 503), reply.text
             return False
         answer = read_answer(reply.content, server_key=phone.me.server_key, request=body).answer
-        assert {one.kind for entry in answer.receipts for one in entry} <= {DURABLE, DUPLICATE}, answer.receipts
+        for entry in answer.receipts:
+            assert not isinstance(entry, str), answer.receipts
+            assert {one.kind for one in entry} <= {DURABLE, DUPLICATE}, answer.receipts
         return True
 
     async def read_on(self) -> None:

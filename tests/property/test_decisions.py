@@ -142,7 +142,7 @@ def followed(told: Explanation) -> Code | None:
     )
     codes = [Mark.parse(value).code for _, value in standing]
     witnesses = [code for code in codes if code.witnesses_presence]
-    return (witnesses or codes or [None])[-1]
+    return [None, *(witnesses or codes)][-1]
 
 
 PAIRS = st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(IDS)), max_size=8)

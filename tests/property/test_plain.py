@@ -13,7 +13,19 @@ from reconciliation.model import Context, Receipt, Right, Window
 from reconciliation.plain import plain_outcome, settle_changes
 from reconciliation.reconcile import reconcile
 from reconciliation.wire import canonical
-from tests.support.histories import DAY, EIGHT_MS, PUPILS, REGISTER, STRANGER, ZONE, Phone, play, steps, story_context
+from tests.support.histories import (
+    DAY,
+    EIGHT_MS,
+    PUPILS,
+    REGISTER,
+    STRANGER,
+    ZONE,
+    Phone,
+    Step,
+    play,
+    steps,
+    story_context,
+)
 
 RUN = settings(max_examples=1_500, derandomize=True, deadline=None, print_blob=True)
 MINUTE_MS = 60_000
@@ -97,7 +109,7 @@ def test_the_short_way_gives_what_reconcile_gives(data: st.DataObject) -> None:
 
 @settings(max_examples=150, derandomize=True, deadline=None)
 @given(steps())
-def test_every_change_of_a_story_alone_and_all_together_settle_alike(story: list) -> None:
+def test_every_change_of_a_story_alone_and_all_together_settle_alike(story: list[Step]) -> None:
     played = play(story)
     known = {one.change_hash: one for one in reversed(played.receipts)}
     for some in (*([change] for change in played.changes), played.changes):

@@ -22,10 +22,9 @@ from reconciliation.parity import Digital, Standing, Status, WeekParity, weigh
 from reconciliation.reconcile import reconcile
 from reconciliation.wire import iso
 from syncserver.parity_weeks import School, _merged, _weigh
-from tests.support.histories import PUPILS, REGISTER, Phone, context, receipt
+from tests.support.histories import EIGHT_MS, PUPILS, REGISTER, Phone, context, receipt
 from tests.support.school_weeks import (
     CALENDAR,
-    EIGHT_MS,
     WEEK,
     at_once,
     days,

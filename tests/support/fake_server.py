@@ -175,7 +175,7 @@ class FakeServer:
             taken = sender is not None and frame.is_signed_by(sender.public_key)
             receipts.append(self._store(frame, sender) if sender is not None and taken else "bad-signature")
         kinds = [v.kind for entry in receipts if not isinstance(entry, str) for v in entry]
-        result = [len(bundle.frames), *(kinds.count(kind) for kind in range(4)), bundle.truncated, []]
+        result: list[Value] = [len(bundle.frames), *(kinds.count(kind) for kind in range(4)), bundle.truncated, []]
         return self._answer(body, call.device, tuple(receipts), pack(result))
 
     # ---- the log and the pull ----
@@ -240,7 +240,7 @@ class FakeServer:
         for short, (register, _, device) in self.stored.items():
             if device != author:
                 continue
-            state = [short, 2, "unknown-pupil"] if short in self.review else [short, 1, None]
+            state: list[Value] = [short, 2, "unknown-pupil"] if short in self.review else [short, 1, None]
             by_register.setdefault(register, []).append(state)
         return [["settled", register, len(states), states] for register, states in by_register.items()]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
+from typing import TypedDict
 
 from syncserver.store.postgres import open_postgres
 
@@ -41,7 +42,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _owner() -> dict[str, int]:
+class _Owner(TypedDict, total=False):
+    """Who runs PostgreSQL, in the words of `subprocess.run`."""
+
+    user: int
+    group: int
+
+
+def _owner() -> _Owner:
     """PostgreSQL refuses to run as root; the package brings a user of its own."""
     if os.geteuid() != 0:
         return {}
@@ -61,7 +69,7 @@ class Cluster:
         """One of PostgreSQL's own programs, as its owner."""
         return subprocess.run(
             [str(programs() / program), *args], check=check, capture_output=True, text=True, cwd="/", timeout=120,
-            **_owner(),  # type: ignore[call-overload]
+            **_owner(),
         )  # fmt: skip
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: str) -> None:
         raise ModuleNotFoundError("No module named 'apsw'", name="apsw")
 
-    monkeypatch.setattr(cli_lab.importlib, "import_module", fail)
+    monkeypatch.setattr(importlib, "import_module", fail)
     done = CliRunner().invoke(cli_lab.load("tests.simulator.cli", "simulate"), [])
     assert done.exit_code == 1
     assert "needs apsw" in done.output

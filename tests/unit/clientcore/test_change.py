@@ -39,7 +39,7 @@ def ops(draw: st.DrawFn) -> Op:
     key = draw(KEYS)
     named = st.tuples(st.integers(1, 1_000), st.sampled_from([A, B, bytes(16), b"\xff" * 16]))
     preds = tuple(sorted(draw(st.sets(named, max_size=5))))
-    if preds and draw(st.booleans()):
+    if preds != () and draw(st.booleans()):
         return Op(key=key, value=None, preds=preds)
     ms = draw(MS)
     if key == "~bulk":

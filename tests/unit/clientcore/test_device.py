@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clientcore.exchange import MEDIA_TYPE
+from clientcore.exchange import MEDIA_TYPE, Verdict
 from clientcore.keys import SigningKey
 from clientcore.limits import FRAME_BYTES_MAX
 from clientcore.ports import HttpReply, ManualClock
@@ -201,7 +201,12 @@ async def test_an_answer_signed_by_another_key_or_to_another_request_is_no_recei
     assert (await phone.sync()).outcome == "no-answer"
     server.key = honest
     old: list[HttpReply] = []
-    server.after = lambda _path, _body, reply: old.append(reply) or reply
+
+    def keep(path: str, body: bytes, reply: HttpReply) -> HttpReply:
+        old.append(reply)
+        return reply
+
+    server.after = keep
     await phone.sync()
     assert phone.steps() == {"confirmed": 1}
     phone.take(date="2026-11-23")
@@ -215,7 +220,13 @@ async def test_an_answer_without_the_receipt_is_not_taken_for_one() -> None:
     server, phone = await pair()
     phone.take()
     answer = server._answer
-    server._answer = lambda body, device, _receipts, payload: answer(body, device, (), payload)  # type: ignore[method-assign]
+
+    def shorter(
+        body: bytes, device: bytes, receipts: tuple[tuple[Verdict, ...] | str, ...], payload: bytes | None
+    ) -> HttpReply:
+        return answer(body, device, (), payload)
+
+    server._answer = shorter  # type: ignore[method-assign]
     assert (await phone.sync()).outcome == "no-answer"
     assert phone.steps() == {"saved": 1}
 

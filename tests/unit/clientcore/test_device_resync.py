@@ -194,7 +194,12 @@ async def test_a_restored_server_gets_back_what_it_lost() -> None:
     everything = dict(server.stored)
     server.restore(backup)
     seen: list[int] = []
-    server.after = lambda _path, _body, reply: seen.append(phone.device.state.pending) or reply
+
+    def look(path: str, body: bytes, reply: HttpReply) -> HttpReply:
+        seen.append(phone.device.state.pending)
+        return reply
+
+    server.after = look
     report = await phone.sync()
     assert report.wanted == 2
     assert max(seen) == 2

@@ -109,6 +109,7 @@ def unsent_by_hand(rows: list[Row]) -> set[str]:
                 waiting[where[name]].add(name)
         elif row.kind == "receipt":
             for name, verdicts in zip(body[2], read_signed_part(body[0])[0].receipts, strict=True):
+                assert not isinstance(verdicts, str)
                 for change_name, verdict in zip(frames[name], verdicts, strict=True):
                     if verdict.kind != REFUSED:
                         waiting[where[change_name]].discard(change_name)

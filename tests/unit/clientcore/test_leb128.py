@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,11 @@ def test_a_signed_number_is_read_back_wherever_it_stands(number: int, around: by
 @given(st.binary(min_size=1, max_size=12))
 def test_whatever_is_read_is_spelt_with_the_same_bytes(data: bytes) -> None:
     """No byte string but the shortest form is read: two spellings would give one change two hashes."""
-    for read, write in ((lambda: read_uleb(data, 0, 1 << 60), uleb), (lambda: read_sleb(data, 0), sleb)):
+    ways: list[tuple[Callable[[], tuple[int, int]], Callable[[int], bytes]]] = [
+        (lambda: read_uleb(data, 0, 1 << 60), uleb),
+        (lambda: read_sleb(data, 0), sleb),
+    ]
+    for read, write in ways:
         try:
             number, end = read()
         except ChangeRefused:

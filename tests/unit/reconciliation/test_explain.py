@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_rights_releases_and_delegations_are_named() -> None:
     """By post, by delegation, or let in by another person."""
     amal, basma = pair()
     change, other = amal.mark({"s1": "P28800000"}), basma.mark({"s2": "P28800000"})
-    rights = {"amal": (Right(from_ms=0, delegation="d7"),)}
+    rights: dict[str, tuple[Right, ...]] = {"amal": (Right(from_ms=0, delegation="d7"),)}
     release = Release(change_hash=other.hash, by="head", reason="stood in", at_ms=EIGHT + DAY_MS)
     around = replace(context(entitled=rights), decisions=Decisions(releases={other.hash: release}))
     assert step(told("s1", (change, amal), around=around), "right").en == "Right to mark: a delegation d7."
@@ -155,7 +156,7 @@ def test_a_dispute_and_the_word_that_ended_it_or_no_longer_does() -> None:
         ({"at_ms": EIGHT}, "too-late"),
     ],
 )
-def test_a_decision_that_does_not_count_says_why(change: dict[str, object], why: str) -> None:
+def test_a_decision_that_does_not_count_says_why(change: dict[str, Any], why: str) -> None:
     """The author's own, one without a reference, one out of time."""
     made = late_request(change)
     assert step(made, "void-decision").facts["why"] == why
@@ -163,18 +164,16 @@ def test_a_decision_that_does_not_count_says_why(change: dict[str, object], why:
     assert made.code is Code.ABSENT
 
 
-def late_request(*decisions: dict[str, object]) -> Explanation:
+def late_request(*decisions: dict[str, Any]) -> Explanation:
     """Absent in time; two days later a request for present, and what was decided about it."""
     amal, _ = pair()
     first = amal.mark({"s1": "A28800000"})
     late = amal.mark({"s1": f"P{28_800_000 + 2 * DAY_MS}"})
-    approvals = tuple(
-        Approval(**{
-            "id": n, "change_hash": late.hash, "approved": True, "reason": Reason.WRONG_CODE, "by": "head",
-            "level": Level.SCHOOL, "reference": "", "at_ms": EIGHT + 3 * DAY_MS, **more,
-        })
-        for n, more in enumerate(decisions)
-    )  # type: ignore[arg-type]  # fmt: skip
+    usual: dict[str, Any] = {
+        "change_hash": late.hash, "approved": True, "reason": Reason.WRONG_CODE, "by": "head",
+        "level": Level.SCHOOL, "reference": "", "at_ms": EIGHT + 3 * DAY_MS,
+    }  # fmt: skip
+    approvals = tuple(Approval(**{"id": n, **usual, **more}) for n, more in enumerate(decisions))
     around = replace(context(), decisions=Decisions(approvals={late.hash: approvals}))
     received_ms = EIGHT + 2 * DAY_MS + 600_000
     receipts = [receipt(first, amal, offset=1), receipt(late, amal, offset=2, received_at_ms=received_ms)]

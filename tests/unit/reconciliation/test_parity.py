@@ -120,7 +120,7 @@ def test_digital_without_paper_is_not_compared_and_lowers_the_coverage() -> None
             sheets={KEY: found}, signs={},
         )  # fmt: skip
         assert found.state is not SheetState.COUNTS
-        assert (week.registers[0].standing, week.coverage, week.compared) == (standing, 0, 0)
+        assert (week.registers[0].standing, week.coverage, week.compared) == (standing, Fraction(0), 0)
 
 
 def test_a_session_that_did_not_take_place_is_not_compared_unless_paper_says_it_did() -> None:
@@ -178,7 +178,7 @@ def test_holiday_weeks_pause() -> None:
 def test_a_week_in_which_nothing_was_expected_or_compared_is_not_evaluable() -> None:
     """Nothing is no evidence."""
     empty = WeekParity(week=WEEK, document=Document.PERIOD_SHEET, open_days=5, registers=())
-    assert (empty.status, empty.rate, empty.guarded, empty.coverage) == (Status.NOT_EVALUABLE, None, None, 0)
+    assert (empty.status, empty.rate, empty.guarded, empty.coverage) == (Status.NOT_EVALUABLE, None, None, Fraction(0))
     assert week_of_cells(0, 0, more=others(Standing.NO_SESSION, 3)).status is Status.NOT_EVALUABLE
 
 

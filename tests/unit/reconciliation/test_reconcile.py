@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -180,12 +181,12 @@ def test_only_the_late_marks_of_a_change_wait() -> None:
     assert (codes(outcome)["s1"], codes(outcome)["s2"]) == ("P", None)
 
 
-def approval(change: Change, by: str = "basma", **more: object) -> Context:
-    word = {
+def approval(change: Change, by: str = "basma", **more: Any) -> Context:
+    word: dict[str, Any] = {
         "id": 1, "change_hash": change.hash, "approved": True, "reason": Reason.WRONG_CODE, "by": by,
         "level": Level.SCHOOL, "reference": "", "at_ms": EIGHT + 3 * DAY_MS, **more,
     }  # fmt: skip
-    return replace(context(), decisions=Decisions(approvals={change.hash: (Approval(**word),)}))  # type: ignore[arg-type]
+    return replace(context(), decisions=Decisions(approvals={change.hash: (Approval(**word),)}))
 
 
 def test_an_approved_adjustment_answers_and_keeps_the_original_beside_it() -> None:
@@ -211,7 +212,7 @@ def test_an_approved_adjustment_answers_and_keeps_the_original_beside_it() -> No
         {"approved": False},
     ],
 )
-def test_an_approval_that_breaks_a_rule_changes_nothing(wrong: dict[str, object]) -> None:
+def test_an_approval_that_breaks_a_rule_changes_nothing(wrong: dict[str, Any]) -> None:
     """Whatever a store holds: the author's own word, one that came too late, a central one without a reference."""
     amal, _ = pair()
     change = amal.mark({"s1": at("P", hours=56)})

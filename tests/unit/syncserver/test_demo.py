@@ -27,9 +27,15 @@ SUNDAY_MS = ManualClock().now_ms
 FRIDAY_MS = SUNDAY_MS + 5 * DAY_MS
 
 
+def file_of(config: Config) -> Path:
+    """The store's file."""
+    assert isinstance(config.store, Path)
+    return config.store
+
+
 @asynccontextmanager
 async def opened(config: Config, clock: ManualClock) -> AsyncIterator[Server]:
-    db = await open_sqlite(config.store)
+    db = await open_sqlite(file_of(config))
     try:
         yield await open_server(config, db, ServerPorts(clock=clock))
     finally:
@@ -58,7 +64,7 @@ async def test_today_and_tomorrow_are_open_on_any_day(config: Config, now_ms: in
 
 async def test_the_trial_is_for_its_owner_alone(config: Config) -> None:
     """Names and the signing key: the folder is closed to others, also when it was open before, and so is every file."""
-    folder = config.store.parent
+    folder = file_of(config).parent
     folder.chmod(0o755)
     (folder / "roster.zip").touch(0o644)
     await demo.prepare(config, ManualClock(), fresh=False)
@@ -100,7 +106,7 @@ async def test_a_second_start_keeps_the_store_and_makes_fresh_codes(config: Conf
 
 async def test_fresh_begins_anew_but_never_under_a_running_server(config: Config) -> None:
     """`--fresh` throws away even a store that cannot be read; a store in use is left alone."""
-    config.store.write_bytes(b"this is no database" * 100)
+    file_of(config).write_bytes(b"this is no database" * 100)
     await demo.prepare(config, ManualClock(), fresh=True)
     async with opened(config, ManualClock()) as server:
         with pytest.raises(StoreInUse):
