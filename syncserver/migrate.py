@@ -27,7 +27,7 @@ from syncserver.store.schema import SCHEMA_VERSION, schema_statements
 
 UNFINISHED = 0
 _OWN = ("schema_version", "consumers")  # every store has rows of its own there
-_PARTITIONS = "partitions"
+_OWN_META = ("partitions", "made_at")
 _PAGE, _FEED_PAGE = 500, 5_000
 _CREATE = re.compile(r"CREATE TABLE (\w+) \((.*)\) STRICT", re.DOTALL)
 _COLUMN = re.compile(r"(\w+) (?:INTEGER|TEXT|BLOB)\b")
@@ -145,18 +145,18 @@ async def _begin(new: Database) -> None:
     """See that the target is empty, and mark it as unfinished."""
     async with new.transaction() as tx:
         for table in tables():
-            where = f"WHERE name <> '{_PARTITIONS}' " if table.name == "meta" else ""
+            where = f"WHERE name NOT IN {_OWN_META} " if table.name == "meta" else ""
             if await tx.fetch_one(f"SELECT 1 FROM {table.name} {where}LIMIT 1") is not None:
                 raise MigrationRefused("not-empty", f"the target has rows in {table.name}: it must be a new store")
         await tx.execute("UPDATE schema_version SET version = ?", (UNFINISHED,))
 
 
 async def _pages(reader: Reader, table: Table) -> AsyncIterator[list[Row]]:
-    """A table's rows in the order of its key; what a store notes of its own partitions is left out."""
+    """A table's rows in the order of its key; what a store notes of itself is left out."""
     places = [table.columns.index(name) for name in table.key]
     page = await reader.fetch_all(table.page_sql(first=True))
     while page:
-        yield [row for row in page if table.name != "meta" or row[0] != _PARTITIONS]
+        yield [row for row in page if table.name != "meta" or row[0] not in _OWN_META]
         page = await reader.fetch_all(table.page_sql(first=False), tuple(page[-1][place] for place in places))
 
 

@@ -45,10 +45,11 @@ from syncserver.store.digest import digest_of, digest_registers, read_head
 from syncserver.store.packed import pack_json, unpack_outcome, unpack_wire
 from syncserver.store.port import Reader, Transaction, placeholders
 from syncserver.store.schema import SCHEMA_VERSION
-from syncserver.store.summaries import write_summaries
+from syncserver.store.summaries import pack_counts
 from syncserver.store.told import read_told
 
 FORMAT = "hudur-school/1"
+_SCHEMA_MIN = 4  # what the lines of a file hold is the same since
 _MANIFEST, _FRAMES, _EVENTS, _AUDIT = "manifest.json", "log/frames.bin", "events/events.jsonl", "audit/audit.jsonl"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _INFLATED_BYTES_MAX = 1 << 30
@@ -326,7 +327,7 @@ def _read_zip(data: bytes) -> dict[str, bytes]:
 
 
 def _check_files(files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
-    if manifest["format"] != FORMAT or manifest["schema"] != SCHEMA_VERSION:
+    if manifest["format"] != FORMAT or manifest["schema"] not in range(_SCHEMA_MIN, SCHEMA_VERSION + 1):
         raise BadInput("not-portable", f"made by another version: {manifest['format']}, schema {manifest['schema']}")
     if set(files) != set(manifest["files"]):
         raise BadInput("not-portable", "other files than the manifest names")
@@ -410,6 +411,9 @@ async def write_school(tx: Transaction, taken: School, *, audit_id: int, now_ms:
     Outcomes and events come along, so that revisions go on and no id of an event is ever given twice; they stand only
     if settling the changes gives the same.
     """
+    for row in taken.rows["outcomes"]:
+        summary = summary_of(unpack_outcome(row["body"], "/".join(_key(row))))
+        row["counts"] = pack_counts(row["revision"], summary)
     for name in tables.EXPORTED:
         await tables.write_rows(tx, name, taken.rows[name], audit_id=audit_id)
     await _write_events(tx, taken)
@@ -418,10 +422,6 @@ async def write_school(tx: Transaction, taken: School, *, audit_id: int, now_ms:
         f"INSERT INTO imported_audit ({', '.join(names)}) VALUES ({placeholders(len(names))})",
         [(taken.school, *(row[name] for name in _AUDIT_COLUMNS)) for row in taken.audit],
     )
-    await write_summaries(tx, [
-        (taken.school, row["revision"], summary_of(unpack_outcome(row["body"], "/".join(_key(row)))))
-        for row in taken.rows["outcomes"]
-    ])  # fmt: skip
     scopes = {row["scope"] for name in ("calendar_weeks", "calendar_exceptions", "timetables")
               for row in taken.rows[name]}  # fmt: skip
     heads = scopes | {row["school"] for row in taken.rows["places"]}

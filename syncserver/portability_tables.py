@@ -42,6 +42,7 @@ class Table:
         order: Columns to sort by.
         packed: Columns that hold compressed JSON, and are written as JSON.
         blank: Columns that are not written, and what stands there after an import.
+        source: From where its rows are read, if not from the table itself.
     """
 
     file: str
@@ -49,6 +50,7 @@ class Table:
     where: str = _OWN
     packed: tuple[str, ...] = ()
     blank: Mapping[str, Any] | None = None
+    source: str | None = None
 
 
 EXPORTED: Mapping[str, Table] = {
@@ -86,7 +88,7 @@ EXPORTED: Mapping[str, Table] = {
     # what is official
     "outcomes": Table(
         file="registers/outcomes.jsonl", order="class_id, date, session", packed=("body", "revisions"),
-        blank={"first_seq": None, "last_seq": None},
+        blank={"first_seq": None, "last_seq": None, "source_offset": None, "counts": None}, source="whole_outcomes",
     ),
 }  # fmt: skip
 
@@ -114,7 +116,6 @@ LEFT_OUT: Mapping[str, str] = {
     "settle_again": "nothing waits when a school is exported",
     "settlements": "follows from the outcomes",
     "settled_heads": "follows from the outcomes",
-    "summaries": "follows from the outcomes",
     "calendar_heads": "follows from the calendar",
 }
 
@@ -139,8 +140,8 @@ async def read_rows(reader: Reader, name: str, school: str) -> list[dict[str, An
     """The school's rows of a table, as they stand in the store."""
     table, names = EXPORTED[name], list(columns()[name])
     rows = await reader.fetch_all(
-        f"SELECT {', '.join(f't.{column}' for column in names)} FROM {name} t WHERE {table.where} ORDER BY "
-        + ", ".join(f"t.{column}" for column in table.order.split(", ")),
+        f"SELECT {', '.join(f't.{column}' for column in names)} FROM {table.source or name} t "
+        f"WHERE {table.where} ORDER BY " + ", ".join(f"t.{column}" for column in table.order.split(", ")),
         (school,),
     )
     return [dict(zip(names, row, strict=True)) for row in rows]

@@ -24,13 +24,14 @@ AGAIN_MAX = 64  # registers settled again per round, so that new changes never w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One partition of the log, and the tables it is read from."""
+    """One partition of the log, the tables it is read from, and how its outcomes are written (`Database.refers`)."""
 
     number: int
     is_whole: bool
     changes: str
     orders: str
     settlements: str
+    refers: bool
 
     @classmethod
     def of(cls, db: Database, number: int) -> Part:
@@ -41,6 +42,7 @@ class Part:
             changes=db.part("changes", number),
             orders=db.part("settle_again", number),
             settlements=db.part("settlements", number),
+            refers=db.refers,
         )
 
 
@@ -60,6 +62,7 @@ class Sight:
         contexts: What surrounds them.
         changes: Those of the registers that are not large.
         results: Of registers that the helper has settled: nothing else of them is here then.
+        refers: See `Part`.
     """
 
     orders: bool
@@ -73,6 +76,7 @@ class Sight:
     contexts: Mapping[Key, Context] = field(default_factory=dict)
     changes: Mapping[Key, list[StoredChange]] = field(default_factory=dict)
     results: Mapping[Key, rows.Result] = field(default_factory=dict)
+    refers: bool = True
 
     def is_large(self, task: Task) -> bool:
         """Whether a register takes its turn among the large ones."""
@@ -82,7 +86,7 @@ class Sight:
         """Settle a register from `stored`, its changes or some of them. Pure; `above`: see `reconciliation.events`."""
         previous = self.previous.get(task.key)
         before = None if previous is None else stored_outcome(task.key, previous)
-        return settle(task, stored, before=before, context=self.contexts[task.key], above=above)
+        return settle(task, stored, before=before, context=self.contexts[task.key], above=above, refers=self.refers)
 
 
 async def look(reader: Reader, part: Part, limit: int, zone: str) -> Sight:
@@ -117,6 +121,7 @@ async def look(reader: Reader, part: Part, limit: int, zone: str) -> Sight:
         sizes=sizes,
         contexts=await contexts_of(reader, keys, zone),
         changes=await changes_of_all(reader, small, position),
+        refers=part.refers,
     )
 
 

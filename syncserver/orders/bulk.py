@@ -28,7 +28,7 @@ SELECT d.school, d.class_id, d.date, d.session, d.pupil, d.body_json, (SELECT co
   AND n.pupil = d.pupil AND n.kind = 'rule' AND n.id > d.id AND n.undone_ms IS NULL)
 FROM decisions d WHERE d.bulk_id = ? AND d.undone_ms IS NULL ORDER BY d.id"""
 _OUTCOMES = """
-SELECT o.school, o.class_id, o.date, o.session, o.body FROM outcomes o
+SELECT o.school, o.class_id, o.date, o.session, o.body FROM whole_outcomes o
 JOIN (SELECT DISTINCT school, class_id, date, session FROM decisions WHERE bulk_id = ?) AS d
 ON d.school = o.school AND d.class_id = o.class_id AND d.date = o.date AND d.session = o.session"""
 _BULK = """SELECT id, school, state, cells, plan_json, reason, by_id, second_by, asked_ms, applied_ms, undone_ms

@@ -128,7 +128,7 @@ async def _outcomes(reader: Reader, args: Args, columns: str) -> list[Row]:
     (first, last), session, classes = span_of(args), args.get("session"), _names(args, "classes")
     if not args.get("from") or not args.get("until"):
         raise RequestProblem("bad-request", "from and until are needed")
-    sql = f"SELECT {columns} FROM outcomes WHERE school = ? AND date >= ? AND date <= ?"
+    sql = f"SELECT {columns} FROM whole_outcomes WHERE school = ? AND date >= ? AND date <= ?"
     params: list[object] = [text(args, "school"), first, last]
     if classes:
         sql += f" AND class_id IN ({placeholders(len(classes))})"

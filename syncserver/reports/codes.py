@@ -21,7 +21,7 @@ STANDARDS: Mapping[str, Callable[[RegisterId, str, Code, str | None], dict[str, 
     "ceds": ceds_event,
 }
 _PAGE = 20  # outcomes that are read and written in some 25 ms, between which the server does other work
-_OUTCOMES = """SELECT class_id, date, session, body FROM outcomes WHERE school = ? AND date >= ? AND date <= ?
+_OUTCOMES = """SELECT class_id, date, session, body FROM whole_outcomes WHERE school = ? AND date >= ? AND date <= ?
 AND (class_id, date, session) > (?, ?, ?) ORDER BY class_id, date, session LIMIT ?"""
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-DIVIDED = frozenset(("changes", "events", "outcomes", "settle_again", "settlements", "summaries"))
+DIVIDED = frozenset(("changes", "events", "outcomes", "settle_again", "settlements"))
 """Tables that grow with every register: partitions by hash of the school, one consumer for each."""
 
 _TYPES = (("INTEGER", "BIGINT"), ("BLOB", "BYTEA"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from clientcore.keys import SIGNATURE_BYTES
 from clientcore.wire import pack
+from reconciliation.errors import BadOutcome
 from reconciliation.wire import canonical
 from syncserver.store.audit import row_hash
 from syncserver.store.packed import unpack_wire
@@ -22,7 +23,7 @@ _FRAMES = """SELECT id, hash, device, number, received_ms, carrier, wall_ms, mon
 beacon_mono_ms, body FROM frames WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"""
 _CHANGES = """SELECT log_offset, hash, school, class_id, date, session, frame_id, chunk_at, chunk_bytes, delegation,
 held FROM changes WHERE log_offset > ? AND log_offset <= ? ORDER BY log_offset LIMIT ?"""
-_OUTCOMES = """SELECT school, class_id, date, session, revision, body FROM outcomes
+_OUTCOMES = """SELECT school, class_id, date, session, revision, body FROM whole_outcomes
 WHERE (school, class_id, date, session) > (?, ?, ?, ?) ORDER BY school, class_id, date, session LIMIT ?"""
 _AUDIT = """SELECT id, at_ms, actor, action, subject, reason, before_json, after_json, prev_hash, hash FROM audit
 WHERE id > ? ORDER BY id LIMIT ?"""
@@ -95,15 +96,25 @@ async def digest_of(reader: Reader, head: LogHead) -> LogDigest:
 
 
 async def digest_registers(reader: Reader) -> Registers:
-    """The digest of all outcomes; their plain text counts, not how they are compressed."""
+    """The digest of all outcomes; their plain text counts, not how they are stored.
+
+    One whose change is not in the log any more counts as it is stored: the log's own digest and its gaps tell of it.
+    """
     sha, count = hashlib.sha256(), 0
     at: tuple[Any, ...] = ("", "", "", "")
     while page := await reader.fetch_all(_OUTCOMES, (*at, _PAGE)):
         for *key, revision, body in page:
-            sha.update(pack([*key, revision, canonical(unpack_wire(body, "/".join(key)))]))
+            sha.update(pack([*key, revision, _plain(body, "/".join(key))]))
         count += len(page)
         at = page[-1][:4]
     return Registers(count=count, digest=sha.digest())
+
+
+def _plain(body: bytes, register: str) -> bytes:
+    try:
+        return canonical(unpack_wire(body, register))
+    except BadOutcome:
+        return body
 
 
 async def check_audit(reader: Reader) -> AuditHead:

@@ -2,7 +2,7 @@
 
 Invariants:
   1. A frame is stored once, known by its hash, and so is a change, known by its hash and its register; what comes again
-     is a `duplicate`.
+     is a `duplicate`. No frame of a device has a greater number than `devices.last_number`: what does is new.
   2. Offsets are dense and rise from 1; a row is never changed.
   3. What a phone signed of the audit trail is compared with the trail; a difference is a security event, no refusal.
   4. Whether a device is revoked, and whether its nonce is the last one issued, is decided inside the transaction that
@@ -150,7 +150,9 @@ SELECT d.id, d.school, d.user_id, d.nonce, d.last_number, d.revoked_ms, u.active
 FROM devices d LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id LEFT JOIN schools s ON s.school = d.school
 LEFT JOIN settled_heads h ON h.school = d.school LEFT JOIN places p ON p.school = d.school
 WHERE d.id IN ({})"""
-_KNOWN_FRAMES = "SELECT hash, id FROM frames WHERE hash IN ({})"
+_NUMBERED = """
+WITH wanted (device, number) AS (VALUES {})
+SELECT f.hash, f.id, f.device, f.number FROM wanted w JOIN frames f ON f.device = w.device AND f.number = w.number"""
 _KNOWN_CHANGES = """
 WITH wanted (hash, school, class_id, date, session) AS (VALUES {})
 SELECT c.hash, c.school, c.class_id, c.date, c.session FROM wanted w JOIN changes c ON c.school = w.school
@@ -178,10 +180,9 @@ class _Batch:
     last_numbers: dict[bytes, int]
     known_frames: dict[bytes, int]
     known_changes: set[Name]
-    reused: set[tuple[bytes, int]]
+    numbers: set[tuple[bytes, int]]
     nonces: dict[bytes, bytes | None]
     floors: dict[bytes, int | None]
-    numbers: set[tuple[bytes, int]] = field(default_factory=set)
     flagged: dict[bytes, str] = field(default_factory=dict)
     talked: dict[bytes, Push] = field(default_factory=dict)
     frames: list[Row] = field(default_factory=list)
@@ -226,7 +227,7 @@ class _Batch:
             return self.known_frames[frame.hash]  # a change refused then may be taken now: rules are relaxed sometimes
         self.known_frames[frame.hash] = self.frame_id + 1
         name = (frame.device, frame.number)
-        if name in self.reused or name in self.numbers:
+        if name in self.numbers:
             self.security.append((self.now_ms, frame.device, "number-reused", f"frame {frame.number}"))
             self.flagged[frame.device] = "restored-copy"
         self.numbers.add(name)
@@ -313,7 +314,6 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
     arrivals = [arrival for push in pushes for arrival in push.arrivals]
     devices = {push.device for push in pushes} | {arrival.frame.device for arrival in arrivals}
     contacts = {row[0]: _contact(row) for row in await _rows_in(tx, _CONTACTS, devices)}
-    frames: dict[bytes, int] = dict(await _rows_in(tx, _KNOWN_FRAMES, {arrival.frame.hash for arrival in arrivals}))
     names = {
         (entry.hash, a.school, entry.class_id, entry.date, entry.session)
         for a in arrivals
@@ -322,11 +322,8 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
     }
     head = await tx.fetch_one(_HEAD)
     assert head is not None
-    low = {
-        (a.frame.device, a.frame.number)
-        for a in arrivals
-        if a.frame.number <= contacts[a.frame.device].last_number and a.frame.hash not in frames
-    }
+    numbers = {(arrival.frame.device, arrival.frame.number) for arrival in arrivals}
+    numbered = await _numbered(tx, {name for name in numbers if name[1] <= contacts[name[0]].last_number})
     return _Batch(
         now_ms=now_ms,
         frame_id=head[0] or 0,
@@ -334,9 +331,9 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
         audit_head=head[2],
         contacts=contacts,
         last_numbers={device: contact.last_number for device, contact in contacts.items()},
-        known_frames=frames,
+        known_frames={row[0]: row[1] for row in numbered},
         known_changes=await known_changes(tx, names),
-        reused=await _used_numbers(tx, low),
+        numbers={(row[2], row[3]) for row in numbered},
         nonces={device: contact.nonce for device, contact in contacts.items()},
         floors={device: contact.offset_floor_ms for device, contact in contacts.items()},
     )
@@ -383,13 +380,16 @@ async def read_contact(reader: Reader, device: bytes) -> Contact | None:
     return _contact(rows[0]) if rows else None
 
 
-async def _used_numbers(tx: Transaction, names: set[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
-    """Which of these frame numbers are taken by another frame; few: only numbers that do not rise are asked for."""
-    used = set()
-    for device, number in sorted(names):
-        if await tx.fetch_one("SELECT 1 FROM frames WHERE device = ? AND number = ? LIMIT 1", (device, number)):
-            used.add((device, number))
-    return used
+async def _numbered(tx: Transaction, names: set[tuple[bytes, int]]) -> list[Row]:
+    """Hash, id, device and number of the frames that have one of these devices and numbers: what came again, and what
+    another phone with the same key has sent.
+    """
+    wanted, rows = sorted(names), []
+    for at in range(0, len(wanted), _IN_MAX):
+        part = _padded(wanted[at : at + _IN_MAX])
+        values = ", ".join(["(CAST(? AS BLOB), CAST(? AS INTEGER))"] * len(part))
+        rows += await tx.fetch_all(_NUMBERED.format(values), [word for name in part for word in name])
+    return rows
 
 
 async def _update_devices(tx: Transaction, batch: _Batch) -> None:

@@ -16,6 +16,13 @@ _CREATE = re.compile(r"CREATE (TABLE|INDEX|VIEW) (\w+)\b(?: ON (\w+))?")
 FIRST = 3
 """The oldest version that can be migrated."""
 
+REFERRING_SINCE = 5
+"""Servers of this version read outcomes that refer to their change.
+
+Beside a store in PostgreSQL that an earlier version made there may still be servers that cannot: the version after this
+one can let it write them.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
@@ -32,6 +39,10 @@ COLUMNS: dict[int, tuple[Column, ...]] = {
         Column(table="outcomes", name="last_seq", rest="INTEGER"),
         Column(table="consumers", name="fence", rest="INTEGER NOT NULL DEFAULT 0"),
     ),
+    5: (
+        Column(table="outcomes", name="source_offset", rest="INTEGER"),
+        Column(table="outcomes", name="counts", rest="BLOB"),
+    ),
 }
 
 
@@ -43,11 +54,19 @@ def columns_since(version: int) -> Iterator[Column]:
 
 
 def missing(statements: Iterator[str], known: Collection[str]) -> Iterator[str]:
-    """Those of the schema's statements whose table, index or view the store has not."""
+    """Those of the schema's statements whose table or index the store has not, and every view: it may read otherwise
+    now.
+    """
     for statement in statements:
         found = _CREATE.match(statement)
-        if found is not None and found[2] not in known:
+        if found is not None and (found[1] == "VIEW" or found[2] not in known):
             yield statement
+
+
+def view_of(statement: str) -> str | None:
+    """Name of a view; None for another statement."""
+    found = _CREATE.match(statement)
+    return found[2] if found is not None and found[1] == "VIEW" else None
 
 
 def index_of(statement: str) -> tuple[str, str] | None:

@@ -11,29 +11,47 @@ spells it. Rows of stores before version 4 hold that spelling alone; both are re
      "pupil …" not taken, {pupil: as in the wire}, held, changes]
 
 `tap` is the mark's own number, so the groups hold moments to the millisecond.
+
+An outcome of one change, which is nine of ten, says again what that change says: who was marked, as what, and when. It
+is written as version 4: 0 stands for the hash of the change, and a group that holds its marks, no more and no fewer,
+ends before them (0.06 kB). It is read with the stored chunk of the change behind it, as `whole_outcomes` gives it
+(docs/decisions/0040).
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from clientcore.change import Change, parse
+from clientcore.errors import ChangeRefused
+from reconciliation.errors import BadOutcome
 from reconciliation.events import events
 from reconciliation.model import Answer, Outcome
 from reconciliation.wire import answer_to_wire, canonical, held_to_wire, sources_of
 
-VERSION = 3
+VERSION, REFERRING = 3, 4
+_ITS_CHANGE = 0  # in the place of a hash
 _LEVEL = 6
-# The commonest words last. A store's rows name it by its checksum: it is never changed, only followed by another.
-_DICTIONARY = (
+# The commonest words last. A row names the one it was written with by its checksum: none is ever changed, only followed
+# by another, and the last one is written with.
+_FIRST = (
     b'","adjustment","late_arrival","low","held","no_session","window-closed","unknown-pupil","disputed","calendar"'
     b'000 p000 s000 E0 U0 D0 S0 X0 L0 A1 A2 P1 P2 P1 P2 ",null,null,[],[],[["'
     b',0,0,"s101001 s101002 s101003 P28800000 P1000 P1500 P2000'
     b'[3,"1","unstated",null,null,[],[],[["",[[0,"medium",false,"late_arrival",[[0,"high",false,"on_time",'
     b'"]],"",{},[],[["",1,null,null]]]'
 )
+_SECOND = _FIRST + (
+    b'[4,"1","held",null,null,[],[],[[0,"t101001",1795]],[[0,"medium",false,"on_time",1794175200000,0,0]],"",{},[],'
+    b'[[0,1,null,null]]][4,"2","unstated",null,null,[],[],[[0,"t1010",17959]],[[0,"high",false,"late_arrival",179417520'
+    b',0,0]],"",{},[],[[0,1,null,null]]][4,"1","unstated",null,null,[],[],[[0,"t10101",1795]],[[0,"high",false,"on_time",'
+    b'17941752,0,0]],"",{},[],[[0,1,null,null]]]'
+)
+_DICTIONARIES = {zlib.adler32(one): one for one in (_FIRST, _SECOND)}
+_HEAD_ITEMS = 7  # of a group, before its pupils and marks
 FIRST_REVISIONS = b""
 """What stands for revisions that are those of a register's first outcome."""
 
@@ -51,12 +69,17 @@ def unpack_json(data: bytes) -> Any:
 # ---- outcomes ---------------------------------------------------------------------------------------------------
 
 
-def pack_outcome(outcome: Outcome) -> bytes:
-    """An outcome without its register, which names the row."""
+def pack_outcome(outcome: Outcome, change: Change | None = None) -> bytes:
+    """An outcome without its register, which names the row.
+
+    Args:
+        outcome: The outcome.
+        change: The one change of its register, if what it says need not be written again. Whoever reads the outcome
+            then has to have its stored chunk behind these bytes.
+    """
     sources = sources_of(outcome)
     index = {one[0]: place for place, one in enumerate(sources)}
-    groups: dict[tuple[Any, ...], tuple[list[str], list[str]]] = {}
-    last: dict[tuple[Any, ...], int] = {}
+    groups: dict[tuple[Any, ...], list[tuple[str, str]]] = {}
     silent, other = [], []
     for pupil, answer in outcome.answers.items():
         mark = answer.mark
@@ -66,8 +89,7 @@ def pack_outcome(outcome: Outcome) -> bytes:
             other.append(pupil)
         else:
             captured, value = mark.captured, mark.value
-            digits, colon, reason = value[1:].partition(":")
-            tap, at = int(digits), captured.at_ms
+            tap, at = int(value[1:].partition(":")[0]), captured.at_ms
             first, latest = captured.interval
             head = (
                 index[mark.change_hash], captured.confidence._value_, captured.clock_flag, mark.timeliness._value_,
@@ -75,26 +97,25 @@ def pack_outcome(outcome: Outcome) -> bytes:
             )  # fmt: skip
             group = groups.get(head)
             if group is None:
-                group = groups[head] = ([], [])
-            group[0].append(pupil)
-            group[1].append(f"{value[0]}{tap - last.get(head, 0)}{colon}{reason}")
-            last[head] = tap
+                group = groups[head] = []
+            group.append((pupil, value))
+    said = None if change is None else _marks_of(change)
     row = [
-        VERSION,
+        VERSION if change is None else REFERRING,
         outcome.roster_version,
         outcome.occasion._value_,
         outcome.no_session_reason,
         outcome.closed,
         outcome.labels,
         outcome.bulk_at_ms,
-        [[digest.hex(), user, received_ms] for digest, user, received_ms in sources],
-        [[*head, " ".join(pupils), " ".join(marks)] for head, (pupils, marks) in groups.items()],
+        [[_name(digest, change), user, received_ms] for digest, user, received_ms in sources],
+        [list(head) if marks == said else [*head, *_grouped(marks)] for head, marks in groups.items()],
         " ".join(silent),
         {pupil: answer_to_wire(outcome.answers[pupil], index) for pupil in other},
         held_to_wire(outcome),
-        [[digest.hex(), int(one.state), one.slug, one.detail] for digest, one in outcome.changes.items()],
+        [[_name(digest, change), int(one.state), one.slug, one.detail] for digest, one in outcome.changes.items()],
     ]
-    packer = zlib.compressobj(_LEVEL, zdict=_DICTIONARY)
+    packer = zlib.compressobj(_LEVEL, zdict=_SECOND)
     return packer.compress(json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode()) + packer.flush()
 
 
@@ -108,21 +129,54 @@ def _is_plain(answer: Answer) -> bool:
     )  # fmt: skip
 
 
+def _name(digest: bytes, change: Change | None) -> str | int:
+    return _ITS_CHANGE if change is not None and digest == change.hash else digest.hex()
+
+
+def _named(rows: Iterable[Sequence[Any]], change: Change) -> list[list[Any]]:
+    return [[change.hash.hex() if name == _ITS_CHANGE else name, *rest] for name, *rest in rows]
+
+
+def _marks_of(change: Change) -> list[tuple[str, str]]:
+    """Pupil and value of each mark of a change, by pupil, as an outcome has them."""
+    return sorted((op.key, op.value) for op in change.ops if op.value is not None and op.key[0] != "~")
+
+
+def _grouped(marks: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Pupils, and their values with each number as the difference from the one before."""
+    last, texts = 0, []
+    for _, value in marks:
+        digits, colon, reason = value[1:].partition(":")
+        tap = int(digits)
+        texts.append(f"{value[0]}{tap - last}{colon}{reason}")
+        last = tap
+    return " ".join([pupil for pupil, _ in marks]), " ".join(texts)
+
+
 def unpack_wire(data: bytes, register: str) -> dict[str, Any]:
     """An outcome in its plain spelling (`reconciliation/wire.py`).
 
     Args:
-        data: As stored, by this version or an earlier one.
+        data: As stored, by this version or an earlier one, and behind it the chunk of the change it refers to.
         register: The text of its register.
+
+    Raises:
+        BadOutcome: the change it refers to is not there.
     """
-    unpacker = zlib.decompressobj(zdict=_DICTIONARY)
+    unpacker = _unpacker(data)
     row = json.loads(unpacker.decompress(data) + unpacker.flush())
     if isinstance(row, dict):
         return row
-    _, roster_version, occasion, why, closed, labels, bulk, sources, groups, silent, other, held, changes = row
+    version, roster_version, occasion, why, closed, labels, bulk, sources, groups, silent, other, held, changes = row
+    said: list[tuple[str, str]] = []
+    if version == REFERRING:
+        change = _referred(unpacker.unused_data, register)
+        said = _marks_of(change)
+        sources, changes = _named(sources, change), _named(changes, change)
     answers: dict[str, Any] = {**dict.fromkeys(silent.split()), **other}
-    for *head, pupils, marks in groups:
-        answers |= _ungrouped(head, pupils.split(), marks.split())
+    for group in groups:
+        head, texts = group[:_HEAD_ITEMS], group[_HEAD_ITEMS:]
+        answers |= _answered(head, _ungrouped(*texts) if texts else said)
     return {
         "v": 2,
         "register": register,
@@ -139,14 +193,31 @@ def unpack_wire(data: bytes, register: str) -> dict[str, Any]:
     }
 
 
-def _ungrouped(head: list[Any], pupils: list[str], marks: list[str]) -> Iterable[tuple[str, Any]]:
-    source, confidence, flag, timeliness, base, before, after = head
+def _unpacker(data: bytes) -> zlib._Decompress:
+    """A zlib stream with a preset dictionary names it behind its two bytes of flags (RFC 1950, 2.2)."""
+    return zlib.decompressobj(zdict=_DICTIONARIES.get(int.from_bytes(data[2:6], "big"), _FIRST))
+
+
+def _referred(chunk: bytes, register: str) -> Change:
+    try:
+        return parse(chunk)
+    except ChangeRefused as refused:
+        raise BadOutcome(f"the change of {register} is not there: {refused}") from None
+
+
+def _ungrouped(pupils: str, marks: str) -> Iterable[tuple[str, str]]:
     tap = 0
-    for pupil, text in zip(pupils, marks, strict=True):
+    for pupil, text in zip(pupils.split(), marks.split(), strict=True):
         digits, colon, reason = text[1:].partition(":")
         tap += int(digits)
-        at = base + tap
-        mark = [f"{text[0]}{tap}{colon}{reason}", source, at, at - before, at + after, confidence, flag, timeliness]
+        yield pupil, f"{text[0]}{tap}{colon}{reason}"
+
+
+def _answered(head: Sequence[Any], marks: Iterable[tuple[str, str]]) -> Iterable[tuple[str, Any]]:
+    source, confidence, flag, timeliness, base, before, after = head
+    for pupil, value in marks:
+        at = base + int(value[1:].partition(":")[0])
+        mark = [value, source, at, at - before, at + after, confidence, flag, timeliness]
         yield pupil, [[mark], 0, False, []]
 
 
@@ -154,7 +225,7 @@ def unpack_outcome(data: bytes, register: str) -> Outcome:
     """The outcome that `pack_outcome` was given.
 
     Raises:
-        BadOutcome: something else is stored.
+        BadOutcome: something else is stored, or the change it refers to is not there.
     """
     return Outcome.from_wire(unpack_wire(data, register))
 

@@ -60,7 +60,7 @@ async def bodies_of(
     found: list[tuple[str, bytes]] = []
     for part in _parts(classes):
         rows = await reader.fetch_all(
-            f"""SELECT class_id, date, session, body FROM outcomes WHERE school = ?
+            f"""SELECT class_id, date, session, body FROM whole_outcomes WHERE school = ?
             AND class_id IN ({placeholders(len(part))}) AND date >= ? AND date <= ?""",
             (school, *part, first, last),
         )

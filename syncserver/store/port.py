@@ -108,6 +108,11 @@ class Database(Reader, Protocol):
         ...
 
     @property
+    def refers(self) -> bool:
+        """Whether an outcome may be written as a reference to its change: no server of version 4 reads this store."""
+        ...
+
+    @property
     def partitions(self) -> int:
         """Into how many parts, by school, the log is divided; each has one consumer at a time."""
         ...

@@ -64,7 +64,8 @@ async def _create(inner: asyncpg.Connection) -> None:
         for statement in create(schema_statements(), PARTITIONS):
             await inner.execute(statement)
         await inner.execute("INSERT INTO schema_version VALUES ($1)", SCHEMA_VERSION)
-        await inner.execute("INSERT INTO meta VALUES ('partitions', $1)", b"%d" % PARTITIONS)
+        own = [("partitions", b"%d" % PARTITIONS), ("made_at", b"%d" % SCHEMA_VERSION)]
+        await inner.executemany("INSERT INTO meta VALUES ($1, $2)", own)
         await inner.executemany("INSERT INTO consumers VALUES ($1, 0, 0)", [(number,) for number in range(PARTITIONS)])
 
 
@@ -85,10 +86,12 @@ async def migrate(inner: asyncpg.Connection) -> None:
     for statement in migrations.missing(schema_statements(), await _known(inner)):
         _LOG.warning("schema %d: %s", SCHEMA_VERSION, statement.split("(")[0])
         index = migrations.index_of(statement)
-        if index is None:
-            await _patiently(inner, *create([statement], partitions, functions=False))
-        else:
+        if index is not None:
             await _build_index(inner, statement, *index)
+        elif migrations.view_of(statement) is not None:
+            await _patiently(inner, translate(statement).replace("CREATE", "CREATE OR REPLACE", 1))
+        else:
+            await _patiently(inner, *create([statement], partitions, functions=False))
     await inner.execute("UPDATE schema_version SET version = $1", SCHEMA_VERSION)
 
 

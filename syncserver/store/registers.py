@@ -90,7 +90,7 @@ def _stored_change(row: Row) -> StoredChange:
 async def outcome_of(reader: Reader, key: Key) -> StoredOutcome | None:
     """The last outcome of a register."""
     row = await reader.fetch_one(
-        """SELECT revision, settled_ms, body, revisions FROM outcomes
+        """SELECT revision, settled_ms, body, revisions FROM whole_outcomes
         WHERE school = ? AND class_id = ? AND date = ? AND session = ?""",
         key,
     )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciliation.reports import Summary
 from syncserver.store.key import BY_KEY, Key, flat, wanted
 from syncserver.store.port import Reader, Row, Transaction, placeholders
-from syncserver.store.summaries import write_summaries
 from syncserver.store.told import LAST_SEQ
 
 # Words after which other devices may not see a change: it is nobody's answer until a person or a machine frees it.
@@ -37,8 +35,9 @@ class Result:
 
     Attributes:
         changed: The outcome differs from the stored one.
-        body: The outcome's canonical JSON, compressed; empty when it did not change.
-        summary: Its numbers, for reports; None when it did not change.
+        body: The outcome as stored; empty when it did not change.
+        source_offset: The change that `body` refers to; None: it stands for itself.
+        counts: Its summary, as stored.
         revisions: Numbers of the last events, as stored.
         events: `event_count` events, as stored; None: they follow from the outcome.
         first_events: What the register's first outcome told, to be written down now that it is replaced; None: it is
@@ -52,7 +51,8 @@ class Result:
     changed: bool
     settled_ms: int
     body: bytes
-    summary: Summary | None
+    source_offset: int | None
+    counts: bytes
     is_first: bool
     revisions: bytes
     events: bytes | None
@@ -88,18 +88,28 @@ async def write_results(tx: Transaction, results: Sequence[Result], *, now_ms: i
                 first = last = None
         if result.changed:
             outcomes.append(
-                (*result.key, result.revision, result.settled_ms, result.body, result.revisions, first, last)
+                (
+                    *result.key,
+                    result.revision,
+                    result.settled_ms,
+                    result.body,
+                    result.revisions,
+                    first,
+                    last,
+                    result.source_offset,
+                    result.counts,
+                )
             )
     await _write_down_first(tx, results)
     await tx.executemany(
         """INSERT INTO outcomes (school, class_id, date, session, revision, settled_ms, body, revisions, first_seq,
-        last_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        last_seq, source_offset, counts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (school, class_id, date, session) DO UPDATE SET revision = excluded.revision,
         settled_ms = excluded.settled_ms, body = excluded.body, revisions = excluded.revisions,
-        first_seq = excluded.first_seq, last_seq = excluded.last_seq""",
+        first_seq = excluded.first_seq, last_seq = excluded.last_seq, source_offset = excluded.source_offset,
+        counts = excluded.counts""",
         outcomes,
     )
-    await write_summaries(tx, [(one.key[0], one.revision, one.summary) for one in results if one.summary is not None])
     await tx.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", told)
     await _write_words(tx, results, word_seq, now_ms)
 
@@ -259,7 +269,7 @@ async def read_outcomes(reader: Reader, keys: Sequence[Key]) -> dict[Key, Row]:
     found = await reader.fetch_all(
         f"""{wanted(keys)} SELECT o.school, o.class_id, o.date, o.session, o.revision, o.settled_ms, o.body,
         o.revisions
-        FROM wanted w JOIN outcomes o ON {BY_KEY}""",
+        FROM wanted w JOIN whole_outcomes o ON {BY_KEY}""",
         flat(keys),
     )
     return {(row[0], row[1], row[2], row[3]): row[4:] for row in found}

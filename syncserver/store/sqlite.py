@@ -107,6 +107,7 @@ class SqliteDatabase:
         self._told: list[Callable[[], None]] = []
 
     partitions = 1
+    refers = True
 
     def part(self, table: str, number: int) -> str:  # noqa: ARG002  (there is one)
         """See `Database`."""
@@ -301,6 +302,8 @@ async def _migrate(writer: _Connection, version: int) -> None:
         await writer.execute(f"ALTER TABLE {column.table} ADD COLUMN {column.name} {column.rest}")
     known = {row[0] for row in await writer.fetch_all("SELECT name FROM sqlite_schema")}
     for statement in migrations.missing(schema_statements(), known):
+        if (view := migrations.view_of(statement)) is not None:
+            await writer.execute(f"DROP VIEW IF EXISTS {view}")
         await writer.execute(statement)
     await writer.execute("UPDATE schema_version SET version = ?", (SCHEMA_VERSION,))
 

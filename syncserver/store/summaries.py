@@ -1,61 +1,60 @@
-"""Summaries of settled registers as rows, and what else a report reads of one school."""
+"""Summaries of settled registers in the rows of their outcomes, and what else a report reads of one school."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 
+from clientcore.wire import pack, unpack
 from reconciliation.model import Occasion
 from reconciliation.reports import CODE_WORDS, Contact, Key, Summary, summary_of
 from syncserver.store.key import BY_KEY, flat, wanted
 from syncserver.store.packed import unpack_outcome
-from syncserver.store.port import Reader, Row, Transaction, placeholders
+from syncserver.store.port import Reader, placeholders
 
-_NUMBERS = ("roster", *CODE_WORDS, "not_taken", "late_arrivals", "adjustments", "waiting", "disputed", "held")
-_REST = ("occasion", "closed", "first_captured_ms", "last_captured_ms")
-_NAMES = ("school", "class_id", "date", "session", "revision", *_NUMBERS, *_REST)
-_UPSERT = f"""INSERT INTO summaries ({", ".join(_NAMES)}) VALUES ({placeholders(len(_NAMES))})
-ON CONFLICT (school, class_id, date, session) DO UPDATE SET
-{", ".join(f"{name} = excluded.{name}" for name in _NAMES[4:])}"""
+_NUMBERS = ("not_taken", "late_arrivals", "adjustments", "waiting", "disputed", "held")
+_COUNTS_BYTES_MAX = 1 << 16
 _CLASSES_MAX = 200  # classes in one IN list
 _BODIES_MAX = 100  # outcomes that are read at once where no summary stands
 
 
-async def write_summaries(tx: Transaction, school_rows: Sequence[tuple[str, int, Summary]]) -> None:
-    """Write summaries beside their outcomes, in one call.
+def pack_counts(revision: int, one: Summary) -> bytes:
+    """A summary as it stands in its outcome's row: some 35 bytes.
 
     Args:
-        tx: The transaction that writes the outcomes.
-        school_rows: School, revision of the outcome, summary.
+        revision: Of the outcome.
+        one: Its summary.
     """
-    await tx.executemany(_UPSERT, [_row(*one) for one in school_rows])
+    first, last = one.first_captured_ms, one.last_captured_ms
+    span = None if first is None or last is None else last - first
+    occasion = None if one.occasion is Occasion.UNSTATED else one.occasion.value
+    codes = [one.codes.get(word, 0) for word in CODE_WORDS]
+    numbers = [getattr(one, name) for name in _NUMBERS]
+    return pack([revision, one.roster, codes, *numbers, occasion, one.closed, first, span])
 
 
-def _row(school: str, revision: int, one: Summary) -> tuple[object, ...]:
-    return (
-        school, *one.key, revision, one.roster, *(one.codes.get(word, 0) for word in CODE_WORDS), one.not_taken,
-        one.late_arrivals, one.adjustments, one.waiting, one.disputed, one.held, one.occasion.value, one.closed,
-        one.first_captured_ms, one.last_captured_ms,
-    )  # fmt: skip
+def unpack_counts(data: bytes | None, revision: int, key: Key) -> Summary | None:
+    """The summary in a row; None where there is none, or that of another revision.
 
-
-def _summary(key: Key, row: Row) -> Summary:
-    numbers = dict(zip(_NUMBERS, row[: len(_NUMBERS)], strict=True))
-    occasion, closed, first_ms, last_ms = row[len(_NUMBERS) :]
+    Args:
+        data: As stored.
+        revision: Of the row.
+        key: Of the register.
+    """
+    if data is None:
+        return None
+    known, roster, codes, *numbers, occasion, closed, first, span = unpack(data, bytes_max=_COUNTS_BYTES_MAX)
+    if known != revision:
+        return None
     return Summary(
         key=key,
-        roster=numbers["roster"],
-        codes={word: numbers[word] for word in CODE_WORDS if numbers[word]},
-        not_taken=numbers["not_taken"],
-        late_arrivals=numbers["late_arrivals"],
-        adjustments=numbers["adjustments"],
-        waiting=numbers["waiting"],
-        disputed=numbers["disputed"],
-        held=numbers["held"],
-        occasion=Occasion(occasion),
+        roster=roster,
+        codes={word: count for word, count in zip(CODE_WORDS, codes, strict=True) if count},
+        **dict(zip(_NUMBERS, numbers, strict=True)),
+        occasion=Occasion.UNSTATED if occasion is None else Occasion(occasion),
         closed=closed,
-        first_captured_ms=first_ms,
-        last_captured_ms=last_ms,
+        first_captured_ms=first,
+        last_captured_ms=None if span is None else first + span,
     )
 
 
@@ -64,25 +63,24 @@ async def summaries_of(
 ) -> dict[Key, Summary]:
     """The summaries of some classes and a span of dates, both ends included.
 
-    Where none stands beside an outcome, or that of an earlier revision, the outcome itself is read.
+    Where none stands in an outcome's row, or that of an earlier revision, the outcome itself is read: in rows of stores
+    before version 5, and of servers of version 4.
     """
     found: dict[Key, Summary] = {}
     missing: list[Key] = []
-    columns = ", ".join(f"s.{name}" for name in (*_NUMBERS, *_REST))
     for at in range(0, len(classes), _CLASSES_MAX):
         some = classes[at : at + _CLASSES_MAX]
-        for class_id, date, session, known, *row in await reader.fetch_all(
-            f"""SELECT o.class_id, o.date, o.session, s.revision, {columns} FROM outcomes o
-            LEFT JOIN summaries s ON s.school = o.school AND s.class_id = o.class_id AND s.date = o.date
-            AND s.session = o.session AND s.revision = o.revision
-            WHERE o.school = ? AND o.class_id IN ({placeholders(len(some))}) AND o.date >= ? AND o.date <= ?""",
+        for class_id, date, session, revision, counts in await reader.fetch_all(
+            f"""SELECT class_id, date, session, revision, counts FROM outcomes
+            WHERE school = ? AND class_id IN ({placeholders(len(some))}) AND date >= ? AND date <= ?""",
             (school, *some, first, last),
         ):
             key = (class_id, date, session)
-            if known is None:
+            summary = unpack_counts(counts, revision, key)
+            if summary is None:
                 missing.append(key)
             else:
-                found[key] = _summary(key, tuple(row))
+                found[key] = summary
     for at in range(0, len(missing), _BODIES_MAX):
         found |= await _from_outcomes(reader, school, missing[at : at + _BODIES_MAX])
     return found
@@ -92,7 +90,7 @@ async def _from_outcomes(reader: Reader, school: str, keys: Sequence[Key]) -> di
     names = [(school, *key) for key in keys]
     rows = await reader.fetch_all(
         f"""{wanted(names)} SELECT o.school, o.class_id, o.date, o.session, o.body
-        FROM wanted w JOIN outcomes o ON {BY_KEY}""",
+        FROM wanted w JOIN whole_outcomes o ON {BY_KEY}""",
         flat(names),
     )
     found = [summary_of(unpack_outcome(body, "/".join(key))) for *key, body in rows]

@@ -25,7 +25,7 @@ SELECT * FROM (SELECT first_seq, last_seq, register, body, CAST(NULL AS BLOB) AS
 UNION ALL
 SELECT * FROM (SELECT first_seq, last_seq, school || '/' || class_id || '/' || date || '/' || session AS register,
   CAST(NULL AS BLOB) AS body, {1} AS outcome, settled_ms
-  FROM outcomes WHERE last_seq > ? {0} ORDER BY last_seq LIMIT ?) AS standing
+  FROM whole_outcomes WHERE last_seq > ? {0} ORDER BY last_seq LIMIT ?) AS standing
 ORDER BY 2 LIMIT ?"""
 
 Told = tuple[int, list[dict[str, Any]]]
@@ -68,7 +68,7 @@ async def told_of(reader: Reader, key: Key) -> list[Told]:
     register = "/".join(key)
     rows = await reader.fetch_all(
         """SELECT first_seq, last_seq, register, body, NULL, NULL FROM events WHERE register = ?
-        UNION ALL SELECT first_seq, last_seq, CAST(? AS TEXT), NULL, body, settled_ms FROM outcomes
+        UNION ALL SELECT first_seq, last_seq, CAST(? AS TEXT), NULL, body, settled_ms FROM whole_outcomes
         WHERE school = ? AND class_id = ? AND date = ? AND session = ? AND last_seq IS NOT NULL ORDER BY 1""",
         (register, register, *key),
     )

@@ -197,7 +197,7 @@ async def last_revisions(reader: Reader, registers: Sequence[str]) -> dict[str, 
         some = keys[at : at + 200]
         for *key, body, revisions in await reader.fetch_all(
             f"""{wanted(some)} SELECT o.school, o.class_id, o.date, o.session, o.body, o.revisions
-            FROM wanted w JOIN outcomes o ON {BY_KEY}""",
+            FROM wanted w JOIN whole_outcomes o ON {BY_KEY}""",
             flat(some),
         ):
             register = "/".join(key)
@@ -329,7 +329,7 @@ async def last_runs(reader: Reader, limit: int) -> list[dict[str, Any]]:
 async def outcome_bodies(reader: Reader, school: str, date: str) -> list[tuple[str, bytes]]:
     """Official registers of a school and date: register and body."""
     rows = await reader.fetch_all(
-        "SELECT class_id, session, body FROM outcomes WHERE school = ? AND date = ? ORDER BY class_id, session",
+        "SELECT class_id, session, body FROM whole_outcomes WHERE school = ? AND date = ? ORDER BY class_id, session",
         (school, date),
     )
     return [(f"{school}/{class_id}/{date}/{session}", body) for class_id, session, body in rows]
@@ -338,7 +338,7 @@ async def outcome_bodies(reader: Reader, school: str, date: str) -> list[tuple[s
 async def class_bodies(reader: Reader, school: str, class_id: str, date: str) -> list[tuple[str, bytes]]:
     """The same of one class."""
     rows = await reader.fetch_all(
-        "SELECT session, body FROM outcomes WHERE school = ? AND class_id = ? AND date = ? ORDER BY session",
+        "SELECT session, body FROM whole_outcomes WHERE school = ? AND class_id = ? AND date = ? ORDER BY session",
         (school, class_id, date),
     )
     return [(f"{school}/{class_id}/{date}/{session}", body) for session, body in rows]

@@ -184,6 +184,21 @@ async def test_a_number_used_again_is_stored_and_reported(world: World) -> None:
     assert [tuple(item) for item in phone.items("notice")] == [("notice", "restored-copy")]
 
 
+async def test_frames_of_one_number_are_each_known_when_they_come_again(world: World) -> None:
+    """The number says where to look, the bytes decide: alone, in another order, and both in one request."""
+    phone = await world.phone()
+    first = phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)])
+    phone.number = 0
+    other = phone.frame([(REGISTER, phone.take(REGISTER, {"s002": "A"}, session=b"restored").chunk)])
+    assert first.number == other.number
+    found = [await phone.send(frames) for frames in ([first], [other], [other], [first], [other, first])]
+    assert [answer.answer.receipts for answer in found] == [
+        ((Verdict(DURABLE),),), ((Verdict(DURABLE),),), *[((Verdict(DUPLICATE),),)] * 2, ((Verdict(DUPLICATE),),) * 2,
+    ]  # fmt: skip
+    assert await world.count("frames") == 2
+    assert await world.db.fetch_all("SELECT kind FROM security_events") == [("number-reused",)]
+
+
 async def test_a_late_frame_with_a_low_number_is_no_copy(world: World) -> None:
     """Frames may come out of order, e.g. in a bundle after later ones went by HTTP: that is no reuse."""
     phone = await world.phone()

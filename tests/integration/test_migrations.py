@@ -1,7 +1,8 @@
 """A store of an earlier version: opened, brought to this one with everything in it, and gone on with.
 
-The version-3 store is made by its own schema (tests/support/schema_v3.sql) and holds what a server of today wrote, put
-back into the old form: outcomes as plain JSON, every event written down.
+The old stores are made by their own schemas (tests/support/schema_v3.sql, schema_v4.sql) and hold what a server of
+today wrote, put back into the old form. Version 3: outcomes as plain JSON, every event written down. Version 4: every
+outcome written whole, its summary in a table.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from reconciliation.wire import canonical
 from syncserver.errors import StoreFailed
 from syncserver.feed import read_page
 from syncserver.store.dialect import create
-from syncserver.store.packed import pack_json, unpack_outcome, unpack_revisions, unpack_wire
-from syncserver.store.port import Database
+from syncserver.store.packed import pack_json, pack_outcome, unpack_outcome, unpack_revisions, unpack_wire
+from syncserver.store.port import Reader
 from syncserver.store.postgres import open_postgres
 from syncserver.store.schema import SCHEMA_VERSION
 from syncserver.store.sqlite import open_sqlite
@@ -31,18 +32,20 @@ from tests.support.server.world import SCHOOL, TODAY, World, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
 OTHER = f"c-3b/{TODAY}/day"
-V3 = Path(__file__).parents[1] / "support" / "schema_v3.sql"
+SUPPORT = Path(__file__).parents[1] / "support"
+VERSIONS = (3, 4)
 WRITTEN = 60  # rows that go on being written while PostgreSQL is migrated, at least
 
 
-def old_statements() -> Iterator[str]:
-    text = "\n".join(line.split("--", 1)[0] for line in V3.read_text("utf-8").splitlines())
+def old_statements(version: int) -> Iterator[str]:
+    schema = (SUPPORT / f"schema_v{version}.sql").read_text("utf-8")
+    text = "\n".join(line.split("--", 1)[0] for line in schema.splitlines())
     yield from (statement.strip() for statement in text.split(";") if statement.strip())
 
 
-def old_columns() -> dict[str, list[str]]:
+def old_columns(version: int) -> dict[str, list[str]]:
     scratch = sqlite3.connect(":memory:")
-    for statement in old_statements():
+    for statement in old_statements(version):
         scratch.execute(statement)
     tables = [row[0] for row in scratch.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     found = {name: [row[1] for row in scratch.execute(f"PRAGMA table_info({name})")] for name in tables}
@@ -50,22 +53,30 @@ def old_columns() -> dict[str, list[str]]:
     return found
 
 
-async def old_rows(db: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """Every table's rows as version 3 would hold them."""
+async def old_rows(db: Reader, version: int) -> dict[str, list[tuple[Any, ...]]]:
+    """Every table's rows as an earlier version would hold them."""
     rows = {
         name: await db.fetch_all(f"SELECT {', '.join(columns)} FROM {name}")
-        for name, columns in old_columns().items()
-        if name not in ("schema_version", "events", "outcomes")
+        for name, columns in old_columns(version).items()
+        if name not in ("schema_version", "outcomes", "summaries")
     }
-    rows["schema_version"] = [(3,)]
+    rows["schema_version"] = [(version,)]
+    rows["summaries"] = [("none", "c", "2026-11-22", "day", 1, *[0] * 15, "unstated", None, None, None)]
     rows["outcomes"] = []
-    for *key, revision, settled_ms, body, revisions in await db.fetch_all(
-        "SELECT school, class_id, date, session, revision, settled_ms, body, revisions FROM outcomes"
+    for *key, revision, settled_ms, body, revisions, first, last in await db.fetch_all(
+        """SELECT school, class_id, date, session, revision, settled_ms, body, revisions, first_seq, last_seq
+        FROM whole_outcomes"""
     ):
         register = "/".join(key)
-        plain = zlib.compress(canonical(unpack_wire(body, register)), 1)
-        numbers = pack_json(unpack_revisions(revisions, unpack_outcome(body, register)))
-        rows["outcomes"].append((*key, revision, settled_ms, plain, numbers))
+        outcome = unpack_outcome(body, register)
+        if version == 4:
+            rows["outcomes"].append((*key, revision, settled_ms, pack_outcome(outcome), revisions, first, last))
+        else:
+            plain = zlib.compress(canonical(unpack_wire(body, register)), 1)
+            numbers = pack_json(unpack_revisions(revisions, outcome))
+            rows["outcomes"].append((*key, revision, settled_ms, plain, numbers))
+    if version == 4:
+        return rows
     told = await read_told(db, after=0, limit=1_000, schools=None)
     rows["events"] = [
         (seq, seq + len(events) - 1, events[0]["data"]["school"], events[0]["data"]["register"], pack_json(events))
@@ -74,7 +85,7 @@ async def old_rows(db: Database) -> dict[str, list[tuple[Any, ...]]]:
     return rows
 
 
-async def history(folder: Path) -> tuple[dict[str, list[tuple[Any, ...]]], bytes, Any]:
+async def history(folder: Path, version: int) -> tuple[dict[str, list[tuple[Any, ...]]], bytes, Any]:
     """What a server wrote: two registers and a correction; its rows in the old form, its feed, its phone."""
     async with open_world(folder / "before.db", background=False, db=await open_sqlite(folder / "before.db")) as world:
         phone = await world.phone()
@@ -83,7 +94,7 @@ async def history(folder: Path) -> tuple[dict[str, list[tuple[Any, ...]]], bytes
         await world.settle()
         await phone.sync((REGISTER, phone.take(REGISTER, {"s002": "L"})))
         await world.settle()
-        return await old_rows(world.db), (await read_page(world.db, after=0)).to_bytes(), phone
+        return await old_rows(world.db, version), (await read_page(world.db, after=0)).to_bytes(), phone
 
 
 async def goes_on(world: World, feed: bytes, phone: Any) -> None:
@@ -103,11 +114,12 @@ async def goes_on(world: World, feed: bytes, phone: Any) -> None:
     assert await world.db.fetch_all("SELECT version FROM schema_version") == [(SCHEMA_VERSION,)]
 
 
-async def test_a_sqlite_store_of_version_3_is_migrated_when_it_is_opened(tmp_path: Path) -> None:
-    rows, feed, phone = await history(tmp_path)
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_sqlite_store_of_an_earlier_version_is_migrated_when_it_is_opened(tmp_path: Path, version: int) -> None:
+    rows, feed, phone = await history(tmp_path, version)
     path = tmp_path / "old.db"
     old = sqlite3.connect(path)
-    for statement in old_statements():
+    for statement in old_statements(version):
         old.execute(statement)
     for name, some in rows.items():
         for row in some:
@@ -145,18 +157,22 @@ async def test_a_store_that_is_too_old_or_too_new_is_refused_and_left_alone(tmp_
         assert shape(path) == {"schema_version": ["version"]}
 
 
-async def test_a_postgresql_store_is_migrated_while_somebody_writes(tmp_path: Path) -> None:
-    rows, feed, phone = await history(tmp_path)
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_postgresql_store_is_migrated_while_somebody_writes(tmp_path: Path, version: int) -> None:
+    rows, feed, phone = await history(tmp_path, version)
     dsn = shared_cluster().database()
     old = await asyncpg.connect(dsn)
-    for statement in create(old_statements(), 4):
+    for statement in create(old_statements(version), 4):
         await old.execute(statement)
     await old.execute("INSERT INTO meta VALUES ('partitions', $1)", b"4")
     for name, some in rows.items():
         for row in some:
             marks = ", ".join(f"${n}" for n in range(1, len(row) + 1))
             await old.execute(f"INSERT INTO {name} VALUES ({marks})", *row)
-    await old.execute("INSERT INTO consumers SELECT n, (SELECT log_offset FROM consumers) FROM generate_series(1, 3) n")
+    await old.execute(
+        """INSERT INTO consumers (partition_no, log_offset)
+        SELECT n, (SELECT log_offset FROM consumers) FROM generate_series(1, 3) n"""
+    )
     written, enough, stop = 0, asyncio.Event(), asyncio.Event()
 
     async def write() -> None:
@@ -182,6 +198,8 @@ async def test_a_postgresql_store_is_migrated_while_somebody_writes(tmp_path: Pa
     )
     async with open_world(tmp_path / "none.db", background=False, db=db) as world:
         await goes_on(world, feed, phone)
+        # Servers of the version before may still be beside this one, and they cannot read a reference.
+        assert await db.fetch_one("SELECT count(*) FROM outcomes WHERE source_offset IS NOT NULL") == (0,)
     again = await open_postgres(dsn)  # nothing is left to do
     await again.close()
     await old.close()
@@ -195,8 +213,9 @@ def test_what_a_version_adds_is_what_its_schema_has() -> None:
     scratch = sqlite3.connect(":memory:")
     for statement in schema_statements():
         scratch.execute(statement)
-    added = {(one.table, one.name) for columns in COLUMNS.values() for one in columns}
-    for name, columns in old_columns().items():
-        now = [row[1] for row in scratch.execute(f"PRAGMA table_info({name})")]
-        assert {(name, column) for column in now} - {(name, column) for column in columns} <= added
+    for version in VERSIONS:
+        added = {(one.table, one.name) for later, columns in COLUMNS.items() if later > version for one in columns}
+        for name, columns in old_columns(version).items():
+            now = [row[1] for row in scratch.execute(f"PRAGMA table_info({name})")]
+            assert {(name, column) for column in now} - {(name, column) for column in columns} <= added
     scratch.close()

@@ -32,7 +32,7 @@ async def old_store() -> str:
     """A store of version 3 with one outcome."""
     dsn = shared_cluster().database()
     session = await asyncpg.connect(dsn)
-    for statement in create(old_statements(), 4):
+    for statement in create(old_statements(3), 4):
         await session.execute(statement)
     await session.execute("INSERT INTO meta VALUES ('partitions', $1)", b"4")
     await session.execute("INSERT INTO schema_version VALUES (3)")

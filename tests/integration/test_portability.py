@@ -25,6 +25,8 @@ from syncserver.errors import RequestProblem
 from syncserver.orders import ORDERS
 from syncserver.prove import Limits, core_states
 from syncserver.store.digest import digest_of, digest_registers, read_head
+from syncserver.store.packed import unpack_wire
+from syncserver.store.port import Database
 from syncserver.store.sqlite import open_sqlite
 from tests.support.server.desks import central, champion
 from tests.support.server.orders import operator
@@ -124,6 +126,16 @@ def repacked(out: Out, change: Callable[[dict[str, bytes]], None], *, honest: bo
 # ---- there and back ---------------------------------------------------------------------------------------------
 
 
+async def outcomes(db: Database) -> list[tuple[Any, ...]]:
+    """Every official register with its revision and its numbers, and what it says, however it is stored."""
+    rows = await db.fetch_all(
+        """SELECT school, class_id, date, session, revision, counts, body FROM whole_outcomes WHERE school = ?
+        ORDER BY 1, 2, 3, 4""",
+        (SCHOOL,),
+    )
+    return [(*row[:-1], unpack_wire(row[-1], "/".join(row[:4]))) for row in rows]
+
+
 async def test_an_imported_school_settles_to_the_same_digests(world: World, tmp_path: Path) -> None:
     """Log, official registers with their revisions, and what the events say in the end: all settled anew."""
     out = await export(world)
@@ -134,8 +146,7 @@ async def test_an_imported_school_settles_to_the_same_digests(world: World, tmp_
         log = await digest_of(db, await read_head(db))
         assert (log.digest.hex(), log.gaps, log.strange_frames) == (out.manifest["digests"]["log"], 0, ())
         assert (await digest_registers(db)).digest.hex() == out.manifest["digests"]["outcomes"]
-        bodies = "SELECT class_id, date, session, revision, body FROM outcomes WHERE school = ? ORDER BY 1, 2, 3"
-        assert await db.fetch_all(bodies, (SCHOOL,)) == await world.db.fetch_all(bodies, (SCHOOL,))
+        assert await outcomes(db) == await outcomes(world.db)
         words = """SELECT c.hash, s.state, s.slug FROM settlements s JOIN changes c ON c.log_offset = s.log_offset
         WHERE c.school = ? ORDER BY c.log_offset"""
         assert await db.fetch_all(words, (SCHOOL,)) == await world.db.fetch_all(words, (SCHOOL,))
@@ -330,6 +341,23 @@ async def test_a_manifest_that_covers_for_it_does_not_help(
     out = await export(world)
     with pytest.raises(BadInput, match="not-portable"):
         portability.unpack_school(repacked(out, change, honest=True))
+
+
+@pytest.mark.parametrize(("schema", "is_read"), [(3, False), (4, True), (5, True), (6, False)])
+async def test_files_since_schema_4_are_read(world: World, schema: int, is_read: bool) -> None:
+    """Version 5 stores outcomes in another way and tells them in the same: its own files differ by this number only."""
+
+    def made_at(files: dict[str, bytes]) -> None:
+        manifest = json.loads(files["manifest.json"])
+        assert manifest["schema"] == 5
+        files["manifest.json"] = json.dumps({**manifest, "schema": schema}).encode()
+
+    data = repacked(await export(world), made_at)
+    if is_read:
+        assert portability.unpack_school(data).school == SCHOOL
+    else:
+        with pytest.raises(BadInput, match=f"schema {schema}"):
+            portability.unpack_school(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x05\x06" + bytes(18), b"no zip at all"])

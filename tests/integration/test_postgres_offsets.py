@@ -30,7 +30,7 @@ from tests.support.server.world import TODAY, Phone, World, open_world
 T = TypeVar("T")
 _WAITING = """SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE NOT l.granted AND a.datname = current_database()"""
-_SETTLED = ("outcomes", "events", "settlements", "consumers", "dead_letters", "summaries")
+_SETTLED = ("outcomes", "events", "settlements", "consumers", "dead_letters")
 
 
 class Held(PostgresDatabase):

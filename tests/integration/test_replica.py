@@ -29,7 +29,7 @@ from tests.support.standby import catch_up, standby_of
 REGISTER = f"c-3a/{TODAY}/day"
 REPORT = {"school": SCHOOL, "class": "c-3a", "day": TODAY}
 BOUND_S = 30
-_READ = re.compile(r"(FROM|JOIN) (outcomes|events|summaries|classes|members)\b")
+_READ = re.compile(r"(FROM|JOIN) (outcomes|whole_outcomes|events|classes|members)\b")
 
 
 @dataclass(slots=True)

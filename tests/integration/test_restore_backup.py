@@ -175,8 +175,8 @@ async def test_an_outcome_that_does_not_follow_from_the_log_is_found(school: Sch
     file = school.folder / "backup.db"
     alter(
         file,
-        """UPDATE outcomes SET body = (SELECT body FROM outcomes WHERE date = '2026-11-17')
-        WHERE date = '2026-11-16'""",
+        """UPDATE outcomes SET (body, source_offset) = (SELECT body, source_offset FROM outcomes
+        WHERE date = '2026-11-17') WHERE date = '2026-11-16'""",
     )
     found = await proof_of(school)
     digest = next(one for one in found.findings if one.startswith("digest of the outcomes")).split()[5].rstrip(",")

@@ -15,26 +15,26 @@ from syncserver.store import migrations
 from syncserver.store.schema import SCHEMA_VERSION
 from syncserver.store.sqlite import open_sqlite, open_sqlite_reader
 from syncserver.verify import Verified, verify
-from tests.integration.test_migrations import old_rows, old_statements
+from tests.integration.test_migrations import VERSIONS, old_rows, old_statements
 from tests.integration.test_restore_lossless import AFTER, BEFORE, take_all
 from tests.support.restored import ZONE, School, names, talk
 
 
-async def backup_of_version_3(school: School) -> Path:
-    """The backup as version 3 had made it: its own tables, the same rows, a manifest that names its bytes."""
+async def backup_of(version: int, school: School) -> Path:
+    """The backup as an earlier version had made it: its own tables, the same rows, a manifest that names its bytes."""
     file = school.folder / "backup.db"
     reader = await open_sqlite_reader(file)
-    rows = await old_rows(reader)  # type: ignore[arg-type]
+    rows = await old_rows(reader, version)
     await reader.close()
     file.unlink()
     with closing(sqlite3.connect(file)) as old:
-        for statement in old_statements():
+        for statement in old_statements(version):
             old.execute(statement)
         for name, some in rows.items():
             for row in some:
                 old.execute(f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", row)
         old.commit()
-    write(file, schema=3)
+    write(file, schema=version)
     return file
 
 
@@ -50,7 +50,8 @@ async def proof_of(school: School, file: Path) -> Verified:
     return await verify(file, scratch, zone=ZONE, clock=school.clock, manifest=read_manifest(file), proof=False)
 
 
-async def test_a_backup_of_the_version_before_is_proved_and_restored_without_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_backup_of_an_earlier_version_is_proved_and_restored_without_loss(tmp_path: Path, version: int) -> None:
     """Its file stays as it was; the copy is brought to this version, proved there, and served; phones give the rest."""
     school = School(tmp_path)
     async with school.served() as world:
@@ -61,7 +62,7 @@ async def test_a_backup_of_the_version_before_is_proved_and_restored_without_los
         take_all(phone, AFTER, "s002")
         await talk(world, phone)
         everything = await names(world.db)
-    file = await backup_of_version_3(school)
+    file = await backup_of(version, school)
     before = file_digest(file)
     verified = await proof_of(school, file)
     assert verified.findings == ()
@@ -97,7 +98,7 @@ async def test_a_store_that_was_not_migrated_yet_says_what_to_do_and_leaves_no_b
     async with school.served() as world:
         await (await school.join(world, "a")).sync()
         await school.backup()
-    old = await backup_of_version_3(school)
+    old = await backup_of(VERSIONS[-1], school)
     old.rename(school.store)
     manifest_path(old).unlink()
     for look in (open_sqlite_reader(school.store), school.backup()):
@@ -112,9 +113,9 @@ async def test_a_migration_that_is_cut_short_leaves_the_file_as_it_was(
     """One transaction: after a failure in the middle the old program would still open it, and the next try succeeds."""
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as old:
-        for statement in old_statements():
+        for statement in old_statements(VERSIONS[-1]):
             old.execute(statement)
-        old.execute("INSERT INTO schema_version VALUES (3)")
+        old.execute("INSERT INTO schema_version VALUES (?)", VERSIONS[-1:])
         old.commit()
         before = old.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
 
@@ -127,6 +128,6 @@ async def test_a_migration_that_is_cut_short_leaves_the_file_as_it_was(
             await open_sqlite(path)
     with closing(sqlite3.connect(path)) as old:
         assert old.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall() == before
-        assert old.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
+        assert old.execute("SELECT version FROM schema_version").fetchall() == [VERSIONS[-1:]]
     await (await open_sqlite(path)).close()
     await (await open_sqlite_reader(path)).close()

@@ -35,7 +35,9 @@ from syncserver.sight import Part
 
 if __name__ == "__main__":
     helper = Helper(Path(sys.argv[1]), "Africa/Cairo", SystemClock())
-    part = Part(number=0, is_whole=True, changes="changes", orders="settle_again", settlements="settlements")
+    part = Part(
+        number=0, is_whole=True, changes="changes", orders="settle_again", settlements="settlements", refers=True
+    )
     assert helper._ask(part, 1, 0) is not None
     print(helper._process.pid, flush=True)
     os.kill(os.getpid(), 9)

@@ -50,7 +50,7 @@ SELECT c.school || '/' || c.class_id || '/' || c.date || '/' || c.session, c.has
 FROM changes c JOIN frames f ON f.id = c.frame_id JOIN devices d ON d.id = f.device
 LEFT JOIN users u ON u.school = d.school AND u.id = d.user_id
 LEFT JOIN settlements s ON s.log_offset = c.log_offset ORDER BY c.log_offset"""
-_OUTCOMES = "SELECT school || '/' || class_id || '/' || date || '/' || session, body FROM outcomes ORDER BY 1"
+_OUTCOMES = "SELECT school || '/' || class_id || '/' || date || '/' || session, body FROM whole_outcomes ORDER BY 1"
 _ROSTER = """
 SELECT DISTINCT user_id FROM members WHERE school = ? AND class_id = ? AND role = 'pupil' AND from_date <= ?
   AND (until_date IS NULL OR until_date > ?)"""

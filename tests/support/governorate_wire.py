@@ -15,8 +15,8 @@ from typing import Any
 
 from clientcore.register import Code
 from reconciliation.clocks import DAY_MS, midnight_ms, zone_table
-from reconciliation.model import Outcome
-from reconciliation.reports import CODE_WORDS, summary_of
+from reconciliation.model import Occasion, Outcome
+from reconciliation.reports import CODE_WORDS, Summary, summary_of
 from reconciliation.wire import canonical
 from tests.support.governorate import SESSION, Register, Size, class_name, pupil_names
 
@@ -148,21 +148,30 @@ def _held(writing: _Writing, pupils: Sequence[str], teacher: str, day: int) -> l
     return held
 
 
-def summary_row(size: Size, school: str, one: Register, wire: Plain) -> tuple[object, ...]:
-    """Its row of the table `summaries`."""
+def plain_summary(size: Size, one: Register, wire: Plain) -> Summary:
+    """Its summary."""
     codes = "".join(one.codes or ())
-    counts = [codes.count(letter) for letter in _LETTERS]
     day, moments = day_ms(one.date), []
     for place, code in enumerate(codes):
         if code != ".":
             adjusted = one.times[place] == "A"
             moments.append(day + (_ADJUSTED_MS + 1_700 * place if adjusted else one.stamps[place]))
     waiting = len(one.waiting) + (size.pupils if one.in_review else 0)
-    return (
-        school, class_name(one.class_no), one.date, SESSION, 1, size.pupils, *counts, codes.count("."),
-        one.times.count("L"), one.times.count("A"), waiting, len(one.disputed), waiting + one.has_stranger,
-        wire["occasion"], wire["closed"], min(moments, default=None), max(moments, default=None),
-    )  # fmt: skip
+    return Summary(
+        key=(class_name(one.class_no), one.date, SESSION),
+        roster=size.pupils,
+        codes={word: codes.count(letter) for word, letter in zip(CODE_WORDS, _LETTERS, strict=True) if letter in codes},
+        not_taken=codes.count("."),
+        late_arrivals=one.times.count("L"),
+        adjustments=one.times.count("A"),
+        waiting=waiting,
+        disputed=len(one.disputed),
+        held=waiting + one.has_stranger,
+        occasion=Occasion(wire["occasion"]),
+        closed=wire["closed"],
+        first_captured_ms=min(moments, default=None),
+        last_captured_ms=max(moments, default=None),
+    )
 
 
 def paper_marks(size: Size, one: Register) -> str:
@@ -176,7 +185,7 @@ class Unfaithful(Exception):
     """What was written directly is not what the real code writes."""
 
 
-def prove(wire: Plain, body: bytes, summary: tuple[object, ...]) -> None:
+def prove(wire: Plain, body: bytes, summary: Summary) -> None:
     """Compare one register with what the real code makes of it.
 
     Raises:
@@ -184,10 +193,5 @@ def prove(wire: Plain, body: bytes, summary: tuple[object, ...]) -> None:
     """
     outcome = Outcome.from_wire(json.loads(body))
     real = summary_of(outcome)
-    told = (
-        real.roster, *(real.codes.get(word, 0) for word in CODE_WORDS), real.not_taken, real.late_arrivals,
-        real.adjustments, real.waiting, real.disputed, real.held, real.occasion.value, real.closed,
-        real.first_captured_ms, real.last_captured_ms,
-    )  # fmt: skip
-    if canonical(outcome.to_wire()) != body or (*summary[:5], *told) != summary:
-        raise Unfaithful(f"{wire['register']}: {told} is not {summary[5:]}, or the outcome is spelled differently")
+    if canonical(outcome.to_wire()) != body or real != summary:
+        raise Unfaithful(f"{wire['register']}: {real} is not {summary}, or the outcome is spelled differently")

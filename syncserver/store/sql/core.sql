@@ -5,11 +5,12 @@ CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT;
 
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 
--- Every authentic frame, whole, once. `carrier`: the device that brought it in a bundle, NULL when it came itself.
+-- Every authentic frame, whole, once: `hash` is SHA-256 of what the device signed, and what comes again is found by its device and number,
+-- which no index on 32 random bytes has to follow. `carrier`: the device that brought it in a bundle, NULL when it came itself.
 -- `offset_floor_ms`: what earlier frames had proved of the phone's clock when this one came (reconciliation/clocks.py).
 CREATE TABLE frames (
   id INTEGER PRIMARY KEY,
-  hash BLOB NOT NULL UNIQUE,
+  hash BLOB NOT NULL,
   device BLOB NOT NULL,
   number INTEGER NOT NULL,
   received_ms INTEGER NOT NULL,
@@ -138,6 +139,8 @@ CREATE INDEX settle_again_large ON settle_again (at_ms) WHERE cause = 'large';
 
 -- `body` and `revisions` (the last event number per pupil) as store/packed.py writes them. `first_seq`, `last_seq`: the place in the feed
 -- of what this outcome told, as long as it is its register's first; what it told follows from it and is not stored.
+-- `source_offset`: the change that `body` refers to, NULL where it stands for itself: read bodies from `whole_outcomes`, not from here.
+-- `counts`: what reports need of it, see store/summaries.py. Derived: it counts only as long as the revision in it is the row's.
 CREATE TABLE outcomes (
   school TEXT NOT NULL,
   class_id TEXT NOT NULL,
@@ -149,9 +152,19 @@ CREATE TABLE outcomes (
   revisions BLOB NOT NULL,
   first_seq INTEGER,
   last_seq INTEGER,
+  source_offset INTEGER,
+  counts BLOB,
   PRIMARY KEY (school, class_id, date, session)
 ) STRICT;
 CREATE INDEX outcomes_by_seq ON outcomes (last_seq) WHERE last_seq IS NOT NULL;
+
+-- Outcomes as they are read: behind a body that refers to a change stands the chunk of that change.
+CREATE VIEW whole_outcomes AS
+SELECT o.school, o.class_id, o.date, o.session, o.revision, o.settled_ms,
+  coalesce(CAST(o.body || substr(f.body, c.chunk_at, c.chunk_bytes) AS BLOB), o.body) AS body,
+  o.revisions, o.first_seq, o.last_seq, o.source_offset, o.counts
+FROM outcomes o LEFT JOIN changes c ON c.school = o.school AND c.log_offset = o.source_offset
+LEFT JOIN frames f ON f.id = c.frame_id;
 
 -- What one settling of one register told downstream, unless it follows from an outcome that still stands: events first_seq to last_seq,
 -- a JSON array, zlib (40 marks: 28 kB plain, 2 kB here).
@@ -168,7 +181,7 @@ CREATE VIEW told AS
 SELECT first_seq, last_seq, school, register, body, NULL AS outcome, NULL AS settled_ms FROM events
 UNION ALL
 SELECT first_seq, last_seq, school, school || '/' || class_id || '/' || date || '/' || session, NULL, body, settled_ms
-FROM outcomes WHERE last_seq IS NOT NULL;
+FROM whole_outcomes WHERE last_seq IS NOT NULL;
 
 -- The word on each settled change. `seq` rises whenever the word changes, `merged_seq` is the seq at which it was first merged.
 CREATE TABLE settlements (

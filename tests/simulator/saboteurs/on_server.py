@@ -112,8 +112,8 @@ INTAKE = (
     Saboteur(
         name="clone-not-noticed",
         file="syncserver/store/log.py",
-        before="if name in self.reused or name in self.numbers:",
-        after="if name in self.numbers:",
+        before="numbers={(row[2], row[3]) for row in numbered},",
+        after="numbers=set(),",
         breaks=("S5",),
         why="Within the batch is where it can be seen cheaply.",
         seen_by="A cloned or restored phone sends a used frame number with other bytes. Checker: for every (device, "
@@ -301,8 +301,8 @@ SETTLE = (
     Saboteur(
         name="feed-skips-rest-of-batch",
         file="syncserver/store/told.py",
-        before="  FROM outcomes WHERE last_seq > ? {0}",
-        after="  FROM outcomes WHERE first_seq > ? {0}",
+        before="  FROM whole_outcomes WHERE last_seq > ? {0}",
+        after="  FROM whole_outcomes WHERE first_seq > ? {0}",
         breaks=("I6",),
         why="Two columns, one of them was handier.",
         seen_by="A sink that reads pages smaller than a register's batch of events (limit 7). Checker: the sink's "
