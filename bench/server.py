@@ -10,7 +10,7 @@ import argparse
 import json
 import sqlite3
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import uvloop
@@ -28,13 +28,18 @@ from syncserver.store.open import open_store
 from syncserver.store.roster import classes_in, classes_of, roster_on, staff_of
 
 
+HISTORY_DAYS = 400  # the benchmarks' registers reach back 180 school days, or 35,000 of them
+
+
 async def make_store(store: StoreAddress, *, schools: int, today: str, now_ms: int) -> None:
     """A school in a store that has none, generated and imported by the real code; in a file, copies until `schools`."""
     db = await open_store(store)
     if await db.fetch_one("SELECT 1 FROM schools LIMIT 1") is not None:
         await db.close()
         return
-    first_day, until_day = school_year(date.fromisoformat(today))
+    on = date.fromisoformat(today)
+    first_day, until_day = school_year(on)
+    first_day = min(first_day, (on - timedelta(days=HISTORY_DAYS)).isoformat())  # nobody's mark is of an unknown pupil
     data = write_zip(generate(schools=1, seed=7, first_day=first_day, until_day=until_day))
     report = await import_zip(db, data, dry_run=False, now_ms=now_ms, on=today)
     await db.close()
