@@ -27,7 +27,6 @@ from syncserver.serve import serve
 from syncserver.store.open import open_store
 from syncserver.store.roster import classes_in, classes_of, roster_on, staff_of
 
-
 HISTORY_DAYS = 400  # the benchmarks' registers reach back 180 school days, or 35,000 of them
 
 
