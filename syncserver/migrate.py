@@ -22,12 +22,14 @@ from syncserver.store.consuming import read_settled_up_to, set_position
 from syncserver.store.dialect import DIVIDED
 from syncserver.store.digest import check_audit, digest_of, digest_registers, read_head
 from syncserver.store.open import open_store
+from syncserver.store.packed import pack_outcome, unpack_outcome
 from syncserver.store.port import Database, Reader, Row, Transaction, placeholders
 from syncserver.store.schema import SCHEMA_VERSION, schema_statements
 
 UNFINISHED = 0
 _OWN = ("schema_version", "consumers")  # every store has rows of its own there
-_OWN_META = ("partitions", "made_at")
+_PARTITIONS = "partitions"
+_OUTCOMES = ("outcomes", "whole_outcomes")
 _PAGE, _FEED_PAGE = 500, 5_000
 _CREATE = re.compile(r"CREATE TABLE (\w+) \((.*)\) STRICT", re.DOTALL)
 _COLUMN = re.compile(r"(\w+) (?:INTEGER|TEXT|BLOB)\b")
@@ -51,7 +53,17 @@ class Table:
         """The statement for the next rows behind a key."""
         keys = ", ".join(self.key)
         where = "" if first else f"WHERE ({keys}) > ({placeholders(len(self.key))}) "
-        return f"SELECT {', '.join(self.columns)} FROM {self.name} {where}ORDER BY {keys} LIMIT {_PAGE}"
+        source = _OUTCOMES[1] if self.name == _OUTCOMES[0] else self.name
+        return f"SELECT {', '.join(self.columns)} FROM {source} {where}ORDER BY {keys} LIMIT {_PAGE}"
+
+    def whole(self, row: Row) -> Row:
+        """A row as the target gets it: an outcome that refers to nothing, whoever will read it there."""
+        values = dict(zip(self.columns, row, strict=True))
+        if self.name != _OUTCOMES[0] or values["source_offset"] is None:
+            return row
+        register = "/".join(values[name] for name in self.key)
+        values |= {"body": pack_outcome(unpack_outcome(values["body"], register)), "source_offset": None}
+        return tuple(values.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,18 +157,18 @@ async def _begin(new: Database) -> None:
     """See that the target is empty, and mark it as unfinished."""
     async with new.transaction() as tx:
         for table in tables():
-            where = f"WHERE name NOT IN {_OWN_META} " if table.name == "meta" else ""
+            where = f"WHERE name <> '{_PARTITIONS}' " if table.name == "meta" else ""
             if await tx.fetch_one(f"SELECT 1 FROM {table.name} {where}LIMIT 1") is not None:
                 raise MigrationRefused("not-empty", f"the target has rows in {table.name}: it must be a new store")
         await tx.execute("UPDATE schema_version SET version = ?", (UNFINISHED,))
 
 
 async def _pages(reader: Reader, table: Table) -> AsyncIterator[list[Row]]:
-    """A table's rows in the order of its key; what a store notes of itself is left out."""
+    """A table's rows in the order of its key; what a store notes of its own partitions is left out."""
     places = [table.columns.index(name) for name in table.key]
     page = await reader.fetch_all(table.page_sql(first=True))
     while page:
-        yield [row for row in page if table.name != "meta" or row[0] not in _OWN_META]
+        yield [table.whole(row) for row in page if table.name != "meta" or row[0] != _PARTITIONS]
         page = await reader.fetch_all(table.page_sql(first=False), tuple(page[-1][place] for place in places))
 
 

@@ -378,6 +378,9 @@ def _check_evidence(taken: School) -> None:
     keys = {row["id"]: row["public_key"] for row in taken.rows["devices"]}
     if any(device_id(key) != name for name, key in keys.items()):
         raise BadInput("not-portable", "a device has another key than its id says")
+    last_numbers = {row["id"]: row["last_number"] for row in taken.rows["devices"]}
+    if len({row["hash"] for row in taken.rows["frames"]}) < len(taken.rows["frames"]):
+        raise BadInput("not-portable", "a frame stands there twice")
     bodies: dict[int, bytes] = {}
     framed: dict[int, list[FramedChange]] = {}
     for number, row in enumerate(taken.rows["frames"], 1):
@@ -385,6 +388,8 @@ def _check_evidence(taken: School) -> None:
         same = (frame.hash, frame.device, frame.school) == (row["hash"], row["device"], taken.school)
         if row["id"] != number or not same or not frame.is_signed_by(keys[row["device"]]):
             raise BadInput("not-portable", f"frame {row['id']} is not what its device signed")
+        if frame.number != row["number"] or frame.number > last_numbers[row["device"]]:
+            raise BadInput("not-portable", f"frame {row['id']} has a number its device has not reached")
         bodies[number], framed[number] = row["body"], list(frame.changes)
     for number, row in enumerate(taken.rows["changes"], 1):
         chunk = _chunk(bodies[row["frame_id"]], row)

@@ -116,6 +116,7 @@ LEFT_OUT: Mapping[str, str] = {
     "settle_again": "nothing waits when a school is exported",
     "settlements": "follows from the outcomes",
     "settled_heads": "follows from the outcomes",
+    "summaries": "of servers of version 4",
     "calendar_heads": "follows from the calendar",
 }
 

@@ -76,7 +76,7 @@ class Sight:
     contexts: Mapping[Key, Context] = field(default_factory=dict)
     changes: Mapping[Key, list[StoredChange]] = field(default_factory=dict)
     results: Mapping[Key, rows.Result] = field(default_factory=dict)
-    refers: bool = True
+    refers: bool = False
 
     def is_large(self, task: Task) -> bool:
         """Whether a register takes its turn among the large ones."""

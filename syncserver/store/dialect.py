@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-DIVIDED = frozenset(("changes", "events", "outcomes", "settle_again", "settlements"))
+DIVIDED = frozenset(("changes", "events", "outcomes", "settle_again", "settlements", "summaries"))
 """Tables that grow with every register: partitions by hash of the school, one consumer for each."""
 
 _TYPES = (("INTEGER", "BIGINT"), ("BLOB", "BYTEA"))

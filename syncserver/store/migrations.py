@@ -16,13 +16,6 @@ _CREATE = re.compile(r"CREATE (TABLE|INDEX|VIEW) (\w+)\b(?: ON (\w+))?")
 FIRST = 3
 """The oldest version that can be migrated."""
 
-REFERRING_SINCE = 5
-"""Servers of this version read outcomes that refer to their change.
-
-Beside a store in PostgreSQL that an earlier version made there may still be servers that cannot: the version after this
-one can let it write them.
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:

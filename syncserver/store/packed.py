@@ -36,7 +36,7 @@ VERSION, REFERRING = 3, 4
 _ITS_CHANGE = 0  # in the place of a hash
 _LEVEL = 6
 # The commonest words last. A row names the one it was written with by its checksum: none is ever changed, only followed
-# by another, and the last one is written with.
+# by another. The second is for version 4 of the spelling alone: what refers to nothing is read by older servers too.
 _FIRST = (
     b'","adjustment","late_arrival","low","held","no_session","window-closed","unknown-pupil","disputed","calendar"'
     b'000 p000 s000 E0 U0 D0 S0 X0 L0 A1 A2 P1 P2 P1 P2 ",null,null,[],[],[["'
@@ -115,7 +115,7 @@ def pack_outcome(outcome: Outcome, change: Change | None = None) -> bytes:
         held_to_wire(outcome),
         [[_name(digest, change), int(one.state), one.slug, one.detail] for digest, one in outcome.changes.items()],
     ]
-    packer = zlib.compressobj(_LEVEL, zdict=_SECOND)
+    packer = zlib.compressobj(_LEVEL, zdict=_FIRST if change is None else _SECOND)
     return packer.compress(json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode()) + packer.flush()
 
 
@@ -202,7 +202,7 @@ def _referred(chunk: bytes, register: str) -> Change:
     try:
         return parse(chunk)
     except ChangeRefused as refused:
-        raise BadOutcome(f"the change of {register} is not there: {refused}") from None
+        raise BadOutcome("bad-outcome", f"the change of {register} is not there: {refused}") from None
 
 
 def _ungrouped(pupils: str, marks: str) -> Iterable[tuple[str, str]]:

@@ -109,7 +109,7 @@ class Database(Reader, Protocol):
 
     @property
     def refers(self) -> bool:
-        """Whether an outcome may be written as a reference to its change: no server of version 4 reads this store."""
+        """Whether outcomes are written as references to their changes: nobody else has to read them."""
         ...
 
     @property

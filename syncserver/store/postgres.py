@@ -25,7 +25,6 @@ import asyncpg
 from syncserver.errors import ConstraintBroken, StoreBusy, StoreFailed
 from syncserver.store.claims import Claims
 from syncserver.store.dialect import multi_row, part, translate
-from syncserver.store.migrations import REFERRING_SINCE
 from syncserver.store.port import Params, Reader, Row, T, Transaction
 from syncserver.store.postgres_claims import PostgresClaims
 from syncserver.store.postgres_schema import PARTITIONS, SCHEMA_SETTINGS, SPACE, make_schema
@@ -100,7 +99,8 @@ class PostgresDatabase:
         self._reopening = asyncio.Lock()
         self._turns = {lane: asyncio.Lock() for lane in (None, *_LANES)}
         self.partitions = PARTITIONS
-        self.refers = False
+
+    refers = False  # servers of version 4 may be beside this one; the version after this one can
 
     @property
     def failed(self) -> bool:
@@ -144,11 +144,8 @@ class PostgresDatabase:
                 self._dsn, min_size=1, max_size=_POOL_MAX, init=prepare, reset=as_it_is, server_settings=SETTINGS,
                 timeout=10, command_timeout=150, statement_cache_size=1_000, max_cached_statement_lifetime=0,
             )  # fmt: skip
-        own: dict[str, bytes] = dict(
-            await self.fetch_all("SELECT name, value FROM meta WHERE name IN ('partitions', 'made_at')")
-        )
-        self.partitions = int(own.get("partitions", PARTITIONS))
-        self.refers = int(own.get("made_at", 0)) >= REFERRING_SINCE
+        found = await self.fetch_one("SELECT value FROM meta WHERE name = 'partitions'")
+        self.partitions = PARTITIONS if found is None else int(found[0])
 
     def _need_pool(self) -> asyncpg.Pool:
         if self._pool is None:

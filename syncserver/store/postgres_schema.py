@@ -64,8 +64,7 @@ async def _create(inner: asyncpg.Connection) -> None:
         for statement in create(schema_statements(), PARTITIONS):
             await inner.execute(statement)
         await inner.execute("INSERT INTO schema_version VALUES ($1)", SCHEMA_VERSION)
-        own = [("partitions", b"%d" % PARTITIONS), ("made_at", b"%d" % SCHEMA_VERSION)]
-        await inner.executemany("INSERT INTO meta VALUES ($1, $2)", own)
+        await inner.execute("INSERT INTO meta VALUES ('partitions', $1)", b"%d" % PARTITIONS)
         await inner.executemany("INSERT INTO consumers VALUES ($1, 0, 0)", [(number,) for number in range(PARTITIONS)])
 
 

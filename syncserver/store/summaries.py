@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from clientcore.errors import FrameRefused
 from clientcore.wire import pack, unpack
 from reconciliation.model import Occasion
 from reconciliation.reports import CODE_WORDS, Contact, Key, Summary, summary_of
@@ -34,7 +35,7 @@ def pack_counts(revision: int, one: Summary) -> bytes:
 
 
 def unpack_counts(data: bytes | None, revision: int, key: Key) -> Summary | None:
-    """The summary in a row; None where there is none, or that of another revision.
+    """The summary in a row; None where there is none, that of another revision, or one this version cannot read.
 
     Args:
         data: As stored.
@@ -43,8 +44,11 @@ def unpack_counts(data: bytes | None, revision: int, key: Key) -> Summary | None
     """
     if data is None:
         return None
-    known, roster, codes, *numbers, occasion, closed, first, span = unpack(data, bytes_max=_COUNTS_BYTES_MAX)
-    if known != revision:
+    try:
+        known, roster, codes, *numbers, occasion, closed, first, span = unpack(data, bytes_max=_COUNTS_BYTES_MAX)
+    except (FrameRefused, ValueError):  # the outcome is read instead: a report is slower, never wrong
+        return None
+    if known != revision or len(codes) != len(CODE_WORDS) or len(numbers) != len(_NUMBERS):
         return None
     return Summary(
         key=key,

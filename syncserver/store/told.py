@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from syncserver.store.key import Key
+from syncserver.store.key import BY_KEY, Key
 from syncserver.store.packed import first_events, unpack_json, unpack_outcome
 from syncserver.store.port import Reader, Row, placeholders
 
@@ -18,15 +18,18 @@ LAST_SEQ = """coalesce((SELECT max(ends.seq) FROM (SELECT max(last_seq) AS seq F
 UNION ALL SELECT max(last_seq) FROM outcomes WHERE last_seq IS NOT NULL) AS ends), 0)"""
 """SQL: the sequence of the last event; 0 before the first."""
 
-# Each half is cut by itself: through the view, a page would sort everything behind it.
+# Each half is cut by itself: through the view, a page would sort everything behind it. Bodies are read of what is left.
 _FEED = """
 SELECT * FROM (SELECT first_seq, last_seq, register, body, CAST(NULL AS BLOB) AS outcome,
   CAST(NULL AS INTEGER) AS settled_ms FROM events WHERE last_seq > ? {0} ORDER BY last_seq LIMIT ?) AS written
 UNION ALL
-SELECT * FROM (SELECT first_seq, last_seq, school || '/' || class_id || '/' || date || '/' || session AS register,
-  CAST(NULL AS BLOB) AS body, {1} AS outcome, settled_ms
-  FROM whole_outcomes WHERE last_seq > ? {0} ORDER BY last_seq LIMIT ?) AS standing
+SELECT o.first_seq, o.last_seq, o.school || '/' || o.class_id || '/' || o.date || '/' || o.session AS register,
+  CAST(NULL AS BLOB) AS body, {1} AS outcome, o.settled_ms
+FROM (SELECT first_seq, last_seq, school, class_id, date, session, settled_ms
+  FROM outcomes WHERE last_seq > ? {0} ORDER BY last_seq LIMIT ?) AS o
 ORDER BY 2 LIMIT ?"""
+_BODY = f"(SELECT w.body FROM whole_outcomes w WHERE {BY_KEY})"
+_NO_BODY = "CAST(NULL AS BLOB)"
 
 Told = tuple[int, list[dict[str, Any]]]
 """Sequence of the first event, and the events."""
@@ -48,12 +51,12 @@ async def read_told(reader: Reader, *, after: int, limit: int, schools: Sequence
         limit: Rows at most.
         schools: Only theirs; None: everybody's.
     """
-    return (_told(row) for row in await _rows(reader, "body", after, limit, schools))
+    return (_told(row) for row in await _rows(reader, _BODY, after, limit, schools))
 
 
 async def read_spans(reader: Reader, *, after: int, limit: int, schools: Sequence[str] | None) -> list[tuple[int, int]]:
     """First and last sequence of rows of the feed; see `read_told`."""
-    return [(row[0], row[1]) for row in await _rows(reader, "CAST(NULL AS BLOB)", after, limit, schools)]
+    return [(row[0], row[1]) for row in await _rows(reader, _NO_BODY, after, limit, schools)]
 
 
 async def _rows(reader: Reader, outcome: str, after: int, limit: int, schools: Sequence[str] | None) -> list[Row]:

@@ -316,6 +316,18 @@ def other_school(files: dict[str, bytes]) -> None:
     files["roster/users.jsonl"] = files["roster/users.jsonl"].replace(SCHOOL.encode(), OTHER_SCHOOL.encode(), 1)
 
 
+def number_ahead(files: dict[str, bytes]) -> None:
+    """A device that has sent less than the file holds: its next frame would be taken for new, or for known."""
+    lines = [json.loads(line) for line in files["log/devices.jsonl"].splitlines()]
+    files["log/devices.jsonl"] = b"".join(json.dumps({**one, "last_number": 0}).encode() + b"\n" for one in lines)
+
+
+def frame_twice(files: dict[str, bytes]) -> None:
+    lines = [json.loads(line) for line in files["log/frames.jsonl"].splitlines()]
+    lines.append({**lines[-1], "id": len(lines) + 1})
+    files["log/frames.jsonl"] = b"".join(json.dumps(one).encode() + b"\n" for one in lines)
+
+
 def other_column(files: dict[str, bytes]) -> None:
     files["roster/users.jsonl"] = files["roster/users.jsonl"].replace(b'"name"', b'"nome"', 1)
 
@@ -332,7 +344,9 @@ async def test_an_altered_file_is_refused(world: World, change: Callable[[dict[s
 
 
 @pytest.mark.parametrize(
-    "change", [cut, other_mark, other_author, other_school, other_column, other_kind], ids=lambda one: one.__name__
+    "change",
+    [cut, other_mark, other_author, other_school, number_ahead, frame_twice, other_column, other_kind],
+    ids=lambda one: one.__name__,
 )
 async def test_a_manifest_that_covers_for_it_does_not_help(
     world: World, change: Callable[[dict[str, bytes]], None]

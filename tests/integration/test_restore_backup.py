@@ -175,7 +175,7 @@ async def test_an_outcome_that_does_not_follow_from_the_log_is_found(school: Sch
     file = school.folder / "backup.db"
     alter(
         file,
-        """UPDATE outcomes SET (body, source_offset) = (SELECT body, source_offset FROM outcomes
+        """UPDATE outcomes SET (body, source_offset) = (SELECT body, NULL FROM whole_outcomes
         WHERE date = '2026-11-17') WHERE date = '2026-11-16'""",
     )
     found = await proof_of(school)

@@ -16,6 +16,7 @@ from reconciliation.reports import summary_of
 from syncserver.store.packed import pack_outcome, unpack_outcome, unpack_wire
 from syncserver.store.summaries import pack_counts, unpack_counts
 from tests.property.test_plain import changes, contexts, receipts
+from tests.support import packed_v4
 from tests.support.histories import REGISTER, Step, play, steps, story_context
 
 OF_CHANGE = "faf4ba94a35f27c40cdf9c4f7127d631b278be7252407cfcc72afecb67c27a64"
@@ -73,6 +74,18 @@ def test_a_summary_stands_in_its_row_and_is_passed_over_in_a_later_one(data: st.
     assert unpack_counts(counts, 3, summary.key) == summary
     assert unpack_counts(counts, 4, summary.key) is None
     assert unpack_counts(None, 3, summary.key) is None
+
+
+@RUN
+@given(st.data())
+def test_what_refers_to_nothing_is_read_by_servers_of_version_4(data: st.DataObject) -> None:
+    """They may be beside this one on PostgreSQL."""
+    change = data.draw(changes())
+    outcome = settle_changes(
+        REGISTER, [change], {change.hash: data.draw(receipts(change))}, data.draw(contexts(change))
+    )
+    assert packed_v4.unpack_outcome(pack_outcome(outcome), str(REGISTER)) == outcome
+    same(outcome, packed_v4.pack_outcome(outcome))
 
 
 def test_a_row_of_a_store_of_version_4_is_read() -> None:

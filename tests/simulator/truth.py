@@ -62,6 +62,7 @@ _REUSED = """
 SELECT f.device FROM frames f WHERE NOT EXISTS (SELECT 1 FROM security_events e
 WHERE e.device = f.device AND e.kind = 'number-reused' AND e.detail = 'frame ' || f.number)
 GROUP BY f.device, f.number HAVING count(*) > 1"""
+_TWICE = "SELECT hash FROM frames GROUP BY hash HAVING count(*) > 1"
 _NUMBERS = """
 SELECT d.id, d.last_number, max(f.number) FROM devices d JOIN frames f ON f.device = d.id GROUP BY d.id, d.last_number
 HAVING d.last_number <> max(f.number)"""
@@ -182,7 +183,11 @@ class Truth:
                         yield f"{op.key} {op.value} replaces {maker.hex()[:12]}"
 
     async def _frames(self) -> None:
-        """S5: a frame number used twice is noticed, the last number is the greatest. S2: nobody else is blamed."""
+        """S5: a frame number used twice is noticed, the last number is the greatest, no frame is stored twice.
+
+        S2: nobody else is blamed.
+        """
+        self._check("S5", [row[0].hex() for row in await self.db.fetch_all(_TWICE)], "a frame is stored twice")
         self._check(
             "S5", [row[0].hex() for row in await self.db.fetch_all(_REUSED)], "a frame number used twice unnoticed"
         )

@@ -159,11 +159,12 @@ CREATE TABLE outcomes (
 CREATE INDEX outcomes_by_seq ON outcomes (last_seq) WHERE last_seq IS NOT NULL;
 
 -- Outcomes as they are read: behind a body that refers to a change stands the chunk of that change. A subquery and no join: whatever a
--- planner believes of the tables, the change is looked up by its offset, and only where the body is asked for.
+-- planner believes of the tables, the change is looked up by its offset; one of another register is none.
 CREATE VIEW whole_outcomes AS
 SELECT school, class_id, date, session, revision, settled_ms,
   coalesce(CAST(body || (SELECT substr(f.body, c.chunk_at, c.chunk_bytes) FROM changes c JOIN frames f ON f.id = c.frame_id
-    WHERE c.school = outcomes.school AND c.log_offset = outcomes.source_offset) AS BLOB), body) AS body,
+    WHERE c.log_offset = outcomes.source_offset AND c.school = outcomes.school AND c.class_id = outcomes.class_id
+    AND c.date = outcomes.date AND c.session = outcomes.session) AS BLOB), body) AS body,
   revisions, first_seq, last_seq, source_offset, counts
 FROM outcomes;
 
@@ -177,12 +178,12 @@ CREATE TABLE events (
   body BLOB NOT NULL
 ) STRICT;
 
--- The whole feed: `body` as in `events`, or the outcome from which it follows and when that was settled.
+-- Where everything stands in the feed: `body` as in `events`, or the outcome from which it follows, as stored, and when it was settled.
 CREATE VIEW told AS
 SELECT first_seq, last_seq, school, register, body, NULL AS outcome, NULL AS settled_ms FROM events
 UNION ALL
 SELECT first_seq, last_seq, school, school || '/' || class_id || '/' || date || '/' || session, NULL, body, settled_ms
-FROM whole_outcomes WHERE last_seq IS NOT NULL;
+FROM outcomes WHERE last_seq IS NOT NULL;
 
 -- The word on each settled change. `seq` rises whenever the word changes, `merged_seq` is the seq at which it was first merged.
 CREATE TABLE settlements (

@@ -120,6 +120,15 @@ INTAKE = (
         "number) with two frames there is a `number-reused` event and the device is flagged `restored-copy`.",
     ),
     Saboteur(
+        name="last-frame-forgotten",
+        file="syncserver/store/log.py",
+        before="if name[1] <= contacts[name[0]].last_number",
+        after="if name[1] < contacts[name[0]].last_number",
+        breaks=("S5",),
+        why="A number above all before is new without a look; whoever thinks of the loop's bound is off by one.",
+        seen_by="An answer that is lost: the phone sends its last frame again. Checker: no frame is stored twice.",
+    ),
+    Saboteur(
         name="last-number-goes-back",
         file="syncserver/store/log.py",
         before="max(self.last_numbers[frame.device], frame.number)",
@@ -301,8 +310,8 @@ SETTLE = (
     Saboteur(
         name="feed-skips-rest-of-batch",
         file="syncserver/store/told.py",
-        before="  FROM whole_outcomes WHERE last_seq > ? {0}",
-        after="  FROM whole_outcomes WHERE first_seq > ? {0}",
+        before="  FROM outcomes WHERE last_seq > ? {0}",
+        after="  FROM outcomes WHERE first_seq > ? {0}",
         breaks=("I6",),
         why="Two columns, one of them was handier.",
         seen_by="A sink that reads pages smaller than a register's batch of events (limit 7). Checker: the sink's "
