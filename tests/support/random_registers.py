@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from clientcore.change import Change, Op, OpId, encode
 from clientcore.history import History, merge
+from clientcore.limits import PREDS_PER_OP_MAX
 
 TIME_S = 1_795_000_000
 CODES = "PPPPLXAEUDS"
@@ -57,11 +58,11 @@ def _write(
         key = source.choice(keys)
         there = visible.get(key, [])
         if len(there) > 1 and source.random() < deletes:
-            gone = sorted(source.sample(there, source.randint(1, len(there) - 1)))
+            gone = sorted(source.sample(there, source.randint(1, min(len(there) - 1, PREDS_PER_OP_MAX))))
             ops.append(Op(key=key, value=None, preds=tuple(gone)))
             visible[key] = [name for name in there if name not in gone]
             continue
-        preds = () if source.random() < blind else tuple(sorted(there)[-16:])
+        preds = () if source.random() < blind else tuple(sorted(there)[-PREDS_PER_OP_MAX:])
         visible[key] = [*sorted(name for name in there if name not in preds), (start_op + len(ops), actor)]
         ops.append(Op(key=key, value=value_for(source, key), preds=preds))
     return encode(
