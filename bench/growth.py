@@ -1,6 +1,10 @@
 """Does anything get dearer with history? The same work after 1, 30 and 180 school days, and with 1 to 1,000 schools.
 
 At each point: CPU of a push and of settling, bytes of a first push and of a pull, disk for each register, memory.
+
+A machine that others use too is faster in one minute than in the next, by more than anything here could differ. So at
+each point pushes are measured in turns with a second server, on a new store of one day and one school: what is told is
+their ratio, times what those second servers took over the whole run. The point of one day is measured so as well.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvloop
@@ -24,7 +28,7 @@ from bench.wire import catch_up, push_once, school_days
 from clientcore.exchange import write_sync
 
 DAYS, SCHOOLS = (1, 30, 180), (1, 10, 100, 1_000)
-PUSHED_SCHOOLS, PUSHES, ROUNDS = 40, 960, 3
+PUSHED_SCHOOLS, PUSHES, ROUNDS = 40, 960, 15
 CLASSES_OF_MANY = 4  # of each school where there are many of them; all nine where one school has its days
 DAYS_GROUP, SCHOOLS_GROUP, SLOPES = "after days of history", "with more schools", "slopes"
 IDLE_S = 1.0
@@ -61,10 +65,14 @@ def run(*, quick: bool, console: Console) -> Result:
     """Measure every point."""
     sizes = [(days, 1) for days in DAYS[: 2 if quick else None]]
     sizes += [(1, schools) for schools in SCHOOLS[1 : 3 if quick else None]]
-    points = {}
+    points: dict[tuple[int, int], Point] = {}
+    usual: list[float] = []
     for days, schools in sizes:
-        points[days, schools] = found = measure(days, schools, console)
-        console.print(f"{days} days, {schools} schools: push {found.push:.3f}, settle {found.settle:.2f} CPU-s / 1,000")
+        points[days, schools] = found = measure(days, schools, usual, console)
+        console.print(
+            f"{days} days, {schools} schools: push {found.push:.3f} ×, settle {found.settle:.2f} CPU-s / 1,000"
+        )
+    points = {size: replace(point, push=point.push * statistics.median(usual)) for size, point in points.items()}
     by_days = [point for (_, schools), point in points.items() if schools == 1]
     by_schools = [point for (days, _), point in points.items() if days == 1]
     day_labels = [f"{point.days} day{'s' * (point.days > 1)}" for point in by_days]
@@ -85,19 +93,24 @@ def run(*, quick: bool, console: Console) -> Result:
     )
 
 
-def measure(days: int, schools: int, console: Console) -> Point:
-    """Make a store of this size and measure on it."""
+def grown(place: Site, days: int, *, classes: int | None, console: Console) -> tuple[int, list[Taught]]:
+    """Stop a new site and give it its history; bytes of its store before, and who teaches there."""
+    time.sleep(IDLE_S)  # what the import of the roster has ordered is done before anything is measured
+    place.stop()
+    empty = stored_bytes(place.store)
+    past = school_days(place.today, days)
+    return empty, asyncio.run(write_history(place.store, days=past, on=place.today, classes=classes, console=console))
+
+
+def measure(days: int, schools: int, usual: list[float], console: Console) -> Point:
+    """Make a store of this size and measure on it; `push` is a ratio to rounds that are added to `usual`."""
     classes = CLASSES_OF_MANY if schools > 1 else None
     with site(phones=0, settle=True, schools=schools) as place:
-        time.sleep(IDLE_S)  # what the import of the roster has ordered is done before anything is measured
-        place.stop()
-        empty = stored_bytes(place.store)
-        past = school_days(place.today, days)
-        taught = asyncio.run(write_history(place.store, days=past, on=place.today, classes=classes, console=console))
+        empty, taught = grown(place, days, classes=classes, console=console)
         registers = days * sum(len(list(one.rooms)[:classes]) for one in taught)
         disk = (stored_bytes(place.store) - empty) / registers
         place.restart(settle=False)
-        push = push_cpu(place, taught)
+        push = push_ratio(Pusher(place=place, taught=taught), usual, console)
         first_up, pull_down, settle, memory = the_rest(place, taught)
     return Point(
         days=days,
@@ -119,24 +132,40 @@ def free_registers(today: str, rooms: Sequence[str]) -> Iterator[tuple[str, str]
             yield f"{room}/{day}/{session}", room
 
 
-def push_cpu(place: Site, taught: Sequence[Taught]) -> float:
-    """CPU-s of 1,000 pushes on kept connections, from up to 40 schools: the median round after a warm-up."""
-    chosen = taught[:: max(1, len(taught) // PUSHED_SCHOOLS)][:PUSHED_SCHOOLS]
-    free = {one.school: free_registers(place.today, list(one.rooms)) for one in chosen}
-    found = []
-    for _ in range(ROUNDS + 1):
+@dataclass(slots=True, kw_only=True)
+class Pusher:
+    """Pushes to one site on kept connections, from up to 40 schools."""
+
+    place: Site
+    taught: Sequence[Taught]
+    free: dict[str, Iterator[tuple[str, str]]] = field(default_factory=dict)
+
+    def round(self) -> float:
+        """CPU-s of 1,000 pushes."""
+        chosen = self.taught[:: max(1, len(self.taught) // PUSHED_SCHOOLS)][:PUSHED_SCHOOLS]
         lines: list[Line] = []
         for number in range(PUSHED_SCHOOLS):
             one = chosen[number % len(chosen)]
             phone = one.pair[number // len(chosen) % 2]
+            free = self.free.setdefault(one.school, free_registers(self.place.today, list(one.rooms)))
             line = []
-            for register, room in itertools.islice(free[one.school], PUSHES // PUSHED_SCHOOLS):
+            for register, room in itertools.islice(free, PUSHES // PUSHED_SCHOOLS):
                 body = write_sync([phone.frame([(register, phone.register(one.rooms[room][:40]))]).raw])
                 line.append((body, head_of(body), phone.enrolled.server_key))
             lines.append(line)
-        used_s, _, total = uvloop.run(measured(place, lines, fresh=False))
-        found.append(used_s / total * 1e3)
-    return statistics.median(found[1:])
+        used_s, _, total = uvloop.run(measured(self.place, lines, fresh=False))
+        return used_s / total * 1e3
+
+
+def push_ratio(pusher: Pusher, usual: list[float], console: Console) -> float:
+    """The CPU of a push over that of one to the smallest store: the median of rounds in turns, after a warm-up."""
+    with site(phones=0, settle=True) as small:
+        _, taught = grown(small, 1, classes=None, console=console)
+        small.restart(settle=False)
+        beside = Pusher(place=small, taught=taught)
+        rounds = [(pusher.round(), beside.round()) for _ in range(ROUNDS + 1)][1:]
+    usual += [theirs for _, theirs in rounds]
+    return statistics.median(ours / theirs for ours, theirs in rounds)
 
 
 def the_rest(place: Site, taught: Sequence[Taught]) -> tuple[int, int, float, float]:
