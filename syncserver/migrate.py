@@ -29,7 +29,6 @@ from syncserver.store.schema import SCHEMA_VERSION, schema_statements
 UNFINISHED = 0
 _OWN = ("schema_version", "consumers")  # every store has rows of its own there
 _PARTITIONS = "partitions"
-_OUTCOMES = ("outcomes", "whole_outcomes")
 _PAGE, _FEED_PAGE = 500, 5_000
 _CREATE = re.compile(r"CREATE TABLE (\w+) \((.*)\) STRICT", re.DOTALL)
 _COLUMN = re.compile(r"(\w+) (?:INTEGER|TEXT|BLOB)\b")
@@ -49,17 +48,23 @@ class Table:
     key: tuple[str, ...]
     is_numbered: bool
 
+    @property
+    def source(self) -> str:
+        """From where its rows are read: an outcome with the change it refers to behind its body."""
+        return "whole_outcomes" if self.name == "outcomes" else self.name
+
     def page_sql(self, *, first: bool) -> str:
         """The statement for the next rows behind a key."""
         keys = ", ".join(self.key)
         where = "" if first else f"WHERE ({keys}) > ({placeholders(len(self.key))}) "
-        source = _OUTCOMES[1] if self.name == _OUTCOMES[0] else self.name
-        return f"SELECT {', '.join(self.columns)} FROM {source} {where}ORDER BY {keys} LIMIT {_PAGE}"
+        return f"SELECT {', '.join(self.columns)} FROM {self.source} {where}ORDER BY {keys} LIMIT {_PAGE}"
 
     def whole(self, row: Row) -> Row:
         """A row as the target gets it: an outcome that refers to nothing, whoever will read it there."""
+        if self.source == self.name:
+            return row
         values = dict(zip(self.columns, row, strict=True))
-        if self.name != _OUTCOMES[0] or values["source_offset"] is None:
+        if values["source_offset"] is None:
             return row
         register = "/".join(values[name] for name in self.key)
         values |= {"body": pack_outcome(unpack_outcome(values["body"], register)), "source_offset": None}

@@ -18,7 +18,7 @@ from clientcore.exchange import DUPLICATE, DURABLE, HELD, REFUSED, Verdict
 from clientcore.frame import Frame
 from reconciliation.clocks import offset_floor_ms
 from syncserver.store import audit
-from syncserver.store.port import Reader, Row, T, Transaction, placeholders
+from syncserver.store.port import Reader, Row, T, Transaction
 
 _IN_MAX = 512  # names in one IN list; SQLite takes 32,766, PostgreSQL 65,535
 
@@ -313,7 +313,7 @@ async def _compare_witnesses(tx: Transaction, pushes: Sequence[Push], batch: _Ba
 async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _Batch:
     arrivals = [arrival for push in pushes for arrival in push.arrivals]
     devices = {push.device for push in pushes} | {arrival.frame.device for arrival in arrivals}
-    contacts = {row[0]: _contact(row) for row in await _rows_in(tx, _CONTACTS, devices)}
+    contacts = {row[0]: _contact(row) for row in await _rows_in(tx, _CONTACTS, "?", [(device,) for device in devices])}
     names = {
         (entry.hash, a.school, entry.class_id, entry.date, entry.session)
         for a in arrivals
@@ -323,7 +323,8 @@ async def _open_batch(tx: Transaction, pushes: Sequence[Push], now_ms: int) -> _
     head = await tx.fetch_one(_HEAD)
     assert head is not None
     numbers = {(arrival.frame.device, arrival.frame.number) for arrival in arrivals}
-    numbered = await _numbered(tx, {name for name in numbers if name[1] <= contacts[name[0]].last_number})
+    reached = [name for name in numbers if name[1] <= contacts[name[0]].last_number]
+    numbered = await _rows_in(tx, _NUMBERED, "(CAST(? AS BLOB), CAST(? AS INTEGER))", reached)
     return _Batch(
         now_ms=now_ms,
         frame_id=head[0] or 0,
@@ -380,18 +381,6 @@ async def read_contact(reader: Reader, device: bytes) -> Contact | None:
     return _contact(rows[0]) if rows else None
 
 
-async def _numbered(tx: Transaction, names: set[tuple[bytes, int]]) -> list[Row]:
-    """Hash, id, device and number of the frames that have one of these devices and numbers: what came again, and what
-    another phone with the same key has sent.
-    """
-    wanted, rows = sorted(names), []
-    for at in range(0, len(wanted), _IN_MAX):
-        part = _padded(wanted[at : at + _IN_MAX])
-        values = ", ".join(["(CAST(? AS BLOB), CAST(? AS INTEGER))"] * len(part))
-        rows += await tx.fetch_all(_NUMBERED.format(values), [word for name in part for word in name])
-    return rows
-
-
 async def _update_devices(tx: Transaction, batch: _Batch) -> None:
     rows: list[Row] = []
     for push in batch.talked.values():
@@ -430,14 +419,8 @@ async def _update_devices(tx: Transaction, batch: _Batch) -> None:
 
 async def known_changes(reader: Reader, names: Iterable[Name]) -> set[Name]:
     """Which of these changes are in the log."""
-    wanted = list(names)
-    found: set[Name] = set()
-    for at in range(0, len(wanted), _IN_MAX):
-        part = _padded(wanted[at : at + _IN_MAX])
-        sql = _KNOWN_CHANGES.format(", ".join(["(CAST(? AS BLOB), ?, ?, ?, ?)"] * len(part)))
-        rows = await reader.fetch_all(sql, [word for name in part for word in name])
-        found |= {(row[0], row[1], row[2], row[3], row[4]) for row in rows}
-    return found
+    rows = await _rows_in(reader, _KNOWN_CHANGES, "(CAST(? AS BLOB), ?, ?, ?, ?)", list(names))
+    return {(row[0], row[1], row[2], row[3], row[4]) for row in rows}
 
 
 def _padded(part: list[T]) -> list[T]:
@@ -445,11 +428,11 @@ def _padded(part: list[T]) -> list[T]:
     return part + [part[-1]] * ((1 << (len(part) - 1).bit_length()) - len(part))
 
 
-async def _rows_in(reader: Reader, sql: str, names: Iterable[bytes]) -> list[Row]:
-    """Rows of a query with one IN list, in slices."""
-    wanted = list(names)
+async def _rows_in(reader: Reader, sql: str, mark: str, names: Sequence[Sequence[object]]) -> list[Row]:
+    """Rows of a query with one list of names, in slices; `mark` is what stands in it for each of them."""
     rows: list[Row] = []
-    for at in range(0, len(wanted), _IN_MAX):
-        part = _padded(wanted[at : at + _IN_MAX])
-        rows += await reader.fetch_all(sql.format(placeholders(len(part))), part)
+    for at in range(0, len(names), _IN_MAX):
+        part = _padded(list(names[at : at + _IN_MAX]))
+        marks = ", ".join([mark] * len(part))
+        rows += await reader.fetch_all(sql.format(marks), [word for name in part for word in name])
     return rows

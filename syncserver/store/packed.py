@@ -5,7 +5,7 @@ written as one group: what they share once, then their pupils, then code and mil
 the one before (a register of 40 is 0.3 kB instead of 0.9). Whatever is not so plain stands as `reconciliation/wire.py`
 spells it. Rows of stores before version 4 hold that spelling alone; both are read.
 
-    [version, roster version, occasion, why no session, closed, [label], [bulk at_ms],
+    [form, roster version, occasion, why no session, closed, [label], [bulk at_ms],
      [[change hex, user, received_ms]],
      [[source, confidence, clock flag, timeliness, at - tap, at - from, to - at, "pupil …", "P28812345 A1831 …"]],
      "pupil …" not taken, {pupil: as in the wire}, held, changes]
@@ -13,7 +13,7 @@ spells it. Rows of stores before version 4 hold that spelling alone; both are re
 `tap` is the mark's own number, so the groups hold moments to the millisecond.
 
 An outcome of one change, which is nine of ten, says again what that change says: who was marked, as what, and when. It
-is written as version 4: 0 stands for the hash of the change, and a group that holds its marks, no more and no fewer,
+is written in form 4: 0 stands for the hash of the change, and a group that holds its marks, no more and no fewer,
 ends before them (0.06 kB). It is read with the stored chunk of the change behind it, as `whole_outcomes` gives it
 (docs/decisions/0040).
 """
@@ -32,11 +32,11 @@ from reconciliation.events import events
 from reconciliation.model import Answer, Outcome
 from reconciliation.wire import answer_to_wire, canonical, held_to_wire, sources_of
 
-VERSION, REFERRING = 3, 4
+_WHOLE, _REFERRING = 3, 4  # forms
 _ITS_CHANGE = 0  # in the place of a hash
 _LEVEL = 6
 # The commonest words last. A row names the one it was written with by its checksum: none is ever changed, only followed
-# by another. The second is for version 4 of the spelling alone: what refers to nothing is read by older servers too.
+# by another. The second is for form 4 alone: what refers to nothing is read by older servers too.
 _FIRST = (
     b'","adjustment","late_arrival","low","held","no_session","window-closed","unknown-pupil","disputed","calendar"'
     b'000 p000 s000 E0 U0 D0 S0 X0 L0 A1 A2 P1 P2 P1 P2 ",null,null,[],[],[["'
@@ -101,7 +101,7 @@ def pack_outcome(outcome: Outcome, change: Change | None = None) -> bytes:
             group.append((pupil, value))
     said = None if change is None else _marks_of(change)
     row = [
-        VERSION if change is None else REFERRING,
+        _WHOLE if change is None else _REFERRING,
         outcome.roster_version,
         outcome.occasion._value_,
         outcome.no_session_reason,
@@ -167,9 +167,9 @@ def unpack_wire(data: bytes, register: str) -> dict[str, Any]:
     row = json.loads(unpacker.decompress(data) + unpacker.flush())
     if isinstance(row, dict):
         return row
-    version, roster_version, occasion, why, closed, labels, bulk, sources, groups, silent, other, held, changes = row
+    form, roster_version, occasion, why, closed, labels, bulk, sources, groups, silent, other, held, changes = row
     said: list[tuple[str, str]] = []
-    if version == REFERRING:
+    if form == _REFERRING:
         change = _referred(unpacker.unused_data, register)
         said = _marks_of(change)
         sources, changes = _named(sources, change), _named(changes, change)

@@ -1,15 +1,16 @@
-"""`syncserver/store/packed.py` as it was in version 4 of the schema: what servers of that version write and read."""
+"""`syncserver/store/packed.py` as it was in version 4 of the schema: how servers of that version write and
+read outcomes. Frozen: what is written beside them is tested with it.
+"""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from reconciliation.events import events
 from reconciliation.model import Answer, Outcome
-from reconciliation.wire import answer_to_wire, canonical, held_to_wire, sources_of
+from reconciliation.wire import answer_to_wire, held_to_wire, sources_of
 
 VERSION = 3
 _LEVEL = 6
@@ -21,21 +22,6 @@ _DICTIONARY = (
     b'[3,"1","unstated",null,null,[],[],[["",[[0,"medium",false,"late_arrival",[[0,"high",false,"on_time",'
     b'"]],"",{},[],[["",1,null,null]]]'
 )
-FIRST_REVISIONS = b""
-"""What stands for revisions that are those of a register's first outcome."""
-
-
-def pack_json(data: Any) -> bytes:
-    """Canonical JSON, compressed."""
-    return zlib.compress(canonical(data), 1)
-
-
-def unpack_json(data: bytes) -> Any:
-    """What `pack_json` was given."""
-    return json.loads(zlib.decompress(data))
-
-
-# ---- outcomes ---------------------------------------------------------------------------------------------------
 
 
 def pack_outcome(outcome: Outcome) -> bytes:
@@ -144,36 +130,3 @@ def unpack_outcome(data: bytes, register: str) -> Outcome:
         BadOutcome: something else is stored.
     """
     return Outcome.from_wire(unpack_wire(data, register))
-
-
-# ---- revisions and events ---------------------------------------------------------------------------------------
-
-
-def pack_revisions(outcome: Outcome, revisions: Mapping[str, int]) -> bytes:
-    """Numbers of the last events; nothing at all where they are those of a register's first outcome."""
-    return FIRST_REVISIONS if revisions == first_revisions(outcome) else pack_json(dict(revisions))
-
-
-def unpack_revisions(data: bytes, outcome: Outcome) -> dict[str, int]:
-    """The numbers that were stored beside `outcome`."""
-    found: dict[str, int] = first_revisions(outcome) if data == FIRST_REVISIONS else unpack_json(data)
-    return found
-
-
-def first_revisions(outcome: Outcome) -> dict[str, int]:
-    """Number one for every pupil of whom a first outcome says something."""
-    return {pupil: 1 for pupil, answer in outcome.answers.items() if answer.code is not None}
-
-
-def first_events(outcome: Outcome, *, time_ms: int) -> list[dict[str, Any]]:
-    """What a register's first settling told: it follows from the outcome and its time alone, and so is not stored.
-
-    With keys in the order in which they are read back once they are stored: who reads twice reads the same bytes.
-    """
-    return [_sorted(event.to_wire()) for event in events(None, outcome, {}, time_ms=time_ms)[0]]
-
-
-def _sorted(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _sorted(data[key]) for key in sorted(data)}
-    return [_sorted(one) for one in data] if isinstance(data, list) else data
