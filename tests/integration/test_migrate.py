@@ -19,8 +19,10 @@ from syncserver.config import PostgresAddress, StoreAddress
 from syncserver.errors import MigrationRefused, StoreFailed, StoreInUse
 from syncserver.migrate import Table, migrate
 from syncserver.store.open import open_reader, open_store
+from syncserver.store.packed import unpack_outcome
 from syncserver.store.port import Database, Reader
 from tests.integration.test_adjustments import NAME, REGISTER, asked
+from tests.support import packed_v4
 from tests.support.postgres import shared_cluster
 from tests.support.server.desks import champion
 from tests.support.server.phone import Phone
@@ -81,6 +83,19 @@ async def count(db: Database, table: str) -> int:
     return int(row[0])
 
 
+async def reads_alone(address: PostgresAddress) -> None:
+    """Every outcome stands for itself, in bytes that a server of version 4 reads: one may be beside that store."""
+    reader = await open_reader(address)
+    rows = await reader.fetch_all("SELECT school, class_id, date, session, body, source_offset FROM outcomes")
+    whole = await reader.fetch_all("SELECT school, class_id, date, session, body FROM whole_outcomes")
+    await reader.close()
+    assert len(rows) > 1
+    assert {row[5] for row in rows} == {None}
+    assert [row[:5] for row in sorted(rows)] == sorted(whole)
+    for *key, body, _ in rows:
+        assert packed_v4.unpack_outcome(body, "/".join(key)) == unpack_outcome(body, "/".join(key))
+
+
 async def test_a_school_moves_to_postgresql_and_back_and_nobody_notices(tmp_path: Path) -> None:
     """Key, epoch, log, outcomes, decisions, audit and feed are the same on both sides; numbers go on behind them."""
     file, back = tmp_path / "a.db", tmp_path / "b.db"
@@ -96,6 +111,7 @@ async def test_a_school_moves_to_postgresql_and_back_and_nobody_notices(tmp_path
     assert moved.differences == ()
     assert (moved.log_offset, moved.events, moved.tables["decisions"]) == (3, len(events), 1)
     assert await look_at(house) == await look_at(file)
+    await reads_alone(house)
     async with open_world(file, background=False, db=await open_store(house), clock=clock) as world:
         assert await server_of(world) == known
         await goes_on(world, phone, events, {"s002": "A"})
