@@ -95,6 +95,7 @@ def test_two_phones_that_disagree_both_show_it(demo: Demo, tmp_path: Path) -> No
         assert [row for row, code in enumerate(second.codes()) if code == "?"] == [3, 21]
         assert second.codes()[8] == "A"  # the same from both is no dispute
         assert second.page.text().count(DIFFER) == 2
+        second.wait_until_settled()  # others are told of what is settled: only now is there something to fetch
         phones[0].send_now()
         phones[0].open_register(register)
         phones[0].page.wait("document.querySelectorAll('.roll > li.k-review').length === 2")

@@ -94,6 +94,10 @@ class Teacher:
         chip = f"document.getElementById('c-{class_id}').querySelector('.chip').className"
         self.page.wait(f"{HOME} && /k-({'|'.join(steps)})\\b/.test({chip})", timeout_ms=timeout_ms)
 
+    def wait_until_settled(self, timeout_ms: int = 60_000) -> None:
+        """Wait until the server has settled what this phone sent of the open register, and the phone was told so."""
+        self.page.wait("document.querySelector('.sub .k-confirmed, .sub .k-review')", timeout_ms=timeout_ms)
+
     def network_is_back(self) -> None:
         """What the browser tells the page when the phone finds a network."""
         self.page.evaluate("window.dispatchEvent(new Event('online')); 0")
