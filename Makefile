@@ -57,7 +57,7 @@ pwa-test: pwa/node_modules/.ready
 	cd pwa && npm test --silent
 
 unit:
-	PYTHONHASHSEED=0 .venv/bin/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=95
+	PYTHONHASHSEED=0 .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 browsers: setup ## Smoke of capture, offline restart and sync on Chromium 64, 109, 138 and current
 	.venv/bin/pytest tests/browser -m oldbrowser --override-ini addopts=

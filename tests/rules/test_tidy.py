@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST, TESTS
+
 ROOT = Path(__file__).parents[2]
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 500
@@ -75,3 +77,8 @@ def test_middleware_is_plain_asgi(path: Path) -> None:
     text = path.read_text()
     assert "BaseHTTPMiddleware" not in text
     assert "to_thread" not in text
+
+
+def test_the_files_that_run_first_are_there() -> None:
+    """A file that was moved must not quietly fall back among the others."""
+    assert [file for file in LONGEST if not (TESTS / file).is_file()] == []

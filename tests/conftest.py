@@ -1,0 +1,25 @@
+"""The order of the suite: the longest files first, so that no worker is left alone with one at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+# `--dist loadfile` hands out whole files in this order (with `--no-loadscope-reorder`); each takes a minute or more.
+LONGEST = (
+    "simulator/test_planted_bugs.py",
+    "integration/test_simulator_first_half.py",
+    "integration/test_simulator_second_half.py",
+    "machines/test_planted.py",
+    "machines/test_machines.py",
+    "integration/test_on_postgres.py",
+    "contract/test_upstream_contract.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the longest files to the front; everything else keeps its order."""
+    rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
