@@ -152,7 +152,7 @@ class Journal:
 
         Raises:
             BadInput: `bad-mark`; nothing was written then.
-            StoreError: nothing was written.
+            StoreError: it is not safe on the disk. Whether it is there all the same, the next look at the log tells.
         """
         for key, value in taps:
             if not _may_tap(key, value):

@@ -171,6 +171,8 @@ class Log:
     def act(self) -> Iterator[Act]:
         """One transaction: catch up, append, and be on disk when the block ends. An error in it leaves no row.
 
+        An error of the disk at its very end leaves open whether the rows are there; if so, the next look finds them.
+
         Raises:
             StoreError: `storage` (disk full, input/output error, locked by another process for 30 s).
         """

@@ -95,6 +95,7 @@ class PhoneHost:
         self.enrolment: Enrolment | None = None
         self.shown: dict[TapName, list[str]] = {}  # every mark whose tap returned
         self.standing: dict[TapName, list[str]] = {}  # without those taken back
+        self.doubtful: set[tuple[TapName, str]] = set()  # taking them back failed: the disk may have it all the same
         self.device: Device | None = None
         self.reports: list[SyncReport] = []
         self.refused: str | None = None  # the last final refusal of a conversation
@@ -231,7 +232,12 @@ class PhoneHost:
             self._set_out(device, register, taps)
             waiting = device.state.registers.get(register.within_school)
             undone = [key for key, value in taps if value is None and waiting is not None and key in waiting.taps]
-            inner(register, taps)
+            try:
+                inner(register, taps)
+            except StoreError:
+                names = [(register.within_school, key) for key in undone]
+                self.doubtful |= {(name, self.standing[name][-1]) for name in names}
+                raise
             for key, value in taps:
                 if value is not None:
                     self.shown.setdefault((register.within_school, key), []).append(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clientcore.states import Step
@@ -37,10 +38,17 @@ def check_saved(phone: PhoneHost) -> None:
             waiting[key] -= 1
     phone.read_at_start = []
     phone.standing = standing  # what the app died of may have reached the log without having been shown
+    phone.doubtful.clear()
     missing = [
         (name, value) for name, values in phone.shown.items() for value in values if value not in found.get(name, ())
     ]
     phone.lab.ledger.check("I1", not missing, f"{phone.name}: shown as saved and gone: {missing[:3]}")
+
+
+def _last(phone: PhoneHost, name: TapName, values: Sequence[str]) -> tuple[str | None, str | None]:
+    """The mark that stands, None for none: if no doubtful taking back came about, and if every one did."""
+    sure = [value for value in values if (name, value) not in phone.doubtful]
+    return values[-1] if values else None, sure[-1] if sure else None
 
 
 def check_pending(phone: PhoneHost) -> None:
@@ -53,9 +61,11 @@ def check_pending(phone: PhoneHost) -> None:
     hidden = [
         name
         for name, values in phone.standing.items()
-        if values
-        and name[0] not in pending
-        and (f"{phone.school}/{name[0]}", name[1], values[-1]) not in ledger.safe_marks
+        if name[0] not in pending
+        and not any(
+            last is None or (f"{phone.school}/{name[0]}", name[1], last) in ledger.safe_marks
+            for last in _last(phone, name, values)
+        )
     ]
     ledger.check("I9", not hidden, f"{phone.name}: not pending, yet no receipt covers {hidden[:3]}")
     if ledger.owed and state.epoch >= phone.server.epoch and not state.needs_offer:
