@@ -93,7 +93,7 @@ class Database(Reader, Protocol):
         ...
 
     async def glance(self, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
-        """As `snapshot`, for a few rows that are found by their keys.
+        """As `snapshot`, for reads that take a few milliseconds at most: rows found by their keys, a teacher's pull.
 
         SQLite answers at once, in the caller's thread: handing such a question to another thread and back costs more
         than its answer (docs/decisions/0035).
