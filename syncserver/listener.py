@@ -27,7 +27,7 @@ from clientcore.exchange import MEDIA_TYPE, SYNC_PATH
 
 _LOG = logging.getLogger("hudur.listener")
 _TAKEN_IN_A_ROUND = 128  # so the loop comes back to those it has taken within some milliseconds
-_PEEKED_BYTES = 16_384  # a register needs a thousand; what is longer is handed over
+_PEEKED_BYTES = 16_384  # a register needs a thousand; what fills it, and may go on behind it, is handed over
 _PARKED_MAX, _PARKED_S, _SWEEP_S = 8_192, 10.0, 1.0  # then the server's own limits for slow requests begin
 _HEAD_MAX, _HEADS_MAX = 2_048, 256  # phones' heads are all but equal: each is read once
 _PAUSE_S = 1.0  # without a file descriptor nobody can be taken: wait until others have gone
@@ -56,13 +56,15 @@ def bytes_wanted(request: bytes) -> int:
         is_ours = request.startswith(_HEAD) or _HEAD.startswith(request)
         return len(request) + 1 if is_ours and len(request) < _HEAD_MAX else 0
     whole = end + _body_bytes(request[: end - 2])
-    return whole if end <= len(request) < whole <= _PEEKED_BYTES else 0
+    return whole if end <= len(request) < whole < _PEEKED_BYTES else 0
 
 
 def pushed_body(request: bytes) -> bytes | None:
     """The body of a plain sync request that is all there and nothing behind it; None for everything else."""
     end = request.find(b"\r\n\r\n") + 4
-    return request[end:] if end >= 4 and len(request) - end == _body_bytes(request[: end - 2]) else None
+    if end < 4 or len(request) == _PEEKED_BYTES:
+        return None
+    return request[end:] if len(request) - end == _body_bytes(request[: end - 2]) else None
 
 
 class _Parked(NamedTuple):

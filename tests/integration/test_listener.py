@@ -20,6 +20,7 @@ from tests.support.server.wait import until
 
 ANSWER = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 5\r\n\r\nlater"
 BODY = bytes(range(256)) * 2
+LONGEST = bytes(16_383 - len(push_of(bytes(10_000))) + 10_000)  # one more, and more may stand behind it
 OTHERS = [
     b"GET /status HTTP/1.1\r\nHost: hudur\r\n\r\n",
     b"POST /v1/enrol HTTP/1.1\r\nContent-Type: %b\r\nContent-Length: 3\r\n\r\nabc" % MEDIA_TYPE.encode(),
@@ -31,6 +32,7 @@ OTHERS = [
     % MEDIA_TYPE.encode(),
     b"POST /v1/sync HTTP/1.1\r\nContent-Type: %b\r\nContent-Length: 90000\r\n\r\nabc" % MEDIA_TYPE.encode(),
     push_of(BODY) + push_of(BODY),
+    push_of(LONGEST + b"."),
     b"\r\n\r\n",
     b"\x16\x03\x01 a TLS hello that went astray",
 ]
@@ -45,6 +47,7 @@ def test_a_request_says_itself_how_much_of_it_is_missing() -> None:
         assert pushed_body(whole[:at]) is None
     assert bytes_wanted(whole) == 0
     assert pushed_body(whole) == BODY
+    assert pushed_body(push_of(LONGEST)) == LONGEST
 
 
 @pytest.mark.parametrize("request_bytes", OTHERS, ids=range(len(OTHERS)))
