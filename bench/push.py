@@ -24,12 +24,14 @@ from clientcore.keys import SigningKey
 
 SHARES = (0.25, 0.5, 0.8)
 GOAL = Goal(limit=0.30)
-CPU, LATENCY, PIECES, FLOOR = (
+CPU, LATENCY, PIECES, COMMITS, FLOOR = (
     "CPU of the server",
     "latency under an open load",
     "where one push goes",
+    "the group commit by its size",
     "the floor",
 )
+COMMIT_SIZES = (1, 5, 15, 40, 128)
 
 
 def run(*, quick: bool, console: Console) -> Result:
@@ -171,6 +173,7 @@ def piece_rows(
     own["what remains: sockets and SQLite's thread share one interpreter"] = whole_us_kept - without_socket
     rows = [Row(name=name, value=us, unit="µs", group=PIECES) for name, us in own.items()]
     rows.append(Row(name="all of a push on a kept connection", value=whole_us_kept, unit="µs", group=PIECES))
+    rows += commit_rows(place, everything)
     rows.append(Row(name="a connection of its own: accept, close", value=http["asgi", True] - http["asgi", False],
                     unit="µs more", group=PIECES))  # fmt: skip
     floor = floor_pieces(bodies, everything, public_key=public, batch=max(batch, 1))
@@ -179,6 +182,15 @@ def piece_rows(
     rows.append(Row(name="the floor of a push", value=sum(floor.values()), unit="µs", group=FLOOR))
     rows.append(Row(name="a push over its floor", value=whole_us_kept / sum(floor.values()), unit="×", group=FLOOR))
     return rows
+
+
+def commit_rows(place: Site, bodies: Sequence[bytes]) -> list[Row]:
+    """What one push of a group commit costs, by how many share it."""
+    return [
+        Row(name=f"{size} in a commit", unit="µs a push", group=COMMITS,
+            value=asyncio.run(commit_us(copy_of(place, f"commit-{size}"), bodies[: max(400, 20 * size)], size)))
+        for size in COMMIT_SIZES
+    ]  # fmt: skip
 
 
 def copy_of(place: Site, name: str) -> Path:
