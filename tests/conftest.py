@@ -1,12 +1,22 @@
-"""The order of the suite: the longest files first, so that no worker is left alone with one at the end."""
+"""What holds for every test: the order of the files, and that no claim is about how long an example takes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "suite",
+    parent=settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("suite")
 
 TESTS = Path(__file__).parent
+# So that no worker is left alone with one of them at the end.
 # `--dist loadfile` hands out whole files in this order (with `--no-loadscope-reorder`); each takes a minute or more.
 LONGEST = (
     "simulator/test_planted_bugs.py",

@@ -19,7 +19,7 @@ from tests.support.chromium import Chromium, Page
 from tests.support.codes import code_for
 from tests.support.demo import HUDUR, Demo
 from tests.support.link import Link
-from tests.support.teacher import Teacher
+from tests.support.teacher import HOME, Teacher
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -121,13 +121,14 @@ def told(demo: Demo, page: Page, register: str, pupil: str, code: str) -> list[d
 
 
 def sent(phone: Teacher, register: str, rows: list[int]) -> None:
-    """Mark rows absent by one tap each, finish "like this", and wait until it is sent."""
+    """Mark rows absent by one tap each, finish "like this", and wait until it is settled: lists show what is."""
     phone.open_register(register)
     phone.mark(rows)
     phone.page.tap("#done")
     phone.page.tap("dialog .btn:not(.main):not(.plain)")
-    phone.page.wait("document.getElementById('status').className === 'l-calm'")
-    phone.wait_until_idle()
+    phone.page.wait(HOME)
+    phone.open_register(register)
+    phone.wait_until_settled()
 
 
 def confirm(page: Page, reason: str) -> None:

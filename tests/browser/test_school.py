@@ -91,12 +91,12 @@ def test_two_phones_that_disagree_both_show_it(demo: Demo, tmp_path: Path) -> No
             phone.wait_for_step(room["id"], "sent", "confirmed", "review")
         second = phones[1]
         second.open_register(register)
+        second.wait_until_settled()  # the first one's change was before it, and comes with it
         second.page.wait("document.querySelectorAll('.roll > li.k-review').length === 2")
         assert [row for row, code in enumerate(second.codes()) if code == "?"] == [3, 21]
         assert second.codes()[8] == "A"  # the same from both is no dispute
         assert second.page.text().count(DIFFER) == 2
-        second.wait_until_settled()  # others are told of what is settled: only now is there something to fetch
-        phones[0].send_now()
+        phones[0].send_now()  # others are told of what is settled: since `second` is, there is something to fetch
         phones[0].open_register(register)
         phones[0].page.wait("document.querySelectorAll('.roll > li.k-review').length === 2")
         assert phones[0].codes() == second.codes()
@@ -162,6 +162,7 @@ def test_a_rescued_log_and_a_bundle_come_in_through_the_page_once(
         teacher = Teacher(browser, link.port).enrol(school, code_for(demo, school, room["id"]))
         register = teacher.today()
         teacher.wait_until_idle()
+        teacher.wait_for_worker()  # the page that hands out the file opens without a network
         link.off()
         teacher.open_register(register)
         teacher.fill([0, 7])
@@ -214,8 +215,9 @@ def test_arabic_counts_what_waits_in_the_right_form(demo: Demo, link: Link, tmp_
             teacher.mark([0])
             teacher.wait_until_idle()
             wanted = forms.get(count, "في الانتظار")
-            teacher.page.wait(f"document.getElementById('status').innerText.indexOf({wanted!r}) >= 0")
-            shown[count] = teacher.page.text("#status")
+            shown[count] = teacher.page.wait(  # read as it is seen: the next attempt says something else
+                f"((text) => text.indexOf({wanted!r}) >= 0 && text)(document.getElementById('status').innerText)"
+            )
     assert all(forms[count] in shown[count] for count in forms)
 
 

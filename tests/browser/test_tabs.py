@@ -52,6 +52,7 @@ def test_three_tabs_on_one_register_lose_and_double_nothing(demo: Demo, link: Li
         first = Teacher(browser, link.port).enrol(school["id"], demo.info["codes"][room["id"]])
         register = first.today()
         first.wait_until_idle()
+        first.wait_for_worker()  # the other tabs open without a network
         link.off()  # what is made from here on travels in the file only
         tabs = [first, *(Teacher(browser, link.port).open() for _ in range(TABS - 1))]
         for tab in tabs:

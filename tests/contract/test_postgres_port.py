@@ -212,10 +212,9 @@ async def test_a_claim_of_a_process_that_says_nothing_any_more_is_free(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen process keeps its connection: the kernel answers for it. Its partitions must not wait for it."""
-    monkeypatch.setitem(postgres_claims._SETTINGS, "idle_session_timeout", "200ms")
-    frozen = await two.one.claims()
-    monkeypatch.undo()
     claims = await two.other.claims()
+    monkeypatch.setitem(postgres_claims._SETTINGS, "idle_session_timeout", "1s")
+    frozen = await two.one.claims()
     assert await frozen.claim("partition 3")
     await until(lambda: claims.claim("partition 3"), bool)
     with pytest.raises(StoreFailed):

@@ -110,6 +110,13 @@ async def open_scene(sock: socket.socket | None = None) -> AsyncIterator[tuple[S
         listener.close()
 
 
+async def sent(scene: Scene, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection whose request is in the kernel before anybody can take it."""
+    sock = socket.create_connection(("127.0.0.1", scene.port))
+    sock.sendall(request)
+    return await asyncio.open_connection(sock=sock)
+
+
 async def settled(scene: Scene, look: Callable[[], object]) -> None:
     """Wait until something is so."""
 
@@ -149,8 +156,7 @@ async def test_while_nobody_is_shed_nothing_is_looked_at() -> None:
     """Full or not: only the entrance's word that it sheds makes the listener look."""
     async with open_scene() as (scene, _):
         scene.sheds = False
-        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
-        writer.write(push_of(BODY))
+        reader, writer = await sent(scene, push_of(BODY))
         assert await reader.read() == b"served"
         writer.close()
         assert (scene.asked, scene.looks) == ([], 0)
@@ -207,7 +213,7 @@ async def test_a_torn_request_is_handed_over_once_and_keeps_nobody_busy(cut: int
 async def test_nobody_is_parked_for_ever_nor_without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond its time, and beyond the room for those who wait, a slow request is the HTTP server's with its limits."""
     monkeypatch.setattr(listener_module, "_PARKED_MAX", 1)
-    monkeypatch.setattr(listener_module, "_PARKED_S", 0.2)
+    monkeypatch.setattr(listener_module, "_PARKED_S", 2.0)
     monkeypatch.setattr(listener_module, "_SWEEP_S", 0.02)
     async with open_scene() as (scene, listener):
         part = push_of(BODY)[:300]
@@ -279,8 +285,7 @@ async def test_those_taken_before_the_end_are_handed_over_before_it() -> None:
             return await serve(connection)
 
         listener._hand_over = slowly
-        reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
-        writer.write(push_of(BODY))
+        reader, writer = await sent(scene, push_of(BODY))
         await begun.wait()
         listener.close()
         assert scene.handed_over == []

@@ -16,7 +16,7 @@ from syncserver.store.schema import SCHEMA_VERSION
 from tests.integration.test_migrations import old_statements
 from tests.support.postgres import shared_cluster
 
-LONG_S = 30  # a wait that only a deadlock needs
+LONG_S = 120  # a wait that only a deadlock needs
 IMPATIENT = "100ms"
 WRITES = 20
 WRITE = "UPDATE outcomes SET settled_ms = settled_ms + 1 WHERE school = 's'"

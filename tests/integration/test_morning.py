@@ -71,9 +71,8 @@ def test_everybody_who_knocks_at_another_door_is_answered_in_whole() -> None:
         assert door.knocked == door.answered == 100  # no more than 64 in a turn
 
 
-@pytest.mark.usefixtures("findings")
-def test_a_register_that_is_missing_doubled_or_absent_by_mistake_is_found(folder: Path) -> None:
-    size = WISH.size()
+def test_a_register_that_is_missing_doubled_or_absent_by_mistake_is_found(folder: Path, findings: Findings) -> None:
+    size = findings.size
     file = parts_in(folder)[0].with_suffix(".registers")
     sent = file.read_bytes()
     at = sent.index(b"A", 39)  # the first record: 7 bytes of head, 32 of hash, then the codes

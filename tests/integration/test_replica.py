@@ -18,6 +18,7 @@ import pytest
 from reconciliation.wire import iso
 from syncserver.config import Config, PostgresAddress, read_config
 from syncserver.errors import ConfigError, ReplicaBehind
+from syncserver.store import replica
 from syncserver.store.port import Reader
 from syncserver.store.postgres import open_postgres
 from syncserver.store.replica import Replica, beat
@@ -82,8 +83,9 @@ def clusters() -> Iterator[tuple[Cluster, Cluster]]:
 
 
 @pytest.fixture
-async def pair(clusters: tuple[Cluster, Cluster]) -> AsyncIterator[Pair]:
-    """A new store, replicated."""
+async def pair(clusters: tuple[Cluster, Cluster], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+    """A new store, replicated. Who is slow to connect is waited for; who is not there is known at once all the same."""
+    monkeypatch.setattr(replica, "_CONNECT_S", 30)
     primary, standby = clusters
     dsn = primary.database()
     name = dsn.rpartition("/")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import subprocess
@@ -190,7 +191,9 @@ async def test_a_helper_ends_with_its_server_however_that_ends(tmp_path: Path) -
     pid = int(child.stdout)
 
     async def lives() -> bool:
-        return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return False
 
     await until(lives, lambda found: not found)
 

@@ -19,7 +19,7 @@ from syncserver.store.postgres_session import SETTINGS
 from tests.support.postgres import cluster_of_its_own, shared_cluster
 
 INSERT = "INSERT INTO meta (name, value) VALUES (?, ?)"
-LONG_S = 60  # a wait that only a deadlock needs
+LONG_S = 120  # a wait that only a deadlock needs
 
 
 @pytest.fixture
@@ -183,8 +183,10 @@ async def test_a_process_that_froze_in_a_lane_loses_it_and_wrote_nothing(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was stopped between two statements: the server ends its session, the next one takes the lane."""
-    monkeypatch.setitem(SETTINGS, "idle_in_transaction_session_timeout", "200ms")
-    frozen, other = await open_postgres(dsn), await open_postgres(dsn)
+    monkeypatch.setitem(SETTINGS, "idle_in_transaction_session_timeout", "1s")
+    frozen = await open_postgres(dsn)
+    monkeypatch.undo()
+    other = await open_postgres(dsn)
     holds, thawed = asyncio.Event(), asyncio.Event()
 
     async def freezes(tx: Transaction) -> None:

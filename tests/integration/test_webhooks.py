@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, tzinfo
@@ -336,10 +337,9 @@ async def test_a_redirect_is_not_followed_and_a_long_answer_is_not_read(world: W
 
 async def test_a_consumer_that_is_not_there_is_tried_for_a_weekend_and_more(world: World, consumer: Consumer) -> None:
     """Nothing ever gives up: sixty hours of refused connections, then everything arrives."""
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
+    place = socket.socket()  # held and not listened on: nobody else takes it, and whoever comes is refused
+    place.bind(("127.0.0.1", 0))
+    port = place.getsockname()[1]
     await operator(world, "sink-add", name="reports", url=f"http://127.0.0.1:{port}/", all=True)
     head, tries = await mark(world), 0
     ends_ms = world.clock.wall_ms() + 60 * HOUR_MS
@@ -349,7 +349,7 @@ async def test_a_consumer_that_is_not_there_is_tried_for_a_weekend_and_more(worl
         assert seen["last_result"] == "ConnectError"
         world.clock.advance(max(0, seen["next_try_ms"] - world.clock.wall_ms()))
     assert 15 < tries < 80
-    server = await asyncio.start_server(consumer._serve, "127.0.0.1", port)
+    server = await asyncio.start_server(consumer._serve, sock=place)
     try:
         await sent(world, head)
     finally:

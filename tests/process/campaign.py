@@ -39,7 +39,7 @@ from syncserver.calendar import local_date
 from syncserver.enrol import make_code
 from syncserver.ports import CRASH_POINTS, ServerPorts
 from syncserver.store.sqlite import open_sqlite
-from tests.support.demo import free_port
+from tests.support.ports import free_port
 from tests.support.server.world import PUPILS, SCHOOL, make_school
 from tests.support.weak import NOON_MS, made, table
 from tests.weaknet.line import NO_SET_UP

@@ -44,6 +44,7 @@ class _Forgetful(Campaign):
     """After the kills somebody takes rows out of each store: what lost commits would look like."""
 
     async def _finish(self, homes: Sequence[tuple[Path, str]]) -> None:
+        self._read = self._read or await self._whole_feed()
         for home, _ in homes:
             with closing(sqlite3.connect(home / LOG)) as log:
                 log.execute("DELETE FROM log WHERE kind = 'tap'")

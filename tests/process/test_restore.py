@@ -21,7 +21,8 @@ from syncserver.ports import RESTORE_CRASH_POINTS
 from syncserver.store.sqlite import open_sqlite
 from tests.process.test_kills import prepare
 from tests.process.test_whole_road_cli import device
-from tests.support.demo import HUDUR, free_port
+from tests.support.demo import HUDUR
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.process
 DIFFERENT = 3

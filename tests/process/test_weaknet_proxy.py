@@ -26,7 +26,9 @@ pytestmark = pytest.mark.process
 EVERY_DAY = Days(weekdays=frozenset(range(7)))
 SEEDS = 20
 CLIENT_S = 20.0
-BUSY_S = 0.6  # what a busy machine may add; lower bounds need no such thing
+SILENCE_S = {"rst": CLIENT_S, "blackhole": 1.0}  # a reset is heard; silence needs a clock
+BUSY_S = 2.0  # what a busy machine may add; lower bounds need no such thing
+LOOKS = 30  # for a quiet moment
 
 
 @pytest.fixture
@@ -81,13 +83,15 @@ def test_connections_share_the_rate(server: Remembering) -> None:
     with weak(server, profile) as proxy:
         proxy.begin(NOON_MS)
         threads = [threading.Thread(target=lambda: took.append(once(proxy, 10, b"u" * 12_000)[2])) for _ in range(2)]
+        began_s = time.monotonic()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        whole_s = time.monotonic() - began_s
     together_s = 24_000 * 8 * OVERHEAD / 400_000
-    assert together_s <= max(took) < together_s * 1.1 + BUSY_S
-    assert min(took) > together_s * 0.6
+    assert together_s <= whole_s < together_s * 1.1 + BUSY_S
+    assert min(took) > together_s * 0.55  # alone it would be half
 
 
 def test_a_first_request_pays_for_its_connection(server: Remembering) -> None:
@@ -95,10 +99,12 @@ def test_a_first_request_pays_for_its_connection(server: Remembering) -> None:
     with weak(server, made(rtt_ms=table(100), down_kbps=table(400)), set_up=True) as proxy:
         proxy.begin(NOON_MS)
         firsts, seconds = [], []
-        for _ in range(3):
+        for look in range(LOOKS):
             with client(proxy) as one:
                 firsts.append(ask(one, 10)[2])
                 seconds.append(ask(one, 10)[2])
+            if look >= 2 and min(firsts) < 0.6 and min(seconds) < 0.2:
+                break
     assert 0.4 <= min(firsts) < 0.6
     assert 0.1 <= min(seconds) < 0.2
 
@@ -111,7 +117,10 @@ def test_round_trips_are_those_of_the_timeline_s_connections(server: Remembering
         for k in range(4):
             rtt_s = timeline.connection(k, NOON_MS).rtt_ms / 1000
             with client(proxy) as one:
-                assert rtt_s <= min(ask(one, 10)[2] for _ in range(3)) < rtt_s + 0.06
+                took_s = [ask(one, 10)[2]]
+                while min(took_s) >= rtt_s + 0.06 and len(took_s) < LOOKS:
+                    took_s.append(ask(one, 10)[2])
+            assert rtt_s <= min(took_s) < rtt_s + 0.06
 
 
 @pytest.mark.parametrize("how", ["rst", "blackhole"])
@@ -125,7 +134,7 @@ def test_a_connection_dies_at_the_byte_it_was_drawn_for(server: Remembering, how
         with weak(server, profile, seed=seed) as proxy:
             proxy.begin(NOON_MS)
             with pytest.raises((OSError, http.client.HTTPException)) as met:
-                once(proxy, 600, b"u" * 400, timeout_s=0.2)
+                once(proxy, 600, b"u" * 400, timeout_s=SILENCE_S[how])
             (exchange,) = proxy.exchanges
             injected = proxy.injected
             share = proxy.timeline.connection(0, NOON_MS).cut_at
@@ -177,7 +186,7 @@ def test_no_network_for_long_is_a_refused_connection(server: Remembering) -> Non
     """Outside its window nobody listens; when the window opens the same port answers."""
     window = Window(days=EVERY_DAY, from_min=720, to_min=735)
     with weak(server, made(open=(window,))) as proxy:
-        proxy.begin(NOON_MS - 600)
+        proxy.begin(NOON_MS - 3_000)
         with pytest.raises(ConnectionRefusedError):
             once(proxy, 10)
         refused = 0
@@ -187,7 +196,7 @@ def test_no_network_for_long_is_a_refused_connection(server: Remembering) -> Non
                 break
             except ConnectionRefusedError:
                 refused += 1
-                assert proxy.now_ms() < NOON_MS + 2_000
+                assert proxy.now_ms() < NOON_MS + 20_000
         assert status == 200
         assert proxy.now_ms() >= NOON_MS
         assert proxy.injected["no-network"] == 1
@@ -216,15 +225,15 @@ def test_a_spent_bundle_gets_a_top_up_page_until_somebody_pays(server: Rememberi
     """200 and HTML to everything, nothing reaches the server; after the top-up the server answers again."""
     profile = made(budget=Budget(bytes_per_day=5_000, then="portal"))
     with weak(server, profile) as proxy:
-        proxy.begin(NOON_MS, spent_bytes=5_000, top_up_at_ms=NOON_MS + 400)
+        proxy.begin(NOON_MS, spent_bytes=5_000, top_up_at_ms=NOON_MS + 3_000)
         status, data, _ = once(proxy, 10, b"u" * 100)
         assert (status, data) == (200, PORTAL)
         assert server.got == []
         while data == PORTAL:
             status, data, _ = once(proxy, 10)
-            assert proxy.now_ms() < NOON_MS + 2_000
+            assert proxy.now_ms() < NOON_MS + 20_000
         assert (status, data) == (200, b"x" * 10)
-        assert proxy.now_ms() >= NOON_MS + 400
+        assert proxy.now_ms() >= NOON_MS + 3_000
     assert proxy.injected["portal-page"] >= 1
 
 
@@ -234,7 +243,7 @@ def test_a_bundle_that_ends_in_an_exchange_ends_in_silence(server: Remembering) 
     with weak(server, profile) as proxy:
         proxy.begin(NOON_MS)
         with pytest.raises(TimeoutError):
-            once(proxy, 8_000, timeout_s=0.5)
+            once(proxy, 8_000, timeout_s=2.0)
         (exchange,) = proxy.exchanges
         assert exchange.fault == "budget-gone"
         assert exchange.up_bytes + exchange.down_bytes == 5_000
@@ -317,19 +326,19 @@ def test_a_request_that_a_middlebox_sends_again_reaches_the_server_twice(server:
         proxy.begin(NOON_MS)
         assert once(proxy, 10, b"u" * 50)[0] == 200
         while len(server.got) < 2:
-            assert proxy.now_ms() < NOON_MS + 5_000
+            assert proxy.now_ms() < NOON_MS + 20_000
         assert server.got[0] == server.got[1]
     assert proxy.injected == {"twice": 1}
 
 
 def test_a_stray_copy_comes_after_a_later_request(server: Remembering, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first request is seen again after the second."""
-    monkeypatch.setattr(passage, "LATER_MS", 400)
+    monkeypatch.setattr(passage, "LATER_MS", 3_000)
     with weak(server, made(deliver=Deliver(duplicate=0, reorder=1))) as proxy:
         proxy.begin(NOON_MS)
         assert once(proxy, 1, b"u" * 50)[0] == once(proxy, 2, b"u" * 50)[0] == 200
         while len(server.got) < 3:
-            assert proxy.now_ms() < NOON_MS + 5_000
+            assert proxy.now_ms() < NOON_MS + 20_000
     assert [request for request, _, _ in server.got[:3]] == ["POST /1", "POST /2", "POST /1"]
 
 

@@ -204,6 +204,8 @@ def habits(number: int, week_no: int, chance: random.Random) -> Habits:
         return _EXACT
     if kind == "below":
         return replace(_EXACT, more=1)
+    if kind == "early":
+        return Habits(paperless=0.0, untaken=0.0)  # its gate opens, on whatever date this is drawn
     if kind == "copied":
         return Habits(copies={1: 0.3, 2: 0.2, 4: 0.06}.get(week_no, 0.0))
     if kind == "gappy":

@@ -78,6 +78,9 @@ class Link:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._mode == "off":  # taken just before the link was cut
+            writer.transport.abort()
+            return
         self.connections += 1
         self._open.add(writer)
         try:

@@ -6,7 +6,6 @@ import atexit
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from syncserver.store.postgres import open_postgres
+from tests.support.ports import free_port
 
 _NUMBERS = count(1)
 _MADE: list[str] = []  # a store to copy
@@ -33,13 +33,6 @@ def programs() -> Path:
     if found is None:
         raise RuntimeError("PostgreSQL is missing: make postgres-ready")
     return Path(found).resolve().parent
-
-
-def free_port() -> int:
-    """A port nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class _Owner(TypedDict, total=False):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.support.postgres import Cluster, free_port, new_folder, remove_cluster
+from tests.support.ports import free_port
+from tests.support.postgres import Cluster, new_folder, remove_cluster
 
 
 @contextmanager

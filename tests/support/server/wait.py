@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-_STEP_S, _STEPS_MAX = 0.02, 750
+_STEP_S, _STEPS_MAX = 0.02, 3_000
 
 
 async def until(look: Callable[[], Awaitable[T]], done: Callable[[T], bool]) -> T:
-    """Look again and again until what is seen is `done`; an AssertionError with the last sight after 15 s."""
+    """Look again and again until what is seen is `done`; an AssertionError with the last sight after 60 s."""
     for _ in range(_STEPS_MAX):
         seen = await look()
         if done(seen):
