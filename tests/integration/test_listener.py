@@ -305,3 +305,20 @@ async def test_closing_ends_the_parked_and_refuses_the_next() -> None:
         writer.close()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", scene.port)
+
+
+@pytest.mark.parametrize(("sheds", "taken"), [(True, 200), (False, 128)])
+async def test_while_it_sheds_a_round_takes_all_who_stand(sheds: bool, taken: int) -> None:
+    """In the kernel's queue nobody is told anything, and pages stand behind; who is served takes a round's time."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as sock:
+        async with open_scene(sock) as (scene, listener):
+            scene.sheds = sheds
+            phones = [socket.create_connection(("127.0.0.1", scene.port)) for _ in range(200)]
+            for phone in phones:
+                phone.sendall(push_of(BODY))
+            listener._take()
+            assert len(scene.asked) + len(listener._coming) == taken
+            listener.close()
+            await listener.handed_over()
+            for phone in phones:
+                phone.close()
