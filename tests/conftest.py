@@ -1,7 +1,9 @@
-"""What holds for every test: the order of the files, and that no claim is about how long an example takes."""
+"""What holds for every test: the order of the files, one log for all, and no claim about how long an example takes."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the longest files to the front; everything else keeps its order."""
     rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.fixture(autouse=True)
+def _the_log_speaks_again() -> Iterator[None]:
+    """Simulated worlds silence the log for the rest of their process; the next test may be about what it says."""
+    yield
+    logging.getLogger("hudur").setLevel(logging.NOTSET)
