@@ -173,9 +173,9 @@ def piece_rows(
     own["what remains: sockets and SQLite's thread share one interpreter"] = whole_us_kept - without_socket
     rows = [Row(name=name, value=us, unit="µs", group=PIECES) for name, us in own.items()]
     rows.append(Row(name="all of a push on a kept connection", value=whole_us_kept, unit="µs", group=PIECES))
-    rows += commit_rows(place, everything)
     rows.append(Row(name="a connection of its own: accept, close", value=http["asgi", True] - http["asgi", False],
                     unit="µs more", group=PIECES))  # fmt: skip
+    rows += commit_rows(place, everything)
     floor = floor_pieces(bodies, everything, public_key=public, batch=max(batch, 1))
     floor["HTTP on a kept connection (bare protocol)"] = http["protocol", False]
     rows += [Row(name=name, value=us, unit="µs", group=FLOOR) for name, us in floor.items()]

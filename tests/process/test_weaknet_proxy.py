@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ EVERY_DAY = Days(weekdays=frozenset(range(7)))
 SEEDS = 20
 CLIENT_S = 20.0
 SILENCE_S = {"rst": CLIENT_S, "blackhole": 1.0}  # a reset is heard; silence needs a clock
-BUSY_S = 2.0  # what a busy machine may add; lower bounds need no such thing
+BUSY_S = 0.6  # what a busy machine may add; lower bounds need no such thing
 LOOKS = 30  # for a quiet moment
 
 
@@ -65,33 +66,59 @@ def once(
         return ask(connection, answer_bytes, body, method=method)
 
 
+def again_s(connection: http.client.HTTPConnection) -> float:
+    """How long one small request takes on an open connection."""
+    return ask(connection, 10)[2]
+
+
+def quickest_s(take: Callable[[], float], under_s: float) -> float:
+    """The shortest of some takes, the last as soon as one is under `under_s`: a busy machine only adds."""
+    shortest_s = take()
+    for _ in range(LOOKS):
+        if shortest_s < under_s:
+            break
+        shortest_s = min(shortest_s, take())
+    return shortest_s
+
+
 def test_bytes_take_the_time_that_the_rates_say(server: Remembering) -> None:
     """10 kB up at 160 kbit/s and 10 kB down at 320 kbit/s take the sum of both, 5 % headers and one round trip."""
     profile = made(up_kbps=table(160), down_kbps=table(320), rtt_ms=table(60))
     with weak(server, profile) as proxy:
         proxy.begin(NOON_MS)
-        status, data, took_s = once(proxy, 10_000, b"u" * 10_000)
-    assert (status, len(data)) == (200, 10_000)
-    must_s = 10_000 * 8 * OVERHEAD * (1 / 160_000 + 1 / 320_000) + 0.06
-    assert must_s <= took_s < must_s * 1.1 + BUSY_S
+        must_s = 10_000 * 8 * OVERHEAD * (1 / 160_000 + 1 / 320_000) + 0.06
+
+        def take() -> float:
+            status, data, took_s = once(proxy, 10_000, b"u" * 10_000)
+            assert (status, len(data)) == (200, 10_000)
+            return took_s
+
+        assert must_s <= quickest_s(take, must_s * 1.1 + BUSY_S) < must_s * 1.1 + BUSY_S
 
 
 def test_connections_share_the_rate(server: Remembering) -> None:
     """Two uploads at once take as long as both after each other: there is one radio."""
     profile = made(up_kbps=table(400), queue_kb=3)
-    took: list[float] = []
+    together_s = 24_000 * 8 * OVERHEAD / 400_000
+    shortest_s: list[float] = []
     with weak(server, profile) as proxy:
         proxy.begin(NOON_MS)
-        threads = [threading.Thread(target=lambda: took.append(once(proxy, 10, b"u" * 12_000)[2])) for _ in range(2)]
-        began_s = time.monotonic()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        whole_s = time.monotonic() - began_s
-    together_s = 24_000 * 8 * OVERHEAD / 400_000
-    assert together_s <= whole_s < together_s * 1.1 + BUSY_S
-    assert min(took) > together_s * 0.55  # alone it would be half
+
+        def take() -> float:
+            took: list[float] = []
+            threads = [
+                threading.Thread(target=lambda: took.append(once(proxy, 10, b"u" * 12_000)[2])) for _ in range(2)
+            ]
+            began_s = time.monotonic()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            shortest_s.append(min(took))
+            return time.monotonic() - began_s
+
+        assert together_s <= quickest_s(take, together_s * 1.1 + BUSY_S) < together_s * 1.1 + BUSY_S
+    assert min(shortest_s) > together_s * 0.55  # alone it would be half
 
 
 def test_a_first_request_pays_for_its_connection(server: Remembering) -> None:
@@ -99,12 +126,15 @@ def test_a_first_request_pays_for_its_connection(server: Remembering) -> None:
     with weak(server, made(rtt_ms=table(100), down_kbps=table(400)), set_up=True) as proxy:
         proxy.begin(NOON_MS)
         firsts, seconds = [], []
-        for look in range(LOOKS):
+
+        def first() -> float:
             with client(proxy) as one:
-                firsts.append(ask(one, 10)[2])
+                took_s = ask(one, 10)[2]
                 seconds.append(ask(one, 10)[2])
-            if look >= 2 and min(firsts) < 0.6 and min(seconds) < 0.2:
-                break
+            firsts.append(took_s)
+            return took_s if seconds[-1] < 0.2 else 0.6  # both in one quiet moment
+
+        quickest_s(first, 0.6)
     assert 0.4 <= min(firsts) < 0.6
     assert 0.1 <= min(seconds) < 0.2
 
@@ -117,10 +147,7 @@ def test_round_trips_are_those_of_the_timeline_s_connections(server: Remembering
         for k in range(4):
             rtt_s = timeline.connection(k, NOON_MS).rtt_ms / 1000
             with client(proxy) as one:
-                took_s = [ask(one, 10)[2]]
-                while min(took_s) >= rtt_s + 0.06 and len(took_s) < LOOKS:
-                    took_s.append(ask(one, 10)[2])
-            assert rtt_s <= min(took_s) < rtt_s + 0.06
+                assert rtt_s <= quickest_s(partial(again_s, one), rtt_s + 0.06) < rtt_s + 0.06
 
 
 @pytest.mark.parametrize("how", ["rst", "blackhole"])
@@ -255,9 +282,13 @@ def test_a_throttled_bundle_goes_on_slowly(server: Remembering) -> None:
     profile = made(budget=Budget(bytes_per_day=2_000, then="throttle", throttle_kbps=80))
     with weak(server, profile) as proxy:
         proxy.begin(NOON_MS, spent_bytes=2_000)
-        status, data, took_s = once(proxy, 5_000)
-    assert (status, len(data)) == (200, 5_000)
-    assert 5_000 * 8 * OVERHEAD / 80_000 <= took_s < 0.6 + BUSY_S
+
+        def take() -> float:
+            status, data, took_s = once(proxy, 5_000)
+            assert (status, len(data)) == (200, 5_000)
+            return took_s
+
+        assert 5_000 * 8 * OVERHEAD / 80_000 <= quickest_s(take, 0.6 + BUSY_S) < 0.6 + BUSY_S
 
 
 def test_an_overloaded_front_says_503_and_when_to_come_back(server: Remembering) -> None:
