@@ -139,7 +139,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts, *, helpe
     meta = await read_meta(db)
     book = DeviceBook(db)
     await book.warm()
-    checker = Checker(config, book)
+    checker = Checker(config, book, settles=config.consumes and helper is None)
     intake = Intake(config, db, ports, metrics)
     entrance = Entrance(config, ports, metrics)
     alone: dict[str, Stage] = {

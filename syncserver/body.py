@@ -6,7 +6,9 @@ Written against ASGI itself, not a request object: this is the hot road of a sch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
@@ -38,6 +40,7 @@ _BUSY_HEAD = b"".join(
 )
 
 Answer = Callable[[bytes], Awaitable[bytes]]
+T = TypeVar("T")
 
 
 class DeviceRoute:
@@ -114,20 +117,46 @@ async def read_body(receive: Receive, bytes_max: int) -> bytes:
         RequestProblem: `too-large`, `slow-body`.
         FrameRefused: `bad-frame` when the connection ended before the body did.
     """
-    parts: list[bytes] = []
-    room = bytes_max
+    reading = _read_all(receive, bytes_max)
+    try:
+        waits_for = reading.send(None)
+    except StopIteration as done:  # nearly always it is all there, and a deadline would cost 3% of a push
+        body: bytes = done.value
+        return body
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise FrameRefused("bad-frame", "the body was cut short")
-                part = message.get("body", b"")
-                room -= len(part)
-                if room < 0:
-                    raise RequestProblem("too-large", f"at most {bytes_max} bytes")
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
+            return await _going_on(reading, waits_for)
     except TimeoutError:
         raise RequestProblem("slow-body", f"the body took longer than {BODY_DEADLINE_S} s") from None
+
+
+async def _read_all(receive: Receive, bytes_max: int) -> bytes:
+    parts: list[bytes] = []
+    room = bytes_max
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise FrameRefused("bad-frame", "the body was cut short")
+        part = message.get("body", b"")
+        room -= len(part)
+        if room < 0:
+            raise RequestProblem("too-large", f"at most {bytes_max} bytes")
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+@types.coroutine
+def _going_on(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """Await a coroutine that was begun by hand and waits for something now."""
+    try:
+        while True:
+            try:
+                given = yield waits_for
+            except BaseException as thrown:  # the deadline, or whoever asked has gone: it ends where it waits
+                waits_for = begun.throw(thrown)
+            else:
+                waits_for = begun.send(given)
+    except StopIteration as done:
+        result: T = done.value
+        return result

@@ -9,7 +9,7 @@ from clientcore.errors import FrameRefused
 from clientcore.exchange import DUPLICATE, DURABLE, HELD, REFUSED, Receipts, Verdict
 from clientcore.frame import parse_frame, read_bundle
 from clientcore.wire import Value
-from syncserver.checking import Checker, read_changes
+from syncserver.checking import Checker
 from syncserver.errors import RequestProblem
 from syncserver.intake import Intake
 from syncserver.ports import ServerPorts
@@ -117,4 +117,4 @@ class Bundles:
             return refused.code
         if identity.school != carrier.school:
             return "wrong-audience"
-        return read_changes(frame, identity, carrier=carrier.device), identity.user_id
+        return self._checker.read_changes(frame, identity, carrier=carrier.device), identity.user_id

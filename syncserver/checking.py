@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from clientcore.change import is_actor_of, parse
+from clientcore.change import Admitted, Change, admit, is_actor_of, parse
 from clientcore.errors import BadInput, ChangeRefused
 from clientcore.frame import Frame, FramedChange, parse_frame
 from clientcore.limits import CHANGES_PER_FRAME_MAX
@@ -25,6 +25,7 @@ from syncserver.errors import RequestProblem
 from syncserver.store.devices import DeviceBook, Identity
 from syncserver.store.log import Arrival, Entry
 
+_ReadChange = Callable[[bytes], Change | Admitted]
 _TOGETHER = 32  # requests; of one register each they hold the event loop for 5 ms
 
 
@@ -36,10 +37,17 @@ class _Waiting:
 
 
 class Checker:
-    """Verifies and parses what devices sent."""
+    """Verifies and parses what devices sent.
 
-    def __init__(self, config: Config, book: DeviceBook) -> None:
+    Args:
+        config: The environment devices are bound to.
+        book: Who devices are.
+        settles: Whether the changes will be settled in this process: then what was read of them is kept for a while.
+    """
+
+    def __init__(self, config: Config, book: DeviceBook, *, settles: bool) -> None:
         self._env, self._book = config.env, book
+        self._settles = settles
         self._waiting: list[_Waiting] = []
 
     async def read_frames(self, raw_frames: Sequence[bytes]) -> tuple[Identity, list[Arrival]]:
@@ -88,13 +96,33 @@ class Checker:
         together, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._check_waiting)
-        for step in (self._verify, _read):
+        for step in (self._verify, self._read):
             for one in together:
                 _take(step, one)
 
     def _verify(self, one: _Waiting) -> None:
         for frame in one.frames:
             self.check_audience(frame, one.identity)
+
+    def _read(self, one: _Waiting) -> None:
+        one.done.set_result([self.read_changes(frame, one.identity) for frame in one.frames])
+
+    def read_changes(self, frame: Frame, identity: Identity, carrier: bytes | None = None) -> Arrival:
+        """Parse each change of an authentic frame; a refused one becomes its slug and blocks nothing else.
+
+        Args:
+            frame: Its signature was verified.
+            identity: Who signed it.
+            carrier: See `Arrival`.
+        """
+        read: _ReadChange = parse if self._settles else admit
+        entries: list[Entry | str] = []
+        at = 0
+        for framed in frame.changes:
+            at = frame.signed.index(framed.chunk, at)
+            entries.append(_enter(framed, frame.device, identity.school, at + 1, read))
+            at += len(framed.chunk)
+        return Arrival(frame=frame, school=identity.school, entries=tuple(entries), carrier=carrier)
 
 
 def _take(step: Callable[[_Waiting], None], one: _Waiting) -> None:
@@ -106,30 +134,9 @@ def _take(step: Callable[[_Waiting], None], one: _Waiting) -> None:
         one.done.set_exception(error)
 
 
-def _read(one: _Waiting) -> None:
-    one.done.set_result([read_changes(frame, one.identity) for frame in one.frames])
-
-
-def read_changes(frame: Frame, identity: Identity, carrier: bytes | None = None) -> Arrival:
-    """Parse each change of an authentic frame; a refused one becomes its slug and blocks nothing else.
-
-    Args:
-        frame: Its signature was verified.
-        identity: Who signed it.
-        carrier: See `Arrival`.
-    """
-    entries: list[Entry | str] = []
-    at = 0
-    for framed in frame.changes:
-        at = frame.signed.index(framed.chunk, at)
-        entries.append(_read_change(framed, frame.device, identity.school, at + 1))
-        at += len(framed.chunk)
-    return Arrival(frame=frame, school=identity.school, entries=tuple(entries), carrier=carrier)
-
-
-def _read_change(framed: FramedChange, device: bytes, school: str, chunk_at: int) -> Entry | str:
+def _enter(framed: FramedChange, device: bytes, school: str, chunk_at: int, read: _ReadChange) -> Entry | str:
     try:
-        change = parse(framed.chunk)
+        change = read(framed.chunk)
         if not is_actor_of(change.actor, device):
             return "actor"
         register = RegisterId.parse(f"{school}/{framed.register}")

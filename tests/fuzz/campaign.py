@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from clientcore import exchange
-from clientcore.change import Change, Op, deflate, parse
+from clientcore.change import Change, Op, admit, deflate, parse
 from clientcore.errors import ChangeRefused, FrameRefused
 from clientcore.frame import parse_frame, read_bundle
 from clientcore.limits import (
@@ -83,12 +83,27 @@ def is_plain_value(value: Any) -> bool:
 
 
 def read_change(data: bytes) -> None:
-    """A change, and that what is admitted is its own canonical spelling."""
-    change = parse(data)
+    """A change, and that what is admitted is its own canonical spelling, by both readers and for the same reasons."""
+    try:
+        change = parse(data)
+    except ChangeRefused as refused:
+        if code_of(admit, data) != refused.code:
+            raise AssertionError("refused, but not by who only keeps it") from refused
+        raise
+    assert admit(data) == (change.hash, change.actor), "admitted as another"
     plain = corpus.body(change)
     assert change.chunk.endswith(plain), "admitted, but spelt otherwise"
     assert is_plain_change(change), "admitted, but outside the profile"
     assert parse(change.chunk) == change == parse(deflate(change.chunk)), "admitted, but does not come back"
+
+
+def code_of(read: Callable[[bytes], object], data: bytes) -> str | None:
+    """Why `read` refuses a change."""
+    try:
+        read(data)
+    except ChangeRefused as refused:
+        return refused.code
+    return None
 
 
 def read_frame(data: bytes) -> None:

@@ -11,7 +11,9 @@ import pytest
 from clientcore.change import Change, parse
 from clientcore.frame import Frame
 from syncserver import checking
+from syncserver.checking import Checker
 from syncserver.errors import RequestProblem
+from syncserver.store.devices import DeviceBook
 from tests.support.server.world import TODAY, World, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
@@ -111,3 +113,17 @@ async def test_nothing_is_parsed_of_a_frame_that_is_not_authentic(world: World, 
     with pytest.raises(RequestProblem):
         await world.server.checker.read_frames([forged(raw)])
     assert steps == ["verify"]
+
+
+async def test_who_does_not_settle_reads_the_same_and_keeps_nothing(world: World) -> None:
+    """What is read of a change is remembered only where the settle stage asks for it in a moment."""
+    raws = await frames_of(world, 3)
+    phone = await world.phone()
+    bad = phone.take(REGISTER, {"s001": "P"}).chunk
+    raws.append(phone.frame([(REGISTER, bad[:-1] + bytes([bad[-1] ^ 1]))]).raw)
+    kept = [await world.server.checker.read_frames([raw]) for raw in raws]
+    assert kept[-1][1][0].entries == ("chunk-checksum",)
+    parse.cache_clear()
+    checker = Checker(world.server.config, DeviceBook(world.db), settles=False)
+    assert [await checker.read_frames([raw]) for raw in raws] == kept
+    assert parse.cache_info().currsize == 0

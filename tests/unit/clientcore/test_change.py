@@ -13,6 +13,7 @@ from clientcore.change import (
     Change,
     Op,
     actor_of,
+    admit,
     canonical_body,
     deflate,
     encode,
@@ -68,6 +69,7 @@ def test_every_change_of_the_profile_is_read_as_it_was_sealed(
     assert (change.actor, change.seq, change.start_op, change.time_s) == (actor, seq, start_op, time_s)
     assert (change.deps, change.ops) == (tuple(sorted(deps)), tuple(listed))
     assert parse(change.chunk) == parse(deflate(change.chunk)) == change
+    assert admit(change.chunk) == admit(deflate(change.chunk)) == (change.hash, actor)
     body = canonical_body(actor=actor, seq=seq, start_op=start_op, time_s=time_s, deps=sorted(deps), ops=listed)
     assert change.chunk.endswith(body)
     assert change.max_op == start_op + len(listed) - 1
