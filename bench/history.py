@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.site import APP, Phone
-from clientcore.exchange import Enrolled, read_sync, write_sync
+from clientcore.exchange import Enrolled, write_sync
 from clientcore.keys import SigningKey, device_id
 from clientcore.ports import SeededRandom, SystemClock
 from syncserver.app import Server, open_server
@@ -103,7 +103,7 @@ async def _write_day(server: Server, schools: Sequence[Taught], day: str, classe
 
 
 async def _push(server: Server, body: bytes) -> None:
-    identity, arrivals = await server.checker.read_frames(read_sync(body))
+    identity, arrivals = await server.checker.read(body)
     push = Push(device=identity.device, arrivals=tuple(arrivals), nonce=server.intake.nonce(), asked_nonce=None)
     stored = await server.intake.commit(push)
     if stored.new_changes != 1:

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from bench.load import Line, sign
 from bench.site import Phone
-from clientcore.exchange import read_sync
 from syncserver.app import Server, open_server
 from syncserver.config import Config, StoreAddress
 from syncserver.ports import ServerPorts
@@ -63,6 +62,6 @@ async def _pushes(server: Server, lines: Sequence[Line]) -> list[Push]:
     found = []
     for of_all in zip(*lines, strict=True):
         for body, _, _ in of_all:
-            identity, arrivals = await server.checker.read_frames(read_sync(body))
+            identity, arrivals = await server.checker.read(body)
             found.append(Push(device=identity.device, arrivals=tuple(arrivals), nonce=bytes(8), asked_nonce=None))
     return found

@@ -90,7 +90,7 @@ async def commit_us(store: Path, bodies: Sequence[bytes], batch: int) -> float:
         server = await open_server(Config(store=store, env="demo", consumes=False), db, ServerPorts())
         pushes = []
         for body in bodies:
-            identity, arrivals = await server.checker.read_frames(read_sync(body))
+            identity, arrivals = await server.checker.read(body)
             pushes.append(Push(device=identity.device, arrivals=tuple(arrivals), nonce=bytes(8), asked_nonce=None))
         writer = asyncio.create_task(server.intake.run())
         began_s = time.process_time()

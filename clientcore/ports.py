@@ -114,7 +114,7 @@ class SystemRandom:
 
 @dataclass(slots=True)
 class ManualClock:
-    """A clock that stands still until told otherwise; waiting moves it."""
+    """A clock that stands still until told otherwise; waiting moves it, and lets others have their turn."""
 
     now_ms: int = 1_795_334_400_000  # 2026-11-22T08:00:00Z, a Sunday: a school day in Egypt
     passed_ms: int = 0
@@ -130,6 +130,7 @@ class ManualClock:
     async def sleep_ms(self, duration_ms: int) -> None:
         """See `Clock`."""
         self.advance(duration_ms)
+        await asyncio.sleep(0)
 
     def advance(self, duration_ms: int) -> None:
         """Let time pass on both clocks."""

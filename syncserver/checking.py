@@ -4,19 +4,20 @@ Invariants:
   1. Every frame is checked by itself: what is wrong with one request is told to that request alone.
   2. Nothing of a frame is parsed further than its shape before its signature was verified.
 
-Requests that come in the same round of the event loop are checked together, step by step: the signatures of all, then
-the changes of all. Each step is much code, and a processor that goes to and fro between them for each request finds
-neither in its first caches (docs/decisions/0039).
+Requests that come in the same round of the event loop are checked together, step by step: the shapes of all, then the
+signatures of all, then the changes of all. Each step is much code, and a processor that goes to and fro between them
+for each request finds neither in its first caches (docs/decisions/0039).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from clientcore.change import Admitted, Change, admit, is_actor_of, parse
 from clientcore.errors import BadInput, ChangeRefused
+from clientcore.exchange import read_sync
 from clientcore.frame import Frame, FramedChange, parse_frame
 from clientcore.limits import CHANGES_PER_FRAME_MAX
 from clientcore.register import RegisterId
@@ -26,14 +27,19 @@ from syncserver.store.devices import DeviceBook, Identity
 from syncserver.store.log import Arrival, Entry
 
 _ReadChange = Callable[[bytes], Change | Admitted]
-_TOGETHER = 32  # requests; of one register each they hold the event loop for 5 ms
+# Requests of a lot, and bytes after which it takes no more: of one register each they hold the event loop for 5 ms.
+_TOGETHER, _TOGETHER_BYTES = 32, 65_536
 
 
 @dataclass(slots=True)
 class _Waiting:
-    frames: list[Frame]
-    identity: Identity
-    done: asyncio.Future[list[Arrival]]
+    """A request: its body, and step by step what it says and whose it is."""
+
+    body: bytes
+    done: asyncio.Future[None]
+    frames: list[Frame] = field(default_factory=list)
+    identity: Identity | None = None
+    arrivals: list[Arrival] = field(default_factory=list)
 
 
 class Checker:
@@ -50,25 +56,26 @@ class Checker:
         self._settles = settles
         self._waiting: list[_Waiting] = []
 
-    async def read_frames(self, raw_frames: Sequence[bytes]) -> tuple[Identity, list[Arrival]]:
+    async def read(self, body: bytes) -> tuple[Identity, list[Arrival]]:
         """Check the frames of one device's sync request, cheapest check first, and parse their changes.
 
         Raises:
             FrameRefused: by shape or limits.
-            RequestProblem: `unknown-device`, `wrong-audience`, `bad-signature`, `too-many-changes`.
+            RequestProblem: `unknown-device`, `wrong-audience`, `bad-signature`, `too-many-changes`, `bad-frame`.
         """
-        frames = [parse_frame(raw) for raw in raw_frames]
-        if sum(len(frame.changes) for frame in frames) > CHANGES_PER_FRAME_MAX:
-            raise RequestProblem("too-many-changes", f"at most {CHANGES_PER_FRAME_MAX} changes in a request")
-        if any(frame.device != frames[0].device for frame in frames):
-            raise RequestProblem("bad-frame", "frames of several devices; a bundle carries those")
-        identity = await self.identify(frames[0])
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(frames, identity, loop.create_future())
+        one = _Waiting(body, asyncio.get_running_loop().create_future())
+        await self._checked(one)
+        if one.identity is None:  # not here since the server started: the others do not wait for the store
+            one.identity = await self.identify(one.frames[0])
+            one.done = asyncio.get_running_loop().create_future()
+            await self._checked(one)
+        return one.identity, one.arrivals
+
+    async def _checked(self, one: _Waiting) -> None:
         if not self._waiting:
-            loop.call_soon(self._check_waiting)
-        self._waiting.append(waiting)
-        return identity, await waiting.done
+            asyncio.get_running_loop().call_soon(self._check_waiting)
+        self._waiting.append(one)
+        await one.done
 
     async def identify(self, frame: Frame) -> Identity:
         """The enrolled device a frame names.
@@ -93,19 +100,42 @@ class Checker:
             raise RequestProblem("bad-signature", "the frame was not signed by this device")
 
     def _check_waiting(self) -> None:
-        together, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
+        together = self._take_lot()
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._check_waiting)
-        for step in (self._verify, self._read):
+        for step in (self._shape, self._verify, self._read):
             for one in together:
                 _take(step, one)
+        for one in together:
+            if not one.done.done():
+                one.done.set_result(None)
+
+    def _take_lot(self) -> list[_Waiting]:
+        count = size_bytes = 0
+        while count < min(_TOGETHER, len(self._waiting)) and size_bytes < _TOGETHER_BYTES:
+            size_bytes += len(self._waiting[count].body)
+            count += 1
+        lot, self._waiting = self._waiting[:count], self._waiting[count:]
+        return lot
+
+    def _shape(self, one: _Waiting) -> None:
+        if one.frames:
+            return
+        frames = [parse_frame(raw) for raw in read_sync(one.body)]
+        if sum(len(frame.changes) for frame in frames) > CHANGES_PER_FRAME_MAX:
+            raise RequestProblem("too-many-changes", f"at most {CHANGES_PER_FRAME_MAX} changes in a request")
+        if any(frame.device != frames[0].device for frame in frames):
+            raise RequestProblem("bad-frame", "frames of several devices; a bundle carries those")
+        one.frames, one.identity = frames, self._book.known(frames[0].device)
 
     def _verify(self, one: _Waiting) -> None:
-        for frame in one.frames:
-            self.check_audience(frame, one.identity)
+        if one.identity is not None:
+            for frame in one.frames:
+                self.check_audience(frame, one.identity)
 
     def _read(self, one: _Waiting) -> None:
-        one.done.set_result([self.read_changes(frame, one.identity) for frame in one.frames])
+        if one.identity is not None:
+            one.arrivals = [self.read_changes(frame, one.identity) for frame in one.frames]
 
     def read_changes(self, frame: Frame, identity: Identity, carrier: bytes | None = None) -> Arrival:
         """Parse each change of an authentic frame; a refused one becomes its slug and blocks nothing else.

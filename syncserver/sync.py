@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clientcore.exchange import Answer, Enrolled, read_enrol, read_sync, request_digest, sign_answer, sign_enrolled
+from clientcore.exchange import Answer, Enrolled, read_enrol, request_digest, sign_answer, sign_enrolled
 from clientcore.keys import short_number
 from syncserver.calendar import local_date
 from syncserver.checking import Checker
@@ -66,7 +66,7 @@ class Conversations:
         device = claimed_device(body)
         if device is not None:
             self._devices.check_known(device)  # again: others of it may have been counted while this one waited
-        identity, arrivals = await self._checker.read_frames(read_sync(body))
+        identity, arrivals = await self._checker.read(body)
         # Known bytes cost their device nothing: whoever replays them must not use up its quota, only that of the bytes.
         self._devices.check(identity.device)
         self._same.take(arrivals[-1].frame.hash)

@@ -35,6 +35,10 @@ class DeviceBook:
         for device, school, user_id, public_key in reversed(rows):
             self._known[device] = Identity(device=device, school=school, user_id=user_id, public_key=public_key)
 
+    def known(self, device: bytes) -> Identity | None:
+        """Who `device` is, if it was asked for before; None says nothing about whether it is enrolled."""
+        return self._known.get(device)
+
     async def identity(self, device: bytes) -> Identity | None:
         """Who `device` is; None when it was never enrolled here (not remembered: it may enrol in a moment)."""
         found = self._known.get(device)

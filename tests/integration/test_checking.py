@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from clientcore.change import Change, parse
+from clientcore.exchange import write_sync
 from clientcore.frame import Frame
 from syncserver import checking
 from syncserver.checking import Checker
 from syncserver.errors import RequestProblem
-from syncserver.store.devices import DeviceBook
-from tests.support.server.world import TODAY, World, open_world
+from syncserver.store.devices import DeviceBook, Identity
+from tests.support.server.world import PUPILS, TODAY, World, open_world
 
 REGISTER = f"c-3a/{TODAY}/day"
 
@@ -59,7 +60,7 @@ def forged(raw: bytes) -> bytes:
 async def test_what_comes_in_one_round_is_verified_and_then_parsed(world: World, steps: list[str]) -> None:
     """All signatures, then all changes; more than 32 requests in lots, so that the event loop has its turn."""
     raws = await frames_of(world, 40)
-    read = await asyncio.gather(*(world.server.checker.read_frames([raw]) for raw in raws))
+    read = await asyncio.gather(*(world.server.checker.read(write_sync([raw])) for raw in raws))
     assert steps == ["verify"] * 32 + ["parse"] * 32 + ["verify"] * 8 + ["parse"] * 8
     assert [arrivals[0].frame.raw for _, arrivals in read] == raws
     assert (
@@ -70,7 +71,7 @@ async def test_what_comes_in_one_round_is_verified_and_then_parsed(world: World,
 async def test_others_have_their_turn_between_two_lots(world: World, steps: list[str]) -> None:
     """However many come at once, what became ready meanwhile does not wait for all of them."""
     raws = await frames_of(world, 70)
-    reading = [asyncio.ensure_future(world.server.checker.read_frames([raw])) for raw in raws]
+    reading = [asyncio.ensure_future(world.server.checker.read(write_sync([raw]))) for raw in raws]
     checked = []
     while not all(one.done() for one in reading):
         await asyncio.sleep(0)
@@ -92,7 +93,7 @@ async def test_what_is_wrong_with_one_is_told_to_it_alone(
         return counted(chunk)
 
     monkeypatch.setattr(checking, "parse", faulty)
-    reading = [asyncio.ensure_future(world.server.checker.read_frames([raw])) for raw in raws]
+    reading = [asyncio.ensure_future(world.server.checker.read(write_sync([raw]))) for raw in raws]
     gone = reading[4]
     await asyncio.sleep(0)  # all wait; nothing is checked yet
     assert steps == []
@@ -111,7 +112,7 @@ async def test_nothing_is_parsed_of_a_frame_that_is_not_authentic(world: World, 
     """Its changes are bytes of anybody."""
     (raw,) = await frames_of(world, 1)
     with pytest.raises(RequestProblem):
-        await world.server.checker.read_frames([forged(raw)])
+        await world.server.checker.read(write_sync([forged(raw)]))
     assert steps == ["verify"]
 
 
@@ -121,9 +122,43 @@ async def test_who_does_not_settle_reads_the_same_and_keeps_nothing(world: World
     phone = await world.phone()
     bad = phone.take(REGISTER, {"s001": "P"}).chunk
     raws.append(phone.frame([(REGISTER, bad[:-1] + bytes([bad[-1] ^ 1]))]).raw)
-    kept = [await world.server.checker.read_frames([raw]) for raw in raws]
+    kept = [await world.server.checker.read(write_sync([raw])) for raw in raws]
     assert kept[-1][1][0].entries == ("chunk-checksum",)
     parse.cache_clear()
     checker = Checker(world.server.config, DeviceBook(world.db), settles=False)
-    assert [await checker.read_frames([raw]) for raw in raws] == kept
+    assert [await checker.read(write_sync([raw])) for raw in raws] == kept
     assert parse.cache_info().currsize == 0
+
+
+async def test_large_requests_make_small_lots(world: World, steps: list[str]) -> None:
+    """However much they bring, the others have their turn after some 64 KB."""
+    phone = await world.phone()
+    chunk = phone.take(REGISTER, dict.fromkeys(PUPILS, "P")).chunk
+    changes = [(REGISTER, chunk)] * (16_000 // (len(chunk) + 32))
+    bodies = [write_sync([phone.frame(changes).raw for _ in range(8)]) for _ in range(2)]
+    assert min(map(len, bodies)) > 65_536
+    bodies.append(write_sync([phone.frame(changes[:1]).raw]))
+    await asyncio.gather(*map(world.server.checker.read, bodies))
+    large = ["verify"] * 8 + ["parse"] * 8 * len(changes)
+    assert steps == [*large, *large, "verify", "parse"]
+
+
+async def test_who_was_not_here_yet_is_read_from_the_store_and_the_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lot never waits: whoever has to be looked up comes with a later one."""
+    known, new = await frames_of(world, 1), await frames_of(world, 1)
+    checker, there = Checker(world.server.config, DeviceBook(world.db), settles=False), asyncio.Event()
+    await checker.read(write_sync(known))
+    looked_up = DeviceBook.identity
+
+    async def slowly(book: DeviceBook, device: bytes) -> Identity | None:
+        await there.wait()
+        return await looked_up(book, device)
+
+    monkeypatch.setattr(DeviceBook, "identity", slowly)
+    late = asyncio.ensure_future(checker.read(write_sync(new)))
+    identity, _ = await checker.read(write_sync(known))
+    assert not late.done()
+    there.set()
+    assert (await late)[0].device != identity.device

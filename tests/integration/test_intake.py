@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from clientcore.errors import ChangeRefused
 from clientcore.exchange import DUPLICATE, DURABLE, REFUSED, Verdict, read_answer, write_sync
 from clientcore.frame import write_bundle
 from clientcore.wire import unpack
-from syncserver import checking
+from syncserver import checking, intake
+from syncserver.config import Config
+from syncserver.store.log import Appended, Push, append
+from syncserver.store.port import Transaction
 from syncserver.store.sqlite import SqliteDatabase
 from tests.support.server.world import PUPILS, TODAY, World, open_world, sqlite_only
 
@@ -129,6 +133,57 @@ async def test_requests_that_wait_share_one_commit(world: World) -> None:
     assert await world.count("changes") == 30
     rows = await world.db.fetch_all("SELECT log_offset FROM changes ORDER BY log_offset")
     assert [row[0] for row in rows] == list(range(1, 31))
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pushes each commit holds, in order."""
+    sizes: list[int] = []
+
+    async def counted(tx: Transaction, pushes: Sequence[Push], *, now_ms: int) -> list[Appended]:
+        sizes.append(len(pushes))
+        return await append(tx, pushes, now_ms=now_ms)
+
+    monkeypatch.setattr(intake, "append", counted)
+    return sizes
+
+
+async def pushes_of(world: World, count: int) -> list[bytes]:
+    """Bodies of as many pushes, each with a change, of one phone."""
+    phone = await world.phone()
+    return [
+        write_sync([phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]).raw]) for _ in range(count)
+    ]
+
+
+def open_to_many(path: Path, *, inside_max: int = 256) -> AbstractAsyncContextManager[World]:
+    """A server where one phone may send as much as it likes."""
+    config = Config(store=path, inside_max=inside_max, device_burst=10_000, device_per_minute=10_000)
+    return open_world(path, background=False, config=config)
+
+
+async def test_those_who_are_being_checked_are_waited_for(tmp_path: Path, commits: list[int]) -> None:
+    """They come to the writer lot by lot; one commit holds them all."""
+    async with open_to_many(tmp_path / "store.db") as world:
+        await asyncio.gather(*map(world.server.talk.sync, await pushes_of(world, 100)))
+    assert commits == [100]
+
+
+async def test_the_disk_is_not_kept_waiting_for_more_than_half(tmp_path: Path, commits: list[int]) -> None:
+    """Of what may be inside: the other half is checked while the first is written."""
+    async with open_to_many(tmp_path / "store.db", inside_max=64) as world:
+        await asyncio.gather(*map(world.server.talk.sync, await pushes_of(world, 200)))
+    assert 32 <= commits[0] < 100
+    assert sum(commits) == 200
+
+
+async def test_whoever_is_alone_is_written_at_once(world: World, commits: list[int]) -> None:
+    """No time passes for the sake of others who might come."""
+    (body,) = await pushes_of(world, 1)
+    before_ms = world.clock.passed_ms
+    await world.server.talk.sync(body)
+    assert commits == [1]
+    assert world.clock.passed_ms == before_ms
 
 
 async def test_the_same_change_in_one_batch_counts_once(world: World) -> None:
