@@ -3,7 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3
+# The distribution's interpreter where it can make a venv: it is built with profile-guided optimization (docs/decisions/0043).
+PYTHON ?= $(shell for python in /usr/bin/python3.12 /usr/bin/python3.11; do \
+	$$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done; echo python3)
 PY := .venv/bin/python
 SCHOOL_DAYS ?= 100000
 MINUTES ?= 300
