@@ -48,7 +48,7 @@ class Checker:
     Args:
         config: The environment devices are bound to.
         book: Who devices are.
-        settles: Whether the changes will be settled in this process: then what was read of them is kept for a while.
+        settles: Whether this process settles however much comes: then what was read of a change is kept for a while.
     """
 
     def __init__(self, config: Config, book: DeviceBook, *, settles: bool) -> None:

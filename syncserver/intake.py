@@ -31,7 +31,8 @@ _LOG = logging.getLogger("hudur.intake")
 _REOPEN_BASE_MS = 500
 _REOPEN_CAP_MS = 30_000
 NONCE_BYTES = 8
-_QUIET_ROUNDS = 3  # of the event loop: from a lot of the checker to the next, or from a socket to it, it is fewer
+_QUIET_ROUNDS = 3  # of the event loop; with more, commits were no fuller
+_GATHER_MAX_MS = 20  # a round in which something else works takes time: settling, a large request
 
 
 @dataclass(slots=True)
@@ -102,8 +103,10 @@ class Intake:
 
     async def _gather(self) -> None:
         """Let those come along who are on their way; whoever is alone waits for no time (docs/decisions/0042)."""
-        here, quiet = len(self._waiting), 0
+        here, quiet, began_ms = len(self._waiting), 0, self._ports.clock.mono_ms()
         while quiet < _QUIET_ROUNDS and here < min(self._config.batch_max, self._config.inside_max // 2):
+            if self._ports.clock.mono_ms() - began_ms >= _GATHER_MAX_MS:
+                return
             await self._ports.clock.sleep_ms(0)
             quiet = quiet + 1 if len(self._waiting) == here else 0
             here = len(self._waiting)

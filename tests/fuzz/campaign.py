@@ -90,6 +90,7 @@ def read_change(data: bytes) -> None:
         if code_of(admit, data) != refused.code:
             raise AssertionError("refused, but not by who only keeps it") from refused
         raise
+    assert code_of(admit, data) is None, "admitted, but not by who only keeps it"
     assert admit(data) == (change.hash, change.actor), "admitted as another"
     plain = corpus.body(change)
     assert change.chunk.endswith(plain), "admitted, but spelt otherwise"

@@ -10,12 +10,15 @@ import pytest
 
 from clientcore.change import Change, parse
 from clientcore.exchange import write_sync
-from clientcore.frame import Frame
+from clientcore.frame import Frame, parse_frame
+from clientcore.ports import ManualClock
 from syncserver import checking
 from syncserver.checking import Checker
+from syncserver.config import Config
 from syncserver.errors import RequestProblem
+from syncserver.settle_helper import Helper
 from syncserver.store.devices import DeviceBook, Identity
-from tests.support.server.world import PUPILS, TODAY, World, open_world
+from tests.support.server.world import PUPILS, TODAY, World, open_world, sqlite_only
 
 REGISTER = f"c-3a/{TODAY}/day"
 
@@ -29,9 +32,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every signature that is verified and every change that is parsed, in order."""
+    """Every frame that is read, every signature that is verified and every change that is parsed, in order."""
     seen: list[str] = []
     is_signed_by = Frame.is_signed_by
+
+    def shaped(raw: bytes) -> Frame:
+        seen.append("shape")
+        return parse_frame(raw)
 
     def verified(frame: Frame, key: bytes) -> bool:
         seen.append("verify")
@@ -41,15 +48,18 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append("parse")
         return parse(chunk)
 
+    monkeypatch.setattr(checking, "parse_frame", shaped)
     monkeypatch.setattr(Frame, "is_signed_by", verified)
     monkeypatch.setattr(checking, "parse", parsed)
     return seen
 
 
 async def frames_of(world: World, count: int) -> list[bytes]:
-    """So many frames of one phone, with a change each."""
+    """So many frames with a change each, of one phone that the server knows already."""
     phone = await world.phone()
-    return [phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]).raw for _ in range(count)]
+    frames = [phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]) for _ in range(count)]
+    await world.server.checker.identify(frames[0])
+    return [frame.raw for frame in frames]
 
 
 def forged(raw: bytes) -> bytes:
@@ -61,7 +71,8 @@ async def test_what_comes_in_one_round_is_verified_and_then_parsed(world: World,
     """All signatures, then all changes; more than 32 requests in lots, so that the event loop has its turn."""
     raws = await frames_of(world, 40)
     read = await asyncio.gather(*(world.server.checker.read(write_sync([raw])) for raw in raws))
-    assert steps == ["verify"] * 32 + ["parse"] * 32 + ["verify"] * 8 + ["parse"] * 8
+    lots = [[step] * count for count in (32, 8) for step in ("shape", "verify", "parse")]
+    assert steps == [step for lot in lots for step in lot]
     assert [arrivals[0].frame.raw for _, arrivals in read] == raws
     assert (
         len({entry.hash for _, arrivals in read for entry in arrivals[0].entries if not isinstance(entry, str)}) == 40
@@ -113,7 +124,7 @@ async def test_nothing_is_parsed_of_a_frame_that_is_not_authentic(world: World, 
     (raw,) = await frames_of(world, 1)
     with pytest.raises(RequestProblem):
         await world.server.checker.read(write_sync([forged(raw)]))
-    assert steps == ["verify"]
+    assert steps == ["shape", "verify"]
 
 
 async def test_who_does_not_settle_reads_the_same_and_keeps_nothing(world: World) -> None:
@@ -130,6 +141,28 @@ async def test_who_does_not_settle_reads_the_same_and_keeps_nothing(world: World
     assert parse.cache_info().currsize == 0
 
 
+@pytest.mark.parametrize("consumes", [True, False])
+async def test_a_server_remembers_what_it_will_settle(tmp_path: Path, consumes: bool) -> None:
+    """And nothing else."""
+    config = Config(store=tmp_path / "store.db", consumes=consumes)
+    async with open_world(tmp_path / "store.db", background=False, config=config) as world:
+        raws = await frames_of(world, 1)
+        parse.cache_clear()
+        await world.server.checker.read(write_sync(raws))
+    assert parse.cache_info().currsize == consumes
+
+
+@sqlite_only
+async def test_a_server_with_a_helper_remembers_nothing(tmp_path: Path) -> None:
+    """The helper reads for itself."""
+    helper = Helper(tmp_path / "store.db", "Africa/Cairo", ManualClock())
+    async with open_world(tmp_path / "store.db", background=False, helper=helper) as world:
+        raws = await frames_of(world, 1)
+        parse.cache_clear()
+        await world.server.checker.read(write_sync(raws))
+    assert parse.cache_info().currsize == 0
+
+
 async def test_large_requests_make_small_lots(world: World, steps: list[str]) -> None:
     """However much they bring, the others have their turn after some 64 KB."""
     phone = await world.phone()
@@ -141,8 +174,8 @@ async def test_large_requests_make_small_lots(world: World, steps: list[str]) ->
     await world.server.checker.read(bodies[-1])  # the phone is known from now on
     steps.clear()
     await asyncio.gather(*map(world.server.checker.read, bodies))
-    large = ["verify"] * 8 + ["parse"] * 8 * len(changes)
-    assert steps == [*large, *large, "verify", "parse"]
+    large = ["shape"] * 8 + ["verify"] * 8 + ["parse"] * 8 * len(changes)
+    assert steps == [*large, *large, "shape", "verify", "parse"]
 
 
 async def test_who_was_not_here_yet_is_read_from_the_store_and_the_others_go_on(

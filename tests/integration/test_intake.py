@@ -13,6 +13,7 @@ from clientcore.change import Change, Op, actor_of, deflate, encode
 from clientcore.errors import ChangeRefused
 from clientcore.exchange import DUPLICATE, DURABLE, REFUSED, Verdict, read_answer, write_sync
 from clientcore.frame import write_bundle
+from clientcore.ports import ManualClock
 from clientcore.wire import unpack
 from syncserver import checking, intake
 from syncserver.config import Config
@@ -149,11 +150,11 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def pushes_of(world: World, count: int) -> list[bytes]:
-    """Bodies of as many pushes, each with a change, of one phone."""
+    """Bodies of as many pushes, each with a change, of one phone that the server knows already."""
     phone = await world.phone()
-    return [
-        write_sync([phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]).raw]) for _ in range(count)
-    ]
+    frames = [phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]) for _ in range(count)]
+    await world.server.checker.identify(frames[0])
+    return [write_sync([frame.raw]) for frame in frames]
 
 
 def open_to_many(path: Path, *, inside_max: int = 256) -> AbstractAsyncContextManager[World]:
@@ -177,13 +178,38 @@ async def test_the_disk_is_not_kept_waiting_for_more_than_half(tmp_path: Path, c
     assert sum(commits) == 200
 
 
-async def test_whoever_is_alone_is_written_at_once(world: World, commits: list[int]) -> None:
-    """No time passes for the sake of others who might come."""
+async def test_whoever_is_alone_is_written_at_once(
+    world: World, commits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop goes round three times for the sake of others who might come, and no time passes."""
     (body,) = await pushes_of(world, 1)
-    before_ms = world.clock.passed_ms
+    waits: list[int] = []
+    sleep_ms = ManualClock.sleep_ms
+
+    async def noted(clock: ManualClock, duration_ms: int) -> None:
+        waits.append(duration_ms)
+        await sleep_ms(clock, duration_ms)
+
+    monkeypatch.setattr(ManualClock, "sleep_ms", noted)
     await world.server.talk.sync(body)
     assert commits == [1]
-    assert world.clock.passed_ms == before_ms
+    assert waits == [0, 0, 0]
+
+
+async def test_rounds_that_take_time_keep_nobody_waiting(tmp_path: Path, commits: list[int]) -> None:
+    """Somebody new in every second round, and each round works for 5 ms: 20 ms are enough."""
+    async with open_to_many(tmp_path / "store.db") as world:
+        bodies = await pushes_of(world, 40)
+        await world.server.talk.sync(bodies.pop())
+        pushing = []
+        for body in bodies:
+            pushing.append(asyncio.ensure_future(world.server.talk.sync(body)))
+            for _ in range(2):
+                world.clock.advance(5)
+                await asyncio.sleep(0)
+        await asyncio.gather(*pushing)
+    assert sum(commits) == 40
+    assert commits[1] <= 6
 
 
 async def test_the_same_change_in_one_batch_counts_once(world: World) -> None:

@@ -41,8 +41,9 @@ class Coming:
         return {"type": "http.request", "body": part, "more_body": bool(self._parts)}
 
 
-async def test_what_is_all_there_is_read_without_waiting() -> None:
+async def test_what_is_all_there_is_read_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else has a turn in between, and no deadline is set."""
+    monkeypatch.setattr(body_module.asyncio, "timeout", None)  # type: ignore[attr-defined]
     coming = Coming([b"ab", b"cd"], here=2)
     reading = read_body(coming.receive, 10)
     with pytest.raises(StopIteration) as done:
