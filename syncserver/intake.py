@@ -2,8 +2,8 @@
 
 Invariants:
   1. Nothing is told to a device before the commit that holds its changes is on disk.
-  2. All requests waiting at one moment share one commit, and those on their way to it as well until half of what may be
-     inside is here; one bad push never fails the others of its batch.
+  2. All requests waiting at one moment share one commit, and those on their way to it as well, until half of what may
+     be inside is here or 20 ms have passed; one bad push never fails the others of its batch.
   3. After a failed commit nothing is acknowledged until the store was reopened, checked, and the last acknowledged
      change was read back.
   4. received = durable + duplicate + held + refused, for every frame.

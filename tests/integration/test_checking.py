@@ -54,14 +54,6 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-async def frames_of(world: World, count: int) -> list[bytes]:
-    """So many frames with a change each, of one phone that the server knows already."""
-    phone = await world.phone()
-    frames = [phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]) for _ in range(count)]
-    await world.server.checker.identify(frames[0])
-    return [frame.raw for frame in frames]
-
-
 def forged(raw: bytes) -> bytes:
     """The frame with another signature."""
     return raw[:-1] + bytes([raw[-1] ^ 1])
@@ -69,7 +61,7 @@ def forged(raw: bytes) -> bytes:
 
 async def test_what_comes_in_one_round_is_verified_and_then_parsed(world: World, steps: list[str]) -> None:
     """All signatures, then all changes; more than 32 requests in lots, so that the event loop has its turn."""
-    raws = await frames_of(world, 40)
+    raws = await world.frames(REGISTER, 40)
     read = await asyncio.gather(*(world.server.checker.read(write_sync([raw])) for raw in raws))
     lots = [[step] * count for count in (32, 8) for step in ("shape", "verify", "parse")]
     assert steps == [step for lot in lots for step in lot]
@@ -81,7 +73,7 @@ async def test_what_comes_in_one_round_is_verified_and_then_parsed(world: World,
 
 async def test_others_have_their_turn_between_two_lots(world: World, steps: list[str]) -> None:
     """However many come at once, what became ready meanwhile does not wait for all of them."""
-    raws = await frames_of(world, 70)
+    raws = await world.frames(REGISTER, 70)
     reading = [asyncio.ensure_future(world.server.checker.read(write_sync([raw]))) for raw in raws]
     checked = []
     while not all(one.done() for one in reading):
@@ -94,7 +86,7 @@ async def test_what_is_wrong_with_one_is_told_to_it_alone(
     world: World, steps: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A forged signature, a fault of ours, one that went away: the others of their lot are read as ever."""
-    raws = await frames_of(world, 6)
+    raws = await world.frames(REGISTER, 6)
     raws[1] = forged(raws[1])
     counted, count = checking.parse, iter(range(100))  # type: ignore[attr-defined]  # the fixture's
 
@@ -121,7 +113,7 @@ async def test_what_is_wrong_with_one_is_told_to_it_alone(
 
 async def test_nothing_is_parsed_of_a_frame_that_is_not_authentic(world: World, steps: list[str]) -> None:
     """Its changes are bytes of anybody."""
-    (raw,) = await frames_of(world, 1)
+    (raw,) = await world.frames(REGISTER, 1)
     with pytest.raises(RequestProblem):
         await world.server.checker.read(write_sync([forged(raw)]))
     assert steps == ["shape", "verify"]
@@ -129,7 +121,7 @@ async def test_nothing_is_parsed_of_a_frame_that_is_not_authentic(world: World, 
 
 async def test_who_does_not_settle_reads_the_same_and_keeps_nothing(world: World) -> None:
     """What is read of a change is remembered only where the settle stage asks for it in a moment."""
-    raws = await frames_of(world, 3)
+    raws = await world.frames(REGISTER, 3)
     phone = await world.phone()
     bad = phone.take(REGISTER, {"s001": "P"}).chunk
     raws.append(phone.frame([(REGISTER, bad[:-1] + bytes([bad[-1] ^ 1]))]).raw)
@@ -146,7 +138,7 @@ async def test_a_server_remembers_what_it_will_settle(tmp_path: Path, consumes: 
     """And nothing else."""
     config = Config(store=tmp_path / "store.db", consumes=consumes)
     async with open_world(tmp_path / "store.db", background=False, config=config) as world:
-        raws = await frames_of(world, 1)
+        raws = await world.frames(REGISTER, 1)
         parse.cache_clear()
         await world.server.checker.read(write_sync(raws))
     assert parse.cache_info().currsize == consumes
@@ -157,7 +149,7 @@ async def test_a_server_with_a_helper_remembers_nothing(tmp_path: Path) -> None:
     """The helper reads for itself."""
     helper = Helper(tmp_path / "store.db", "Africa/Cairo", ManualClock())
     async with open_world(tmp_path / "store.db", background=False, helper=helper) as world:
-        raws = await frames_of(world, 1)
+        raws = await world.frames(REGISTER, 1)
         parse.cache_clear()
         await world.server.checker.read(write_sync(raws))
     assert parse.cache_info().currsize == 0
@@ -182,7 +174,7 @@ async def test_who_was_not_here_yet_is_read_from_the_store_and_the_others_go_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lot never waits: whoever has to be looked up comes with a later one."""
-    known, new = await frames_of(world, 1), await frames_of(world, 1)
+    known, new = await world.frames(REGISTER, 1), await world.frames(REGISTER, 1)
     checker, there = Checker(world.server.config, DeviceBook(world.db), settles=False), asyncio.Event()
     await checker.read(write_sync(known))
     looked_up = DeviceBook.identity

@@ -150,11 +150,8 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def pushes_of(world: World, count: int) -> list[bytes]:
-    """Bodies of as many pushes, each with a change, of one phone that the server knows already."""
-    phone = await world.phone()
-    frames = [phone.frame([(REGISTER, phone.take(REGISTER, {"s001": "P"}).chunk)]) for _ in range(count)]
-    await world.server.checker.identify(frames[0])
-    return [write_sync([frame.raw]) for frame in frames]
+    """Bodies of as many pushes, each with a change, of one phone."""
+    return [write_sync([raw]) for raw in await world.frames(REGISTER, count)]
 
 
 def open_to_many(path: Path, *, inside_max: int = 256) -> AbstractAsyncContextManager[World]:

@@ -68,6 +68,13 @@ class World:
         await phone.enrol(school, code, label=label or f"phone {seed}")
         return phone
 
+    async def frames(self, register: str, count: int) -> list[bytes]:
+        """So many frames with a change of `register` each, of one phone that the server knows already."""
+        phone = await self.phone()
+        made = [phone.frame([(register, phone.take(register, {PUPILS[0]: "P"}).chunk)]) for _ in range(count)]
+        await self.server.checker.identify(made[0])
+        return [frame.raw for frame in made]
+
     async def settle(self) -> None:
         """Settle everything that is in the log."""
         while await self.server.settler.round():
