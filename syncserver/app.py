@@ -95,13 +95,10 @@ class Server:
         None lets it come: for its turn, or to be told on the usual road what else is wrong with it.
         """
         try:
-            busy = self.entrance.turn_away(self.talk.asked(body), len(body))
+            after_s = self.entrance.turn_away(self.talk.asked(body), len(body))
         except RequestProblem:
             return None
-        if busy is None:
-            return None
-        self.metrics.sync_busy.inc()
-        return busy_bytes(busy.retry_after_s)
+        return None if after_s is None else busy_bytes(after_s)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

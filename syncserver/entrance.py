@@ -80,6 +80,7 @@ class Entrance:
         self._expected, self._expected_ms = [0] * len(Lane), 0  # let in from their sockets and not come yet
         self._problems = metrics.problems.labels("busy")
         self.sheds_total = 0
+        self._shed, self._shed_at_socket = [0] * len(Lane), 0  # since the metrics were told: that costs more than these
 
     @property
     def sheds(self) -> bool:
@@ -122,13 +123,15 @@ class Entrance:
             if other.turn is not None and not other.turn.done():
                 other.turn.set_result(False)
         if visit in gone:
-            raise self._busy(visit)
+            raise Busy(retry_after_s=self._later(visit.lane))
         if not visit.is_inside:
             await self._wait(visit)
         return visit
 
-    def turn_away(self, asked: Asked, size_bytes: int) -> Busy | None:
-        """What `enter` would raise at once for a request still in its socket; None: it may come, and is expected.
+    def turn_away(self, asked: Asked, size_bytes: int) -> int | None:
+        """After how many seconds a request still in its socket may come again; None: it may come now, and is expected.
+
+        It is turned away where `enter` would raise `busy` at once.
 
         For those expected already it can only be guessed: they are taken to come first (`Admission.turns_away`).
         """
@@ -137,7 +140,8 @@ class Entrance:
             self._expected, self._expected_ms = [0] * len(Lane), now_ms
         visit = self._visit(asked, size_bytes, now_ms)
         if self._admission.turns_away(visit, now_ms, self._expected):
-            return self._busy(visit)
+            self._shed_at_socket += 1
+            return self._later(asked.lane)
         self._expected[asked.lane] += 1
         return None
 
@@ -148,7 +152,7 @@ class Entrance:
         visit.turn = asyncio.get_running_loop().create_future()
         try:
             if not await visit.turn:
-                raise self._busy(visit)
+                raise Busy(retry_after_s=self._later(visit.lane))
         except asyncio.CancelledError:
             if visit.is_inside:
                 self.leave(visit)
@@ -179,20 +183,24 @@ class Entrance:
             self.leave(visit)
 
     def tell(self) -> None:
-        """Bring the gauges up to date."""
+        """Bring the metrics up to date."""
         self._admission.look(self._ports.clock.mono_ms())
         self._metrics.loop_lag_s.set(self._lag_ms / 1000)
+        self._metrics.sync_busy.inc(self._shed_at_socket)
+        self._problems.inc(sum(self._shed))
         for lane, delay in self._admission.delays.items():
             name = lane.name.lower()
+            self._metrics.shed[lane].inc(self._shed[lane])
             self._metrics.entrance_waiting.labels(name).set(self._admission.waiting(lane))
             self._metrics.entrance_delay_s.labels(name).set(delay.shortest_ms / 1000)
             self._metrics.entrance_sheds.labels(name).set(delay.sheds)
+        self._shed, self._shed_at_socket = [0] * len(Lane), 0
 
-    def _busy(self, visit: _Visit) -> Busy:
+    def _later(self, lane: Lane) -> int:
+        """One is turned away: after how many seconds they may come again."""
         self.sheds_total += 1
-        self._metrics.shed[visit.lane].inc()
-        self._problems.inc()
-        return Busy(retry_after_s=self._admission.retry_after_s(visit.lane, self._ports.random.fraction()))
+        self._shed[lane] += 1
+        return self._admission.retry_after_s(lane, self._ports.random.fraction())
 
     def _now_day(self) -> date:
         now_ms = self._ports.clock.wall_ms()

@@ -36,6 +36,9 @@ _HEAD = f"POST {SYNC_PATH} HTTP/1.1\r\n".encode()
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r\n", re.IGNORECASE)
 _TYPE = re.compile(rb"\r\ncontent-type:[ \t]*" + re.escape(MEDIA_TYPE.encode()) + rb"[ \t]*\r\n", re.IGNORECASE)
 _OTHERWISE = re.compile(rb"\r\n(?:content-encoding|transfer-encoding|expect):", re.IGNORECASE)
+# Numbers, not flags: to join two of those costs a microsecond each time.
+_PEEK, _NOW = int(socket.MSG_PEEK | socket.MSG_DONTWAIT), int(socket.MSG_DONTWAIT)
+_NOT_YET = _NOW | getattr(socket, "MSG_MORE", 0)  # the close behind it sends it, and both are one packet
 
 HandOver = Callable[[socket.socket], Coroutine[None, None, object]]
 TurnAway = Callable[[bytes], bytes | None]
@@ -50,22 +53,22 @@ def _body_bytes(head: bytes) -> int:
     return int(length[1])
 
 
-def bytes_wanted(request: bytes) -> int:
-    """How many bytes a sync request that is not all there must have before it is worth another look; 0: no more."""
+def weigh(request: bytes) -> tuple[int, bytes | None]:
+    """How far a request that may be a plain push has come.
+
+    Returns:
+        How many bytes it must have before it is worth another look, or 0: no more are waited for.
+        Its body, if it is a plain sync request that is all there and nothing behind it.
+    """
+    size = len(request)
     end = request.find(b"\r\n\r\n") + 4
     if end < 4:
         is_ours = request.startswith(_HEAD) or _HEAD.startswith(request)
-        return len(request) + 1 if is_ours and len(request) < _HEAD_MAX else 0
+        return (size + 1 if is_ours and size < _HEAD_MAX else 0), None
     whole = end + _body_bytes(request[: end - 2])
-    return whole if end <= len(request) < whole < _PEEKED_BYTES else 0
-
-
-def pushed_body(request: bytes) -> bytes | None:
-    """The body of a plain sync request that is all there and nothing behind it; None for everything else."""
-    end = request.find(b"\r\n\r\n") + 4
-    if end < 4 or len(request) == _PEEKED_BYTES:
-        return None
-    return request[end:] if len(request) - end == _body_bytes(request[: end - 2]) else None
+    if size == whole < _PEEKED_BYTES:
+        return 0, request[end:]
+    return (whole if size < whole < _PEEKED_BYTES else 0), None
 
 
 class _Parked(NamedTuple):
@@ -140,10 +143,10 @@ class Listener:
 
     def _consider(self, connection: socket.socket) -> None:
         try:
-            request = connection.recv(_PEEKED_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            wanted = bytes_wanted(request) if request else 0
+            request = connection.recv(_PEEKED_BYTES, _PEEK)
+            wanted, body = weigh(request) if request else (0, None)
         except BlockingIOError:
-            request, wanted = b"", 1
+            request, wanted, body = b"", 1, None
         except OSError:  # it went away
             self._unpark(connection)
             connection.close()
@@ -151,16 +154,15 @@ class Listener:
         if wanted and self._park(connection, wanted):
             return
         self._unpark(connection)
-        answer = self._answer_to(request)
+        answer = None if body is None else self._answer_to(body)
         if answer is None:
             self._pass_on(connection)
         else:
             _answer(connection, len(request), answer)
 
-    def _answer_to(self, request: bytes) -> bytes | None:
-        body = pushed_body(request)
+    def _answer_to(self, body: bytes) -> bytes | None:
         try:
-            return None if body is None else self._turn_away(body)
+            return self._turn_away(body)
         except Exception as fault:  # ours: the usual road says so to the phone, and taking goes on
             _LOG.error("cannot say whether to turn away: %r", fault)
             return None
@@ -229,8 +231,8 @@ class Listener:
 
 def _answer(connection: socket.socket, unread_bytes: int, answer: bytes) -> None:
     try:
-        connection.recv(unread_bytes, socket.MSG_DONTWAIT)  # closing over unread bytes would reset the answer too
-        connection.send(answer, socket.MSG_DONTWAIT)
+        connection.recv(unread_bytes, _NOW)  # closing over unread bytes would reset the answer too
+        connection.send(answer, _NOT_YET)
     except OSError:  # it went away: its work is on the phone
         pass
     finally:

@@ -14,7 +14,7 @@ import pytest
 
 from clientcore.exchange import MEDIA_TYPE
 from syncserver import listener as listener_module
-from syncserver.listener import Listener, bytes_wanted, pushed_body
+from syncserver.listener import Listener, weigh
 from tests.support.server.crowd import push_of
 from tests.support.server.wait import until
 
@@ -43,18 +43,15 @@ def test_a_request_says_itself_how_much_of_it_is_missing() -> None:
     whole = push_of(BODY)
     head_end = whole.index(b"\r\n\r\n") + 4
     for at in range(1, len(whole)):
-        assert bytes_wanted(whole[:at]) == (at + 1 if at < head_end else len(whole))
-        assert pushed_body(whole[:at]) is None
-    assert bytes_wanted(whole) == 0
-    assert pushed_body(whole) == BODY
-    assert pushed_body(push_of(LONGEST)) == LONGEST
+        assert weigh(whole[:at]) == (at + 1 if at < head_end else len(whole), None)
+    assert weigh(whole) == (0, BODY)
+    assert weigh(push_of(LONGEST)) == (0, LONGEST)
 
 
 @pytest.mark.parametrize("request_bytes", OTHERS, ids=range(len(OTHERS)))
 def test_what_is_no_plain_push_is_not_waited_for_and_has_no_body(request_bytes: bytes) -> None:
     """Pages, other routes, other types and encodings, bodies too long to peek at: the HTTP server's, at once."""
-    assert bytes_wanted(request_bytes) == 0
-    assert pushed_body(request_bytes) is None
+    assert weigh(request_bytes) == (0, None)
 
 
 @dataclass(slots=True)
