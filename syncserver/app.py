@@ -154,7 +154,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts, *, helpe
     status = Status(config, db, ports, intake, entrance)
     replica = _replica_of(config, ports)
     puller = Puller(config, db, ports, meta.epoch, replica)
-    talk = Conversations(config, db, ports, meta, checker, intake, puller, entrance)
+    talk = Conversations(config, db, ports, metrics, meta, checker, intake, puller, entrance)
     return Server(
         config=config,
         db=db,

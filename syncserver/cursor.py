@@ -14,6 +14,7 @@ _HEAD_BYTES = 1 + TEACHING_BYTES + CALENDAR_BYTES + CLASSES_BYTES
 CALENDAR_MASK = (1 << 8 * CALENDAR_BYTES) - 1
 _NUMBER_MAX = 1 << 49
 ALL_ROSTERS = 0  # otherwise 1 + index of the next class
+REBUILDS = 8  # this walk was started by a rebuild and is not over: registers of any age, own changes too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Cursor:
         teaching: Digest of its classes and their roster versions.
         classes: Digest of which classes these are; another one, and what they hold is told from the beginning.
         next_roster: 1 + index of the next class whose roster is due; 0 (`ALL_ROSTERS`) when all were told.
-        notices: Bits of the notices told, and `_WHOLE`; four bits.
+        notices: Bits of the notices told, and `REBUILDS`; four bits.
         seq: Settlement sequence told.
         archived: Offset up to which it was told which of its changes are archived; on the wire only once it is not 0.
     """
@@ -81,3 +82,15 @@ class Cursor:
             seq=numbers[2],
             archived=numbers[3] if len(numbers) == 4 else 0,
         )
+
+
+def lacks_news_alone(data: bytes | None, epoch: int) -> bool:
+    """Whether the device that brings a cursor was told everything there was once; nothing is read beyond that."""
+    if not data or data[0] >> 4 != _VERSION or data[0] & REBUILDS:
+        return False
+    try:
+        its_epoch, at = read_uleb(data, _HEAD_BYTES, _NUMBER_MAX)
+        next_roster, _ = read_uleb(data, at, _NUMBER_MAX)
+    except ChangeRefused:
+        return False
+    return its_epoch == epoch and next_roster == ALL_ROSTERS

@@ -39,6 +39,7 @@ class Metrics:
         )
         shed = Counter("hudur_shed", "Requests asked to come later", ["lane"], registry=registry)
         self.shed = [shed.labels(lane.name.lower()) for lane in Lane]
+        self.postponed = Counter("hudur_pulls_postponed", "Pulls answered later than the push", registry=registry)
         self.entrance_waiting = Gauge(
             "hudur_entrance_waiting", "Requests waiting for their turn", ["lane"], registry=registry
         )

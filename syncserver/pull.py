@@ -19,7 +19,15 @@ from clientcore.limits import PAYLOAD_BYTES_MAX
 from clientcore.wire import Value, pack
 from syncserver.calendar import calendar_item, calendar_of, local_date
 from syncserver.config import Config
-from syncserver.cursor import ALL_ROSTERS, CALENDAR_MASK, CLASSES_BYTES, TEACHING_BYTES, Cursor
+from syncserver.cursor import (
+    ALL_ROSTERS,
+    CALENDAR_MASK,
+    CLASSES_BYTES,
+    REBUILDS,
+    TEACHING_BYTES,
+    Cursor,
+    lacks_news_alone,
+)
 from syncserver.errors import ReplicaBehind
 from syncserver.ports import ServerPorts
 from syncserver.rostermodel import Role
@@ -38,7 +46,6 @@ _GLANCE_WORDS_MAX = 2_000  # of everybody, for a phone whose classes are many
 _ARCHIVED_PER_ROUND = 1_000
 _RECENT = timedelta(days=21)  # what the screen shows (14 days) and a week for late phones; a rebuild takes everything
 _NOTICE_BITS = {"restored-copy": 1, "revoked": 2}
-_WHOLE = 8  # this walk was started by a rebuild and is not over: registers of any age, own changes too
 
 _USERS_MAX = 32_768
 
@@ -51,7 +58,7 @@ def _is_little(ask: Ask, cursor: Cursor, contact: Contact) -> bool:
     What a teacher's phone was not told yet of a few classes is little, however much of others' lies between; a new
     phone walks over the year of those classes, once: some milliseconds. A champion has all classes of the school.
     """
-    if ask.have is not None or cursor.notices & _WHOLE:  # a rebuild
+    if ask.have is not None or cursor.notices & REBUILDS:  # a rebuild
         return False
     return contact.role != Role.CHAMPION or contact.settled_seq - cursor.seq <= _GLANCE_WORDS_MAX
 
@@ -107,7 +114,7 @@ class Puller:
             )
             cursor = Cursor(epoch=self._epoch)
         if ask.cursor is None and ask.have is not None:
-            cursor = replace(cursor, notices=cursor.notices | _WHOLE)
+            cursor = replace(cursor, notices=cursor.notices | REBUILDS)
         out = _Round()
         for item in extra:
             out.add(item)
@@ -117,6 +124,16 @@ class Puller:
 
         cursor, more = await self._told(out, cursor, identity, contact, ask, today)
         return write_payload(Payload(cursor=cursor.to_bytes(), more=more, items=tuple(out.items)))
+
+    def postponed(self, ask: Ask) -> bytes | None:
+        """A payload that tells nothing yet: the cursor stays where it was, and whoever asks again is told from there.
+
+        None where it cannot wait: a phone that fetches from the beginning, offers what it holds, or is in the middle of
+        either would take a round without more for the end of it.
+        """
+        if ask.cursor is None or ask.have is not None or not lacks_news_alone(ask.cursor, self._epoch):
+            return None
+        return write_payload(Payload(cursor=ask.cursor, more=False, items=()))
 
     async def _told(
         self, out: _Round, cursor: Cursor, identity: Identity, contact: Contact, ask: Ask, today: date
@@ -128,8 +145,8 @@ class Puller:
         if ask.have is not None:  # about the log as it is now: a change the replica lacks would be asked for again
             await self._add_want(self._db, out, identity, contact, ask.have, today)
         # Before the replica is read: what it lacks of this is then known to be missing.
-        unsettled = bool(cursor.notices & _WHOLE) and await pulled.has_unsettled(self._db, identity.device)
-        head = await read_heads(self._db, contact.school) if cursor.notices & _WHOLE else None
+        unsettled = bool(cursor.notices & REBUILDS) and await pulled.has_unsettled(self._db, identity.device)
+        head = await read_heads(self._db, contact.school) if cursor.notices & REBUILDS else None
 
         async def look(reader: Reader) -> tuple[_Round, Cursor, bool] | None:
             theirs = await read_heads(reader, contact.school)
@@ -144,7 +161,7 @@ class Puller:
             tried = out.copy()
             told, more = await self._look(reader, tried, cursor, identity, seen, ask, today)
             if head is not None and (unsettled or theirs.settled < head.settled):
-                told = replace(told, notices=told.notices | _WHOLE)
+                told = replace(told, notices=told.notices | REBUILDS)
             return tried, told, more
 
         try:
@@ -269,7 +286,7 @@ class Puller:
         """What was settled of the device's own changes, and changes it lacks: others' and, in a rebuild, its own."""
         if contact.settled_seq <= cursor.seq:
             return await self._at_the_end(reader, cursor, identity), False
-        whole = bool(cursor.notices & _WHOLE)
+        whole = bool(cursor.notices & REBUILDS)
         since = "0000-00-00" if whole else (today - _RECENT).isoformat()
         words = await pulled.read_words(
             reader, identity, [one.id for one in classes], cursor.seq, since, _WORDS_PER_ROUND, own_chunks=whole
@@ -311,9 +328,9 @@ class Puller:
 
         Unless some of them are not settled yet: a phone restored from an old copy lacks those as well.
         """
-        if not cursor.notices & _WHOLE or await pulled.has_unsettled(reader, identity.device):
+        if not cursor.notices & REBUILDS or await pulled.has_unsettled(reader, identity.device):
             return cursor
-        return replace(cursor, notices=cursor.notices & ~_WHOLE)
+        return replace(cursor, notices=cursor.notices & ~REBUILDS)
 
 
 def _digest(told: Value, size: int) -> int:

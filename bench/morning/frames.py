@@ -46,7 +46,6 @@ SLOW, PULL, LOST, TORN, FOLLOWS = 1, 2, 4, 8, 16
 _JOB = struct.Struct("<QIBBB")
 _PHONE = struct.Struct("<IH16s65s8s")
 _REGISTER = struct.Struct("<IBBB32s40s")
-_TAP_MS = 28_812_345  # 08:00:12.345
 
 
 @dataclass(slots=True)
@@ -137,7 +136,7 @@ class _Writer:
     def _change(
         self, school: int, session: Session, day: str, what: str, device: bytes, nonce: bytes, chance: random.Random
     ) -> FramedChange:
-        at_ms, ops, codes = _TAP_MS, [], bytearray()
+        at_ms, ops, codes = self._size.tapped_ms, [], bytearray()
         pupils = pupil_names(school, session.class_no)
         away = set(chance.sample(range(len(pupils)), chance.randint(0, ABSENT_MAX)))
         for index, pupil in enumerate(pupils):

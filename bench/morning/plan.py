@@ -31,6 +31,9 @@ LOST_SHARE = 0.03  # the answer never arrives; the same bytes come again
 TORN_SHARE = 0.01  # the connection breaks in the middle of the body
 BACKLOG_DAYS = (2, 4)
 ABSENT_MAX = 6
+TAPPING_MS = 120_000  # longer than anybody needs for forty pupils
+_BELL_MS = 28_812_345  # 08:00:12.345
+_WEEKEND = (5, 6)
 
 
 class Phase(IntEnum):
@@ -50,6 +53,7 @@ class Size:
         capacity_sessions: Sessions by which the capacity is measured, of schools of their own.
         overload_sessions: Sessions of the overload: like those of the morning, of schools of their own.
         on: The school day.
+        tapped_ms: When the first pupil of each register was tapped, in milliseconds of that day.
         seed: Of everything that is drawn.
     """
 
@@ -57,6 +61,7 @@ class Size:
     capacity_sessions: int
     overload_sessions: int
     on: str
+    tapped_ms: int = _BELL_MS
     seed: int = 1
 
     @property
@@ -132,9 +137,19 @@ def pupil_names(school: int, class_no: int) -> list[str]:
     return [f"s{school:05d}{class_no % GROUPS * PUPILS + number:04d}" for number in range(PUPILS)]
 
 
-def last_school_day(before: date) -> str:
-    """The last day from Sunday to Thursday before a date: every window of it is over, every mark was made in time."""
-    return school_days_before(before, 1)[0]
+def school_day(today: date, now_ms: int) -> tuple[str, int]:
+    """The day that is called over and when the first pupil was tapped, in milliseconds of that day.
+
+    Today at 08:00, or two minutes ago where that is still to come: nothing may be marked in the future. Without school
+    that day, and in its first minutes, it is the last school day; then all registers are of an earlier day.
+
+    Args:
+        today: The school's date.
+        now_ms: Milliseconds since its midnight.
+    """
+    if today.isoweekday() in _WEEKEND or now_ms < TAPPING_MS:
+        return school_days_before(today, 1)[0], _BELL_MS
+    return today.isoformat(), min(_BELL_MS, now_ms - TAPPING_MS)
 
 
 def school_days_before(day: date, count: int) -> list[str]:
@@ -142,7 +157,7 @@ def school_days_before(day: date, count: int) -> list[str]:
     found: list[str] = []
     while len(found) < count:
         day -= timedelta(days=1)
-        if day.isoweekday() not in (5, 6):
+        if day.isoweekday() not in _WEEKEND:
             found.append(day.isoformat())
     return found
 

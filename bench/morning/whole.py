@@ -69,14 +69,17 @@ class Wish:
     capacity: int | None = None
 
     def size(self) -> Size:
-        """The counts that follow; the day is the last school day before today."""
-        today = datetime.now(ZoneInfo("Africa/Cairo")).date()
+        """The counts and the day that follow."""
+        now = datetime.now(ZoneInfo("Africa/Cairo"))
+        midnight = datetime.combine(now.date(), datetime.min.time(), now.tzinfo)
+        on, tapped_ms = plan.school_day(now.date(), int((now - midnight).total_seconds() * 1_000))
         capacity = self.capacity or min(CAPACITY_MAX, max(CAPACITY_MIN, int(self.sessions * CAPACITY_SHARE)))
         return Size(
             sessions=self.sessions,
             capacity_sessions=capacity,
             overload_sessions=int(self.sessions * self.overload),
-            on=plan.last_school_day(today),
+            on=on,
+            tapped_ms=tapped_ms,
             seed=self.seed,
         )
 
@@ -132,7 +135,9 @@ def prepare(store: Path, folder: Path, size: Size, console: Console) -> bytes:
 def drive(wish: Wish, size: Size, server: Watched, load: Load, jobs: Jobs, console: Console) -> Findings:
     """Capacity, morning, overload against a running server."""
     chance = random.Random(f"{wish.seed} order")
-    capacity = measure_capacity(server, load, jobs.of(Phase.CAPACITY), console)
+    order = jobs.of(Phase.CAPACITY)
+    chance.shuffle(order)
+    capacity = measure_capacity(server, load, order, console)
     over_s = wish.over_s or plan.length_s(
         jobs.registers(Phase.MORNING),
         capacity_per_s=capacity.per_s,
