@@ -9,8 +9,8 @@ Invariants:
 
 The idea is CoDel's: a queue that empties now and then is a good queue however long it gets in between; one whose
 *shortest* delay stays above the target is a standing queue, and only those who come can be made fewer. While it stands,
-no more wait than the measured rate serves within the target, the least urgent are turned away first, and shedding ends
-with the first interval in which nobody had to be turned away.
+no more wait than the measured rate serves within a quarter of the target, the least urgent are turned away first, and
+shedding ends with the first interval in which nobody had to be turned away.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ SHARES = {Lane.TODAY: 12, Lane.BACKLOG: 3, Lane.LATER: 1}
 _PATIENCE = {Lane.TODAY: 1, Lane.BACKLOG: 4, Lane.LATER: 4}  # times the target
 _BYTES_PER_MS = 64  # a frame of one register waits 10 ms longer than nothing at all, a full request 4 s
 _DAY_MS, _DAYS_MAX = 50, 180
+# Of the target, for those who wait: those inside need the rest, and what has waited for long is cold in the caches.
+_ROOM = 0.25
 _BOUND_MIN = 8  # so few are served in no time; a rate measured from almost nothing must not close a lane
 _due_ms = itemgetter(0)
 _RETRY_S, _RETRY_MIN_S, _RETRY_MAX_S = 15, 10, 300
@@ -117,7 +119,7 @@ class Delay:
         if not self.sheds:
             self.sheds = True
             rate = self._served / max(now_ms - self.started_ms, 1)
-            self.bound = max(self.bound, math.ceil(rate * self.target_ms))
+            self.bound = max(self.bound, math.ceil(rate * self.target_ms * _ROOM))
 
     def look(self, now_ms: int, waited_ms: int) -> None:
         """End the interval; `waited_ms`: how long the oldest has waited (counts where nobody was served)."""
@@ -126,7 +128,7 @@ class Delay:
         self.sheds = self._turned_away > 0 if self.sheds else self.shortest_ms > self.target_ms
         rate = self._served / passed_ms
         self._per_ms = (rate + self._per_ms) / 2 if self._per_ms else rate
-        self.bound = max(_BOUND_MIN, math.ceil(self._per_ms * self.target_ms))
+        self.bound = max(_BOUND_MIN, math.ceil(self._per_ms * self.target_ms * _ROOM))
         self.overload = (self._served + self._turned_away) / max(self._served, 1)
         self.started_ms, self._least_ms, self._served, self._turned_away = now_ms, None, 0, 0
 
@@ -162,8 +164,8 @@ class Admission(Generic[V]):
 
     @property
     def is_pressed(self) -> bool:
-        """Whether in some lane even the shortest delay of the last interval was over half of what may stand."""
-        return any(delay.shortest_ms * 2 > delay.target_ms for delay in self.delays.values())
+        """Whether some lane stands, or even its shortest delay of the last interval was over half of what may stand."""
+        return any(delay.sheds or delay.shortest_ms * 2 > delay.target_ms for delay in self.delays.values())
 
     def come(self, visit: V, now_ms: int) -> list[V]:
         """Somebody came. They are let in (`is_inside`), wait, or are among those who are turned away now."""

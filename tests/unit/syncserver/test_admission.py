@@ -173,9 +173,18 @@ def test_the_hard_bounds_hold_and_turn_away_who_can_wait_longest() -> None:
     assert sum(server.admission.waiting(lane) for lane in Lane) == 10
 
 
+def test_it_is_pressed_as_long_as_it_sheds_however_soon_those_are_answered_who_may_come() -> None:
+    """Work that can wait gives way to those who are turned away, not only to those who wait."""
+    server = Server(cost_ms=1)
+    server.run(4, per_s=3_000)
+    assert server.admission.sheds
+    assert max(server.delays[-500:]) * 2 < LIMITS.target_ms
+    assert server.admission.is_pressed
+
+
 def test_more_than_may_wait_stand_at_once() -> None:
-    """Nobody waits for the end of an interval: from then on so many wait as are served within the target."""
-    server = Server(replace(LIMITS, waiting_max=100))
+    """Nobody waits for the end of an interval: from then on so many wait as are served in a quarter of the target."""
+    server = Server(replace(LIMITS, waiting_max=100), cost_ms=1)
     for _ in range(50):
         server.work()
         server.come()
@@ -186,7 +195,8 @@ def test_more_than_may_wait_stand_at_once() -> None:
     assert server.admission.sheds
     server.come()
     bound = server.admission.delays[Lane.TODAY].bound
-    assert LIMITS.target_ms / server.cost_ms / 2 < bound < LIMITS.target_ms / server.cost_ms * 2
+    quarter = LIMITS.target_ms / server.cost_ms / 4
+    assert quarter / 2 < bound < quarter * 2
     assert server.admission.waiting(Lane.TODAY) == bound
     server.run(4, per_s=50)
     assert not server.admission.sheds
