@@ -628,6 +628,30 @@ test('the confirmation is owed by the state: a second round of the same attempt 
   assert.equal(stepOf(device), 'confirmed');
 });
 
+test('a server in a crowd gives a receipt alone: the news come with the ask for the confirmation, from the same cursor', async () => {
+  const server = await new Server().start();
+  const { device, world } = await enrolled(server);
+  const two = new World(server, new IDBFactory(), 77);
+  const other = await two.open();
+  await other.enrol('eg-07-113', 'BCDFGHJKLM', 'second');
+  await settled(other);
+  await other.tap(REGISTER, [['s2', 'A28811111']]);
+  await other.sync('save');
+  server.sheds = true;
+  await device.tap(REGISTER, [['s1', 'P28800000']]);
+  const asks = server.asks.length;
+  await device.sync('save');
+  assert.equal(server.asks.length, asks + 1, 'it does not ask again at once');
+  assert.equal(stepOf(device), 'sent');
+  assert.deepEqual(valueOf(device, 's2'), []);
+  world.pass(3000);
+  await settled(device);
+  assert.equal(server.asks.length, asks + 2);
+  assert.deepEqual(server.asks[asks + 1][1], server.asks[asks][1], 'the cursor is where it was');
+  assert.equal(stepOf(device), 'confirmed');
+  assert.deepEqual(valueOf(device, 's2'), ['A28811111']);
+});
+
 test('asking for a confirmation becomes rarer and ends; a new receipt begins anew; a hidden page does not ask', async () => {
   const { device, server, world } = await enrolled();
   server.settle = false;

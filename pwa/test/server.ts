@@ -41,6 +41,8 @@ export class Server {
   /** The keys known here belong to somebody else. */
   foreignKey = false;
   settle = true;
+  /** A crowd is there: a push is answered with its receipts, and its news wait for the next ask. */
+  sheds = false;
   readonly calls: Value[][] = [];
   readonly errors: string[] = [];
   timingOut = false;
@@ -125,7 +127,10 @@ export class Server {
     const asked = nonceOf(frames[frames.length - 1]);
     let payload: Uint8Array | null = null;
     if (ask) this.asks.push(ask);
-    if (ask && fresh && asked && hex(asked) === device.nonce) payload = this.pull(from, ask);
+    if (ask && fresh && asked && hex(asked) === device.nonce) {
+      const waits = this.sheds && ask[1] && !ask[2] && receipts.some((entry) => (entry as Value[]).indexOf(0) >= 0);
+      payload = waits ? pack([ask[1], false, []]) : this.pull(from, ask);
+    }
     const nonce = this.nonce();
     device.nonce = hex(nonce);
     return this.answer(body, device, nonce, receipts, payload);
