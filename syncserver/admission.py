@@ -38,7 +38,7 @@ SHARES = {Lane.TODAY: 12, Lane.BACKLOG: 3, Lane.LATER: 1}
 _PATIENCE = {Lane.TODAY: 1, Lane.BACKLOG: 4, Lane.LATER: 4}  # times the target
 _BYTES_PER_MS = 64  # a frame of one register waits 10 ms longer than nothing at all, a full request 4 s
 _DAY_MS, _DAYS_MAX = 50, 180
-# Of the target, for those who wait: those inside need the rest, and what has waited for long is cold in the caches.
+# Of the target, for those who wait: those inside need their part of it, and what has waited is cold in the caches.
 _ROOM = 0.25
 _BOUND_MIN = 8  # so few are served in no time; a rate measured from almost nothing must not close a lane
 _due_ms = itemgetter(0)
@@ -163,9 +163,14 @@ class Admission(Generic[V]):
         return any(delay.sheds for delay in self.delays.values())
 
     @property
+    def puts_registers_off(self) -> bool:
+        """Whether a lane of registers stands."""
+        return self.delays[Lane.TODAY].sheds or self.delays[Lane.BACKLOG].sheds
+
+    @property
     def is_pressed(self) -> bool:
-        """Whether some lane stands, or even its shortest delay of the last interval was over half of what may stand."""
-        return any(delay.sheds or delay.shortest_ms * 2 > delay.target_ms for delay in self.delays.values())
+        """Whether registers are put off, or in some lane even the shortest delay was over half of what may stand."""
+        return self.puts_registers_off or any(d.shortest_ms * 2 > d.target_ms for d in self.delays.values())
 
     def come(self, visit: V, now_ms: int) -> list[V]:
         """Somebody came. They are let in (`is_inside`), wait, or are among those who are turned away now."""

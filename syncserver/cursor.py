@@ -39,6 +39,11 @@ class Cursor:
     seq: int = 0
     archived: int = 0
 
+    @property
+    def has_rosters(self) -> bool:
+        """Whether its device was told all its rosters, and no rebuild is under way."""
+        return self.next_roster == ALL_ROSTERS and not self.notices & REBUILDS
+
     def to_bytes(self) -> bytes:
         """The wire form: about 16 bytes, since it travels both ways with every sync."""
         return b"".join(
@@ -82,15 +87,3 @@ class Cursor:
             seq=numbers[2],
             archived=numbers[3] if len(numbers) == 4 else 0,
         )
-
-
-def lacks_news_alone(data: bytes | None, epoch: int) -> bool:
-    """Whether the device that brings a cursor was told everything there was once; nothing is read beyond that."""
-    if not data or data[0] >> 4 != _VERSION or data[0] & REBUILDS:
-        return False
-    try:
-        its_epoch, at = read_uleb(data, _HEAD_BYTES, _NUMBER_MAX)
-        next_roster, _ = read_uleb(data, at, _NUMBER_MAX)
-    except ChangeRefused:
-        return False
-    return its_epoch == epoch and next_roster == ALL_ROSTERS

@@ -88,8 +88,13 @@ class Entrance:
         return self._admission.sheds
 
     @property
+    def puts_registers_off(self) -> bool:
+        """Whether a lane of registers stands: of today or of earlier days."""
+        return self._admission.puts_registers_off
+
+    @property
     def is_crowded(self) -> bool:
-        """Whether a crowd is inside and waits for long: work that can wait gives way."""
+        """Whether a crowd is inside and waits for long, or registers are put off: work that can wait gives way."""
         return self._admission.inside >= _CROWD_MIN and self._admission.is_pressed
 
     @property
@@ -123,7 +128,7 @@ class Entrance:
             if other.turn is not None and not other.turn.done():
                 other.turn.set_result(False)
         if visit in gone:
-            raise Busy(retry_after_s=self._later(visit.lane))
+            raise Busy(retry_after_s=self._put_off(visit.lane))
         if not visit.is_inside:
             await self._wait(visit)
         return visit
@@ -141,7 +146,7 @@ class Entrance:
         visit = self._visit(asked, size_bytes, now_ms)
         if self._admission.turns_away(visit, now_ms, self._expected):
             self._shed_at_socket += 1
-            return self._later(asked.lane)
+            return self._put_off(asked.lane)
         self._expected[asked.lane] += 1
         return None
 
@@ -152,7 +157,7 @@ class Entrance:
         visit.turn = asyncio.get_running_loop().create_future()
         try:
             if not await visit.turn:
-                raise Busy(retry_after_s=self._later(visit.lane))
+                raise Busy(retry_after_s=self._put_off(visit.lane))
         except asyncio.CancelledError:
             if visit.is_inside:
                 self.leave(visit)
@@ -196,7 +201,7 @@ class Entrance:
             self._metrics.entrance_sheds.labels(name).set(delay.sheds)
         self._shed, self._shed_at_socket = [0] * len(Lane), 0
 
-    def _later(self, lane: Lane) -> int:
+    def _put_off(self, lane: Lane) -> int:
         """One is turned away: after how many seconds they may come again."""
         self.sheds_total += 1
         self._shed[lane] += 1

@@ -19,15 +19,7 @@ from clientcore.limits import PAYLOAD_BYTES_MAX
 from clientcore.wire import Value, pack
 from syncserver.calendar import calendar_item, calendar_of, local_date
 from syncserver.config import Config
-from syncserver.cursor import (
-    ALL_ROSTERS,
-    CALENDAR_MASK,
-    CLASSES_BYTES,
-    REBUILDS,
-    TEACHING_BYTES,
-    Cursor,
-    lacks_news_alone,
-)
+from syncserver.cursor import ALL_ROSTERS, CALENDAR_MASK, CLASSES_BYTES, REBUILDS, TEACHING_BYTES, Cursor
 from syncserver.errors import ReplicaBehind
 from syncserver.ports import ServerPorts
 from syncserver.rostermodel import Role
@@ -124,16 +116,6 @@ class Puller:
 
         cursor, more = await self._told(out, cursor, identity, contact, ask, today)
         return write_payload(Payload(cursor=cursor.to_bytes(), more=more, items=tuple(out.items)))
-
-    def postponed(self, ask: Ask) -> bytes | None:
-        """A payload that tells nothing yet: the cursor stays where it was, and whoever asks again is told from there.
-
-        None where it cannot wait: a phone that fetches from the beginning, offers what it holds, or is in the middle of
-        either would take a round without more for the end of it.
-        """
-        if ask.cursor is None or ask.have is not None or not lacks_news_alone(ask.cursor, self._epoch):
-            return None
-        return write_payload(Payload(cursor=ask.cursor, more=False, items=()))
 
     async def _told(
         self, out: _Round, cursor: Cursor, identity: Identity, contact: Contact, ask: Ask, today: date

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from clientcore.exchange import DURABLE, Answer, Enrolled, read_enrol, request_digest, sign_answer, sign_enrolled
+from clientcore.exchange import (
+    DURABLE,
+    Answer,
+    Enrolled,
+    Payload,
+    read_enrol,
+    request_digest,
+    sign_answer,
+    sign_enrolled,
+    write_payload,
+)
 from clientcore.frame import Ask
 from clientcore.keys import short_number
 from syncserver.calendar import local_date
 from syncserver.checking import Checker
 from syncserver.config import Config
+from syncserver.cursor import Cursor
 from syncserver.enrol import enrol
 from syncserver.entrance import Asked, Entrance, claimed_device
 from syncserver.errors import RequestProblem
@@ -87,20 +98,23 @@ class Conversations:
             raise RequestProblem("revoked", "your work is kept for your champion to decide", held=appended.held)
         payload = None
         if ask is not None and appended.fresh:
-            payload = self._later(ask, appended) or await self._puller.build(identity, appended.contact, ask)
+            payload = self._receipt_alone(ask, appended) or await self._puller.build(identity, appended.contact, ask)
         return self.answer(body, appended, payload)
 
-    def _later(self, ask: Ask, appended: Appended) -> bytes | None:
-        """While a lane is shed a receipt goes out alone, to a phone that comes back soon anyway: for the confirmation.
+    def _receipt_alone(self, ask: Ask, appended: Appended) -> bytes | None:
+        """While registers are put off, the payload that tells nothing yet: its cursor is the ask's own.
 
-        So more phones get theirs: of a push in a crowd the pull is a fifth (docs/decisions/0044).
+        None where a phone is told at once: it has nothing to be confirmed, so perhaps it would not ask again soon; an
+        order waits for it; or it is in the middle of something that a payload without more would end.
         """
-        if not self._entrance.sheds or not any(v.kind == DURABLE for frame in appended.verdicts for v in frame):
+        if not self._entrance.puts_registers_off or ask.cursor is None or ask.have is not None:
             return None
-        payload = self._puller.postponed(ask)
-        if payload is not None:
-            self._metrics.postponed.inc()
-        return payload
+        if appended.contact.waiting_directives or not Cursor.read(ask.cursor, self._meta.epoch).has_rosters:
+            return None
+        if not any(verdict.kind == DURABLE for frame in appended.verdicts for verdict in frame):
+            return None
+        self._metrics.postponed.inc()
+        return write_payload(Payload(cursor=ask.cursor, more=False, items=()))
 
     def answer(self, body: bytes, appended: Appended, payload: bytes | None) -> bytes:
         """The signed answer to a push whose changes are on disk."""

@@ -14,7 +14,7 @@ import random
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import IntEnum
 
 GROUPS = 30
@@ -137,16 +137,16 @@ def pupil_names(school: int, class_no: int) -> list[str]:
     return [f"s{school:05d}{class_no % GROUPS * PUPILS + number:04d}" for number in range(PUPILS)]
 
 
-def school_day(today: date, now_ms: int) -> tuple[str, int]:
+def school_day(now: datetime) -> tuple[str, int]:
     """The day that is called over and when the first pupil was tapped, in milliseconds of that day.
 
     Today at 08:00, or two minutes ago where that is still to come: nothing may be marked in the future. Without school
     that day, and in its first minutes, it is the last school day; then all registers are of an earlier day.
 
     Args:
-        today: The school's date.
-        now_ms: Milliseconds since its midnight.
+        now: The school's date and time.
     """
+    today, now_ms = now.date(), (now.hour * 60 + now.minute) * 60_000 + now.second * 1_000
     if today.isoweekday() in _WEEKEND or now_ms < TAPPING_MS:
         return school_days_before(today, 1)[0], _BELL_MS
     return today.isoformat(), min(_BELL_MS, now_ms - TAPPING_MS)

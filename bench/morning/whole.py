@@ -70,9 +70,7 @@ class Wish:
 
     def size(self) -> Size:
         """The counts and the day that follow."""
-        now = datetime.now(ZoneInfo("Africa/Cairo"))
-        midnight = datetime.combine(now.date(), datetime.min.time(), now.tzinfo)
-        on, tapped_ms = plan.school_day(now.date(), int((now - midnight).total_seconds() * 1_000))
+        on, tapped_ms = plan.school_day(datetime.now(ZoneInfo("Africa/Cairo")))
         capacity = self.capacity or min(CAPACITY_MAX, max(CAPACITY_MIN, int(self.sessions * CAPACITY_SHARE)))
         return Size(
             sessions=self.sessions,

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -90,18 +90,16 @@ def test_a_register_that_is_missing_doubled_or_absent_by_mistake_is_found(folder
 
 
 @pytest.mark.parametrize(
-    ("today", "now_ms", "expected"),
+    ("now", "expected"),
     [
-        ("2026-11-29", 50_000_000, ("2026-11-29", 28_812_345)),  # a Sunday afternoon
-        ("2026-11-29", 20_000_000, ("2026-11-29", 19_880_000)),  # before the bell: nothing is marked in the future
-        ("2026-11-29", 119_999, ("2026-11-26", 28_812_345)),  # just after midnight
-        ("2026-11-28", 50_000_000, ("2026-11-26", 28_812_345)),  # a Saturday
+        ("2026-11-29T13:53:20", ("2026-11-29", 28_812_345)),  # a Sunday afternoon
+        ("2026-11-29T05:33:20", ("2026-11-29", 19_880_000)),  # before the bell: nothing is marked in the future
+        ("2026-11-29T00:01:59", ("2026-11-26", 28_812_345)),  # just after midnight
+        ("2026-11-28T13:53:20", ("2026-11-26", 28_812_345)),  # a Saturday
     ],
 )
-def test_the_day_that_is_called_over_is_today_where_that_is_a_school_day(
-    today: str, now_ms: int, expected: tuple[str, int]
-) -> None:
-    assert plan.school_day(date.fromisoformat(today), now_ms) == expected
+def test_the_day_that_is_called_over_is_today_where_that_is_a_school_day(now: str, expected: tuple[str, int]) -> None:
+    assert plan.school_day(datetime.fromisoformat(now)) == expected
 
 
 # ---- what the phones believe -----------------------------------------------------------------------------------

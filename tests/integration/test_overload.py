@@ -17,7 +17,6 @@ from clientcore.exchange import DURABLE, Verdict, read_answer, write_sync
 from clientcore.keys import SigningKey
 from clientcore.ports import HttpReply, ManualClock, SystemClock
 from syncserver.admission import Lane
-from syncserver.app import Server
 from syncserver.calendar import local_date
 from syncserver.config import Config
 from syncserver.entrance import LATER, claimed_device
@@ -126,7 +125,7 @@ async def test_whoever_is_turned_away_at_the_socket_is_told_and_counted_as_every
         usual = await phone.post("/v1/sync", body)
         today = server.entrance._admission.delays[Lane.TODAY]
         today.sheds, today.bound = True, 0
-        before = _told(server)
+        before = await _told(world)
         raw = server.turn_away(body)
         assert raw is not None
         head, _, document = raw.partition(b"\r\n\r\n")
@@ -137,17 +136,17 @@ async def test_whoever_is_turned_away_at_the_socket_is_told_and_counted_as_every
         assert {**lines, "retry-after": ""} == {**usual.headers, "retry-after": ""}
         assert document == usual.content
         counted = ['hudur_requests_total{route="/v1/sync",status="503"}', 'hudur_shed_total{lane="today"}']
+        told = await _told(world)
         for name in [*counted, 'hudur_problems_total{slug="busy"}']:
-            assert _value(_told(server), name) == _value(before, name) + 1
+            assert _value(told, name) == _value(before, name) + 1
         server.entrance.leave(inside)
         await phone.sync()  # its whole quota
         assert server.turn_away(body) is None
 
 
-def _told(server: Server) -> bytes:
+async def _told(world: World) -> bytes:
     """What the page of metrics says."""
-    server.entrance.tell()
-    return server.metrics.write()
+    return (await world.http.get("/metrics")).content
 
 
 def _value(exposition: bytes, name: str) -> float:

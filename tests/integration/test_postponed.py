@@ -10,7 +10,7 @@ import pytest
 from clientcore.exchange import DUPLICATE, DURABLE, Verdict
 from clientcore.wire import unpack
 from syncserver.admission import Lane
-from syncserver.cursor import REBUILDS, Cursor, lacks_news_alone
+from syncserver.cursor import REBUILDS, Cursor
 from tests.integration.test_device_server import join, school
 from tests.support.devices import absent
 from tests.support.server.phone import Phone
@@ -19,10 +19,10 @@ from tests.support.server.world import PUPILS, TODAY, World, open_world
 REGISTER = f"c-3a/{TODAY}/day"
 
 
-def stand(world: World) -> None:
+def stand(world: World, lane: Lane = Lane.TODAY) -> None:
     """A lane stands until the test ends. Nobody waits in it, so everybody is let in all the same."""
     admission = world.server.entrance._admission
-    admission.delays[Lane.TODAY].sheds, admission._look_ms = True, 1 << 60
+    admission.delays[lane].sheds, admission._look_ms = True, 1 << 60
 
 
 @pytest.fixture
@@ -53,18 +53,24 @@ async def test_the_receipt_goes_out_alone_and_the_next_ask_brings_everything_fro
     one, _ = await told(world)
     stand(world)
     before = one.cursor
-    assert await push(one) == (Verdict(DURABLE),)
-    assert (one.payloads[-1].items, one.payloads[-1].more, one.cursor) == ((), False, before)
-    assert b"hudur_pulls_postponed_total 1.0" in world.server.metrics.write()
+    for count in (1, 2):
+        assert await push(one) == (Verdict(DURABLE),)
+        assert (one.payloads[-1].items, one.payloads[-1].more, one.cursor) == ((), False, before)
+        assert f"hudur_pulls_postponed_total {count}.0".encode() in world.server.metrics.write()
     await world.settle()
     await one.sync()
-    assert [item[0] for item in one.payloads[-1].items] == ["change", "settled"]
+    assert [item[0] for item in one.payloads[-1].items] == ["change", "settled", "settled"]
     assert one.cursor != before
 
 
-async def test_nothing_waits_while_nobody_is_shed(world: World) -> None:
-    """At any load that the server carries, news come with the receipt."""
+@pytest.mark.parametrize("lane", [None, Lane.LATER])
+async def test_nothing_waits_while_no_registers_are_put_off(world: World, lane: Lane | None) -> None:
+    """At any load that the server carries news come with the receipt, also where asks without a register are put off:
+    to send phones there for their news would make that queue longer.
+    """
     one, _ = await told(world)
+    if lane is not None:
+        stand(world, lane)
     await push(one)
     assert one.items("change")
     assert b"hudur_pulls_postponed_total 0.0" in world.server.metrics.write()
@@ -100,22 +106,6 @@ async def test_what_cannot_wait_is_told_with_the_receipt(world: World, case: str
     assert one.items("change")
 
 
-def test_a_cursor_is_read_alike_in_whole_and_in_part() -> None:
-    """Of every cursor a server writes, cut anywhere, and of noise: the part says what the whole says."""
-    for roster, notices, epoch in [(0, 0, 7), (0, 3, 7), (3, 0, 7), (0, REBUILDS, 7), (0, 0, 8), (0, 0, 1_795_000_000)]:
-        whole = Cursor(epoch=epoch, next_roster=roster, notices=notices, seq=300, archived=9).to_bytes()
-        told = (roster, notices & REBUILDS, epoch) == (0, 0, 7)
-        assert lacks_news_alone(whole, 7) == told
-        for at in range(len(whole)):
-            read = Cursor.read(whole[:at], 7)
-            if read.next_roster == 0 and not read.notices & REBUILDS:
-                assert lacks_news_alone(whole[:at], 7)
-            assert told or not lacks_news_alone(whole[:at], 7)
-    assert not lacks_news_alone(None, 7)
-    assert not lacks_news_alone(b"", 7)
-    assert not lacks_news_alone(b"\xff" * 30, 7)
-
-
 async def test_a_device_is_told_of_others_within_the_same_sync(tmp_path: Path) -> None:
     """The real device asks for its confirmation three seconds later: then it has its receipt, and what others did."""
     async with school(tmp_path) as (world, line):
@@ -138,7 +128,7 @@ async def test_a_device_is_told_of_others_within_the_same_sync(tmp_path: Path) -
 
 @pytest.mark.parametrize("level", ["nudge", "repull", "rebuild"])
 async def test_a_resync_that_is_ordered_meanwhile_is_carried_out(tmp_path: Path, level: str) -> None:
-    """The order comes with the confirmation's ask; what follows from it is told in full, and done is said of it."""
+    """A phone for which an order waits is told at once, and what follows in full: done is said of what was done."""
     async with school(tmp_path) as (world, line):
         phone = await join(world, line, tmp_path / "a")
         champion = await join(world, line, tmp_path / "ch", user="ch1", seed=2)
@@ -148,7 +138,8 @@ async def test_a_resync_that_is_ordered_meanwhile_is_carried_out(tmp_path: Path,
         await champion.device.call("resync", [device, level, "test"])
         stand(world)
         phone.take(absent("s001"))
-        assert (await phone.sync()).outcome == "ok"
+        assert (await phone.device.sync(confirm=False)).outcome == "ok"
+        assert phone.device.state.directives
         await world.settle()
         assert (await phone.sync()).outcome == "ok"
         assert phone.steps() == {"confirmed": 2}

@@ -174,12 +174,13 @@ def test_the_hard_bounds_hold_and_turn_away_who_can_wait_longest() -> None:
 
 
 def test_it_is_pressed_as_long_as_it_sheds_however_soon_those_are_answered_who_may_come() -> None:
-    """Work that can wait gives way to those who are turned away, not only to those who wait."""
-    server = Server(cost_ms=1)
-    server.run(4, per_s=3_000)
-    assert server.admission.sheds
-    assert max(server.delays[-500:]) * 2 < LIMITS.target_ms
-    assert server.admission.is_pressed
+    """Work that can wait gives way to registers that are turned away, not only to those that wait; not to pulls."""
+    for lane in Lane:
+        server = Server(cost_ms=1)
+        server.run(4, per_s=3_000, lanes=(lane,))
+        assert server.admission.sheds
+        assert max(server.delays[-500:]) * 2 < server.admission.delays[lane].target_ms
+        assert server.admission.puts_registers_off == server.admission.is_pressed == (lane is not Lane.LATER)
 
 
 def test_more_than_may_wait_stand_at_once() -> None:
