@@ -7,6 +7,7 @@ The load may not cost more than the server it measures, so there is no event loo
 Invariants:
   1. A job ends in exactly one way: every change of it durable (or known already), or in `wrong`.
   2. A wait is never shorter than what the server asked for.
+  3. Where phones ask for confirmations each ends in one way too: told, or tired of asking.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from pathlib import Path
 
 import msgpack
 
-from bench.morning.frames import FOLLOWS, LOST, SLOW, TORN, Jobs, parts_in
+from bench.morning.asking import CONFIRM_AFTER_S, Asking
+from bench.morning.frames import FOLLOWS, KEY_BYTES, LOST, SLOW, TORN, Jobs, parts_in
 from bench.morning.slow import PIECES, Drip
 from bench.morning.tally import AGAIN, AT_ONCE, SLOWLY, Tally
 from clientcore.backoff import wait_ms
@@ -44,7 +46,7 @@ _SAMPLE = 50  # of how many answers one is proved whole, signature included
 
 @dataclass(slots=True)
 class Connection:
-    """One try of one job, or a look at a page of the server (`job` -1)."""
+    """One try of one job, one of an ask for a confirmation, or a look at a page of the server (`job` -1)."""
 
     sock: socket.socket
     job: int
@@ -56,6 +58,7 @@ class Connection:
     left: bytes = b""
     answer: bytes = b""
     then: Callable[[bytes], None] | None = None
+    asking: Asking | None = None
     drip: Drip | None = None
     piece: int = 0
     is_open: bool = True
@@ -77,6 +80,7 @@ class Load:
     ) -> None:
         self._port, self._jobs, self._key, self._drips = port, jobs, server_key, drips
         self._files = [os.open(file, os.O_RDONLY) for file in parts_in(folder)]
+        self._keys = [os.open(file.with_suffix(".keys"), os.O_RDONLY) for file in parts_in(folder)]
         self._random = random.Random(f"{seed} load")
         self._patience = patience  # factor on what phones wait of themselves; never on what the server asks for
         self._epoll = select.epoll()
@@ -87,7 +91,8 @@ class Load:
         self._refill: deque[int] = deque()
         self._zero_s = 0.0
         self._lingering: dict[int, Connection] = {}
-        self.waiting = 0
+        self.waiting = self.asking = 0
+        self._confirms = False
         self.now_s = 0.0
         self.answered_s = 0.0
         self.tally = Tally()
@@ -102,7 +107,7 @@ class Load:
     def close(self) -> None:
         """Give the files back."""
         self._epoll.close()
-        for file in self._files:
+        for file in self._files + self._keys:
             os.close(file)
 
     # ---- running -----------------------------------------------------------------------------------------------
@@ -114,18 +119,20 @@ class Load:
         tick: Callable[[float], None],
         limit_s: float,
         lanes: Sequence[int] = (),
+        confirms: bool = False,
         is_over: Callable[[], bool] = lambda: True,
     ) -> Tally:
-        """Send every job at its second and go on until all are answered and `is_over`.
+        """Send every job at its second and go on until all are answered, nobody asks any more, and `is_over`.
 
         Args:
             schedule: (second, job), ascending.
             tick: Called every second.
             limit_s: After which what is left counts as wrong.
             lanes: Instead of a schedule: jobs sent one after the other over as many lanes as `schedule` begins.
+            confirms: Whether phones that have their receipts ask for the confirmation.
             is_over: Whether to end, asked once all jobs are answered.
         """
-        self.tally, self.answered_s = Tally(), 0.0
+        self.tally, self.answered_s, self._confirms = Tally(), 0.0, confirms
         self._refill = deque(lanes)
         self._zero_s = time.perf_counter()
         due = iter(schedule)
@@ -145,7 +152,8 @@ class Load:
                 self._give_up_silent(now_s)
                 done = now_s > limit_s
                 self.tally.connections_max = max(self.tally.connections_max, self.open)
-            done = done or (upcoming is None and not self.waiting and not self._refill and is_over())
+            is_idle = upcoming is None and not self.waiting and not self._refill and not self.asking
+            done = done or (is_idle and is_over())
             until_s = min(
                 next_tick_s,
                 upcoming[0] if upcoming is not None else next_tick_s,
@@ -155,12 +163,14 @@ class Load:
                 self._ready(fd, events)
         if self.waiting:
             self.tally.is_wrong(f"{self.waiting} jobs without an answer after {limit_s:.0f} s")
+        if self.asking:
+            self.tally.is_wrong(f"{self.asking} phones ask for their confirmation still after {limit_s:.0f} s")
         for connection in [*self._open.values()]:
             self._shut(connection)
         for connection in [*self._lingering.values()]:
             self._let_go(connection)
         self._timers.clear()
-        self.waiting = 0
+        self.waiting = self.asking = 0
         return self.tally
 
     def look(self, path: str, then: Callable[[bytes], None]) -> None:
@@ -296,6 +306,10 @@ class Load:
             self._shut(connection)
             connection.then(body if head.startswith(b"http/1.1 200") else b"")
             return
+        if connection.asking is not None:
+            self._shut(connection)
+            self._told(connection.asking, head, body)
+            return
         if connection.drip is not None and connection.is_open:
             self._open.pop(connection.sock.fileno(), None)
             self._epoll.unregister(connection.sock.fileno())
@@ -308,21 +322,21 @@ class Load:
         status = int(head[9:12])
         if status in (503, 429):
             self.tally.count("shed" if status == 503 else "slowed", now_s)
-            after = head.partition(b"retry-after:")[2].partition(b"\r\n")[0].strip()
-            if not after.isdigit():
+            after_s = _retry_after_s(head)
+            if after_s is None:
                 self.tally.is_wrong(f"{status} without Retry-After")
-            self._retry(connection, float(after) if after.isdigit() else None)
+            self._retry(connection, after_s)
         elif status != 200 or _OURS not in head:
             self.tally.is_wrong(f"{status} {body[:200]!r}")
-            self._finish(connection, now_s)
+            self._finish(connection, now_s, None)
         elif self._jobs.flags[connection.job] & LOST and not connection.failures:
             self._retry(connection, None, "lost")
         else:
             self._check(connection, body)
-            self._finish(connection, now_s)
+            self._finish(connection, now_s, body)
 
     def _check(self, connection: Connection, body: bytes) -> None:
-        request = connection.request[connection.request.index(b"\r\n\r\n") + 4 :]
+        request = _body_of(connection.request)
         receipts = msgpack.unpackb(signed := msgpack.unpackb(body)[1])[6]
         digest = hashlib.sha256(request).digest()[:16]
         verdicts = [verdict for entry in receipts for verdict in entry]
@@ -339,7 +353,7 @@ class Load:
                 self.tally.is_wrong(f"an answer that proves nothing: {refused}")
             self.tally.counts["proved"] += 1
 
-    def _finish(self, connection: Connection, now_s: float) -> None:
+    def _finish(self, connection: Connection, now_s: float, answered: bytes | None) -> None:
         job, self.waiting, self.answered_s = connection.job, self.waiting - 1, now_s
         kind = SLOWLY if connection.drip is not None else AGAIN if connection.failures else AT_ONCE
         self.tally.count("accepted", now_s)
@@ -349,24 +363,75 @@ class Load:
             self._start(job + 1, now_s)
         elif self._refill:
             self._start(self._refill.popleft(), now_s)
+        elif self._confirms and answered is not None:
+            scalar = os.pread(self._keys[self._jobs.part[job]], KEY_BYTES, self._jobs.phone[job] * KEY_BYTES)
+            self.asking += 1
+            self._ask_later(Asking.after(scalar, _body_of(connection.request), answered, now_s))
+
+    # ---- confirmations -----------------------------------------------------------------------------------------
+
+    def _ask_later(self, phone: Asking) -> None:
+        """What the page does: soon after the receipt, then ever more rarely, then no more."""
+        if phone.asked == len(CONFIRM_AFTER_S):
+            self.tally.count("not told", self.now_s)
+            self.asking -= 1
+            return
+
+        def begin() -> None:
+            phone.begin()
+            self._ask(phone)
+
+        self._after(CONFIRM_AFTER_S[phone.asked] * self._patience, begin)
+
+    def _ask(self, phone: Asking) -> None:
+        if self.open >= self._room:
+            self._after(1.0, lambda: self._ask(phone))
+            return
+        self._address = (self._address + 1) % len(_ADDRESSES)
+        self.tally.count("asks", self.now_s)
+        self._connect(Connection(_socket(_ADDRESSES[self._address]), -1, phone.request, self.now_s, asking=phone))
+
+    def _told(self, phone: Asking, head: bytes, body: bytes) -> None:
+        now_s, status = time.perf_counter() - self._zero_s, int(head[9:12])
+        if status in (503, 429):
+            self.tally.count("asks put off", now_s)
+            self._ask_again(phone, _retry_after_s(head))
+        elif status != 200 or _OURS not in head:
+            self.tally.is_wrong(f"an ask: {status} {body[:200]!r}")
+            self.asking -= 1
+        elif phone.take(body):
+            self.tally.told_s.append(now_s - phone.since_s)
+            self.asking -= 1
+        else:
+            phone.asked += 1
+            self._ask_later(phone)
+
+    def _ask_again(self, phone: Asking, retry_after_s: float | None) -> None:
+        phone.failures += 1
+        self._after(self._wait_s(phone.failures, retry_after_s), lambda: self._ask(phone))
+
+    # ---- trying again ------------------------------------------------------------------------------------------
 
     def _again(self, connection: Connection, why: str) -> None:
         """The try failed without an answer."""
         self._shut(connection)
         if connection.then is not None:
             connection.then(b"")
+        elif connection.asking is not None:
+            self._ask_again(connection.asking, None)
         else:
             self._retry(connection, None, why)
 
     def _retry(self, connection: Connection, retry_after_s: float | None, why: str | None = None) -> None:
         if why is not None:
             self.tally.count(f"failed: {why}", self.now_s)
-        failures = connection.failures + 1
+        failures, job, asked_s = connection.failures + 1, connection.job, connection.asked_s
+        self._after(self._wait_s(failures, retry_after_s), lambda: self._start(job, asked_s, failures))
+
+    def _wait_s(self, failures: int, retry_after_s: float | None) -> float:
         wait_s = wait_ms(failures, fraction=self._random.random()) / 1000 * self._patience
-        if retry_after_s is not None:
-            wait_s = max(wait_s, retry_after_s + self._random.random())  # a Retry-After has whole seconds
-        job, asked_s = connection.job, connection.asked_s
-        self._after(wait_s, lambda: self._start(job, asked_s, failures))
+        # A Retry-After has whole seconds.
+        return wait_s if retry_after_s is None else max(wait_s, retry_after_s + self._random.random())
 
 
 def raise_file_limit() -> int:
@@ -374,6 +439,15 @@ def raise_file_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def _body_of(request: bytes) -> bytes:
+    return request[request.index(b"\r\n\r\n") + 4 :]
+
+
+def _retry_after_s(head: bytes) -> float | None:
+    after = head.partition(b"retry-after:")[2].partition(b"\r\n")[0].strip()
+    return float(after) if after.isdigit() else None
 
 
 def _socket(address: str) -> socket.socket:

@@ -1,7 +1,8 @@
 """Signing the morning beforehand, in processes of its own and onto disk: requests ready to be sent, and what they say.
 
-A part is a range of schools in four files: `.requests` (whole HTTP requests, one after the other), `.jobs` (where each
-is and what it is for), `.phones` (rows for the store) and `.registers` (what was marked, for the proof).
+A part is a range of schools in five files: `.requests` (whole HTTP requests, one after the other), `.jobs` (where each
+is, what it is for and whose it is), `.phones` (rows for the store), `.keys` (what they sign with later) and
+`.registers` (what was marked, for the proof).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import BinaryIO
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.morning.plan import (
     ABSENT_MAX,
@@ -43,14 +46,15 @@ HEAD = (
 SLOW, PULL, LOST, TORN, FOLLOWS = 1, 2, 4, 8, 16
 """Flags of a job. FOLLOWS: the same phone sends it once the job before it was answered."""
 
-_JOB = struct.Struct("<QIBBB")
+_JOB = struct.Struct("<QIBBBI")
+KEY_BYTES = 32
 _PHONE = struct.Struct("<IH16s65s8s")
 _REGISTER = struct.Struct("<IBBB32s40s")
 
 
 @dataclass(slots=True)
 class Jobs:
-    """All requests, as columns: the part they lie in, where there, how long, and what they are for."""
+    """All requests, as columns: the part they lie in, where there, how long, what for, and which phone of the part."""
 
     part: array[int] = field(default_factory=lambda: array("H"))
     offset: array[int] = field(default_factory=lambda: array("Q"))
@@ -58,6 +62,7 @@ class Jobs:
     phase: array[int] = field(default_factory=lambda: array("B"))
     flags: array[int] = field(default_factory=lambda: array("B"))
     changes: array[int] = field(default_factory=lambda: array("B"))
+    phone: array[int] = field(default_factory=lambda: array("I"))
 
     def __len__(self) -> int:
         return len(self.part)
@@ -102,7 +107,7 @@ class _Writer:
         self._dates = {day: at for at, day in enumerate(dates_of(size))}
         self._files: list[BinaryIO] = [stem.with_suffix(end).open("wb") for end in _ENDS]
         self._at = 0
-        self.requests = 0
+        self.requests = self._phones = 0
 
     def __enter__(self) -> _Writer:
         return self
@@ -114,9 +119,11 @@ class _Writer:
     def phone(self, school: int, session: Session) -> None:
         """One phone: its key, its marks, its frames."""
         chance = random.Random(f"{self._size.seed} marks {school} {session.phone}")
-        key = SigningKey.generate()
+        private = ec.generate_private_key(ec.SECP256R1())
+        key = SigningKey(private)
         device, nonce = device_id(key.public), chance.randbytes(4) + bytes(4)
         self._files[2].write(_PHONE.pack(school, session.phone, device, key.public, nonce))
+        self._files[4].write(private.private_numbers().private_value.to_bytes(KEY_BYTES, "big"))
         ask = Ask(
             nonce=nonce, cursor=None if session.pull else self._cursors[session.class_no], have=None,
             app="1.0.0", unsent=0, done=0,
@@ -132,6 +139,7 @@ class _Writer:
                 flags |= PULL * session.pull | LOST * session.lost | TORN * session.torn
             last = phase
             self._request(write_sync([frame.raw]), phase, flags, len(changes))
+        self._phones += 1
 
     def _change(
         self, school: int, session: Session, day: str, what: str, device: bytes, nonce: bytes, chance: random.Random
@@ -155,12 +163,12 @@ class _Writer:
     def _request(self, body: bytes, phase: Phase, flags: int, changes: int) -> None:
         data = f"{HEAD}{len(body)}\r\n\r\n".encode() + body
         self._files[0].write(data)
-        self._files[1].write(_JOB.pack(self._at, len(data), phase, flags, changes))
+        self._files[1].write(_JOB.pack(self._at, len(data), phase, flags, changes, self._phones))
         self._at += len(data)
         self.requests += 1
 
 
-_ENDS = (".requests", ".jobs", ".phones", ".registers")
+_ENDS = (".requests", ".jobs", ".phones", ".registers", ".keys")
 
 
 def _seal(
@@ -187,13 +195,14 @@ def read_jobs(folder: Path) -> Jobs:
     """All jobs; parts are numbered as `parts_in` lists them."""
     jobs = Jobs()
     for part, file in enumerate(parts_in(folder)):
-        for offset, length, phase, flags, changes in _JOB.iter_unpack(file.with_suffix(".jobs").read_bytes()):
+        for offset, length, phase, flags, changes, phone in _JOB.iter_unpack(file.with_suffix(".jobs").read_bytes()):
             jobs.part.append(part)
             jobs.offset.append(offset)
             jobs.length.append(length)
             jobs.phase.append(phase)
             jobs.flags.append(flags)
             jobs.changes.append(changes)
+            jobs.phone.append(phone)
     return jobs
 
 

@@ -216,11 +216,18 @@ def _common_rows(stage: Stage) -> list[Row]:
     first_mb, most_mb = stage.rss_mb
     failed = sum(count for word, count in counts.items() if word.startswith("failed"))
     group = "morning" if stage.name == "morning" else "three times the capacity"
+    told_s = list(stage.tally.told_s)
     rows = [
         ("tries", counts["tries"], "", None),
         ("accepted", counts["accepted"], "", None),
         ("shed with 503 and Retry-After", counts["shed"], "", None),
         ("failed tries (torn, answer lost, silence, closed)", failed, "", None),
+        ("asks for the confirmation, after the receipt", counts["asks"], "", None),
+        ("of these put off", counts["asks put off"], "", None),
+        ("phones told", len(told_s), "", None),
+        ("phones that were tired of asking", counts["not told"], "", None),
+        ("told after the receipt, p50", percentile(told_s, 0.5), "s", None),
+        ("told after the receipt, p99", percentile(told_s, 0.99), "s", None),
         ("connections open at once, most", stage.tally.connections_max, "", None),
         ("server memory at the beginning", first_mb, "MB", None),
         ("server memory, most", most_mb, "MB", None),

@@ -229,6 +229,7 @@ def _stage(
         schedule,
         tick=_ticker(name, watch, load, console),
         limit_s=over_s + _LIMIT_S,
+        confirms=True,
         is_over=lambda: watch.is_settled(load.answered_s),
     )
     return Stage(

@@ -27,6 +27,7 @@ from bench.morning.whole import Wish, whole_in
 from clientcore.exchange import DURABLE, REFUSED, Answer, Verdict, read_sync, request_digest, sign_answer
 from clientcore.frame import parse_frame
 from clientcore.keys import SigningKey
+from clientcore.wire import pack
 
 WISH = Wish(sessions=1_000, over_s=4.0, overload=0.2, capacity=200, patience=0.1, seed=7)
 
@@ -54,6 +55,7 @@ def test_the_morning_has_slow_phones_lost_answers_and_torn_requests(findings: Fi
     assert tally.counts["failed: torn"] > 0
     assert len(tally.waits_s(SLOWLY, since=SINCE_DUE)) > WISH.sessions * plan.SLOW_SHARE / 2
     assert tally.counts["proved"] > 0
+    assert len(tally.told_s) == WISH.sessions
     assert {row.name: row.met for row in to_result(findings).rows}["lost"] is True
 
 
@@ -109,7 +111,7 @@ KEY = SigningKey.generate()
 SHED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def answer(request: bytes, verdict: int, about: bytes | None = None) -> bytes:
+def answer(request: bytes, verdict: int, about: bytes | None = None, payload: bytes | None = None) -> bytes:
     body = request.partition(b"\r\n\r\n")[2]
     changes = parse_frame(read_sync(body)[0]).changes
     signed = sign_answer(
@@ -117,6 +119,7 @@ def answer(request: bytes, verdict: int, about: bytes | None = None) -> bytes:
         Answer(
             request=request_digest(about or body), server_ms=1, epoch=1, nonce=bytes(8), last_number=1,
             receipts=(tuple(Verdict(verdict) if verdict < REFUSED else Verdict(REFUSED, "actor") for _ in changes),),
+            payload=payload,
         ),
     )  # fmt: skip
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/x-hudur\r\ncontent-length: {len(signed)}\r\n\r\n"
@@ -143,7 +146,7 @@ def answering(answers: list[object]) -> Iterator[int]:
             thread.join()
 
 
-def sent(folder: Path, answers: list[object]) -> Tally:
+def sent(folder: Path, answers: list[object], *, confirms: bool = False, patience: float = 0.1) -> Tally:
     """What became of one phone's request."""
     size = Size(sessions=1, capacity_sessions=1, overload_sessions=0, on="2026-11-26")
     write_part(size, 0, range(1), folder, {0: b""})
@@ -152,11 +155,31 @@ def sent(folder: Path, answers: list[object]) -> Tally:
         answering(answers) as port,
         closing(
             Load(
-                port, folder, jobs, server_key=KEY.public, drips=drips(1, seed=1, bytes_sent=900), seed=1, patience=0.1
+                port,
+                folder,
+                jobs,
+                server_key=KEY.public,
+                drips=drips(1, seed=1, bytes_sent=900),
+                seed=1,
+                patience=patience,
             )
         ) as load,
     ):
-        return load.run([(0.0, jobs.of(Phase.CAPACITY)[0])], tick=lambda _: None, limit_s=20)
+        first = [(0.0, jobs.of(Phase.CAPACITY)[0])]
+        return load.run(first, tick=lambda _: None, limit_s=20, confirms=confirms)
+
+
+def test_a_phone_asks_until_it_is_told_or_tired_and_comes_again_when_it_is_put_off(tmp_path: Path) -> None:
+    def receipt(request: bytes) -> bytes:
+        return answer(request, DURABLE)
+
+    def told(request: bytes) -> bytes:
+        return answer(request, DURABLE, payload=pack([b"cursor", False, [["settled", "r", 1, []]]]))
+
+    tally = sent(tmp_path, [receipt, receipt, SHED, told], confirms=True, patience=0.001)
+    assert (tally.counts["asks"], tally.counts["asks put off"], len(tally.told_s), tally.wrong) == (3, 1, 1, [])
+    tally = sent(tmp_path, [receipt], confirms=True, patience=0.001)
+    assert (tally.counts["asks"], tally.counts["not told"], len(tally.told_s), tally.wrong) == (4, 1, 0, [])
 
 
 def test_a_phone_that_is_shed_comes_again_after_what_it_was_asked_to_wait(tmp_path: Path) -> None:
