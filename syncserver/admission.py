@@ -89,24 +89,24 @@ class Delay:
 
     Attributes:
         sheds: Whether its queue stands.
-        bound: How many may wait while it does.
+        stands: Whether it or that of a more urgent lane does: then no more than `bound` may wait.
+        bound: How many may wait then.
         overload: Those who came over those who were served, in the last interval.
     """
 
     target_ms: int
-    started_ms: int
     sheds: bool = False
+    stands: bool = False
     bound: int = _BOUND_MIN
     overload: float = 1.0
     shortest_ms: int = 0
+    served_count: int = 0
     _least_ms: int | None = None
-    _served: int = 0
     _turned_away: int = 0
-    _per_ms: float = 0.0
 
     def served(self, delay_ms: int) -> None:
         """Somebody was answered after so long."""
-        self._served += 1
+        self.served_count += 1
         if self._least_ms is None or delay_ms < self._least_ms:
             self._least_ms = delay_ms
 
@@ -114,23 +114,12 @@ class Delay:
         """Somebody was asked to come later."""
         self._turned_away += 1
 
-    def stand(self, now_ms: int) -> None:
-        """More wait than may: this lane's queue stands, and the end of the interval need not be waited for."""
-        if not self.sheds:
-            self.sheds = True
-            rate = self._served / max(now_ms - self.started_ms, 1)
-            self.bound = max(self.bound, math.ceil(rate * self.target_ms * _ROOM))
-
-    def look(self, now_ms: int, waited_ms: int) -> None:
+    def look(self, waited_ms: int) -> None:
         """End the interval; `waited_ms`: how long the oldest has waited (counts where nobody was served)."""
-        passed_ms = max(now_ms - self.started_ms, 1)
         self.shortest_ms = waited_ms if self._least_ms is None else self._least_ms
         self.sheds = self._turned_away > 0 if self.sheds else self.shortest_ms > self.target_ms
-        rate = self._served / passed_ms
-        self._per_ms = (rate + self._per_ms) / 2 if self._per_ms else rate
-        self.bound = max(_BOUND_MIN, math.ceil(self._per_ms * self.target_ms * _ROOM))
-        self.overload = (self._served + self._turned_away) / max(self._served, 1)
-        self.started_ms, self._least_ms, self._served, self._turned_away = now_ms, None, 0, 0
+        self.overload = (self.served_count + self._turned_away) / max(self.served_count, 1)
+        self._least_ms, self.served_count, self._turned_away = None, 0, 0
 
 
 @dataclass(slots=True)
@@ -139,7 +128,7 @@ class _Queue(Generic[V]):
 
     share: int
     waiting: list[tuple[int, int, V]] = field(default_factory=list)
-    turns: float = 0.0
+    turns: float = 0.0  # where its next turn lies
 
 
 class Admission(Generic[V]):
@@ -148,10 +137,11 @@ class Admission(Generic[V]):
     def __init__(self, limits: Limits, now_ms: int) -> None:
         self._limits = limits
         self.inside = 0
-        self.delays = {lane: Delay(limits.target_ms * _PATIENCE[lane], started_ms=now_ms) for lane in Lane}
+        self.delays = {lane: Delay(limits.target_ms * _PATIENCE[lane]) for lane in Lane}
         self._queues: dict[Lane, _Queue[V]] = {lane: _Queue(SHARES[lane]) for lane in Lane}
         self._count = self._bytes = self._seen = 0
-        self._look_ms = now_ms + limits.interval_ms
+        self._turn = 0.0  # where the lanes' turns have come to
+        self._per_ms, self._looked_ms, self._look_ms = 0.0, now_ms, now_ms + limits.interval_ms
 
     def waiting(self, lane: Lane) -> int:
         """How many wait in a lane."""
@@ -181,7 +171,7 @@ class Admission(Generic[V]):
             return []
         queue = self._queues[visit.lane]
         if not queue.waiting:  # a lane that was empty has saved no turns up
-            queue.turns = max(queue.turns, min((q.turns for q in self._queues.values() if q.waiting), default=0.0))
+            queue.turns = max(queue.turns, self._turn)
         self._seen += 1
         insort(queue.waiting, (visit.due_ms, self._seen, visit))
         self._count += 1
@@ -197,7 +187,7 @@ class Admission(Generic[V]):
         if now_ms >= self._look_ms:
             self.look(now_ms)
         delay = self.delays[visit.lane]
-        if not delay.sheds or (not self._count and self.inside + sum(expected) < self._limits.inside_max):
+        if not delay.stands or (not self._count and self.inside + sum(expected) < self._limits.inside_max):
             return False
         before = bisect_right(self._queues[visit.lane].waiting, visit.due_ms, key=_due_ms)
         if before + expected[visit.lane] < delay.bound:
@@ -210,6 +200,7 @@ class Admission(Generic[V]):
         if not self._count or self.inside >= self._limits.inside_max:
             return None
         queue = min((q for q in self._queues.values() if q.waiting), key=lambda q: q.turns)
+        self._turn = queue.turns
         queue.turns += 1 / queue.share
         visit = queue.waiting.pop(0)[2]
         self._forget(visit)
@@ -244,21 +235,45 @@ class Admission(Generic[V]):
         """End the interval of every lane if it is over."""
         if now_ms < self._look_ms:
             return
-        self._look_ms = now_ms + self._limits.interval_ms
+        rate = self._rate(now_ms)
+        self._per_ms = (rate + self._per_ms) / 2 if self._per_ms else rate
+        self._looked_ms, self._look_ms = now_ms, now_ms + self._limits.interval_ms
         for lane, delay in self.delays.items():
             waiting = self._queues[lane].waiting
-            delay.look(now_ms, now_ms - min(entry[2].came_ms for entry in waiting) if waiting else 0)
+            delay.look(now_ms - min(entry[2].came_ms for entry in waiting) if waiting else 0)
+        self._set_bounds()
+
+    def _rate(self, now_ms: int) -> float:
+        """Answered in a millisecond since the last look, whatever their lanes."""
+        return sum(delay.served_count for delay in self.delays.values()) / max(now_ms - self._looked_ms, 1)
+
+    def _set_bounds(self) -> None:
+        """Of the lane that stands as much as all that is served, so that it may take every turn; of those that are less
+        urgent their share, so that nobody waits there for turns that will not come.
+        """
+        stands = False
+        for lane, delay in self.delays.items():
+            part = SHARES[lane] / sum(SHARES.values()) if stands else 1.0
+            delay.bound = max(_BOUND_MIN, math.ceil(self._per_ms * delay.target_ms * _ROOM * part))
+            delay.stands = stands = stands or delay.sheds
+
+    def _stand(self, lane: Lane, now_ms: int) -> None:
+        """More wait than may: the lane's queue stands, and the end of the interval need not be waited for."""
+        if not self.delays[lane].sheds:
+            self.delays[lane].sheds = True
+            self._per_ms = max(self._per_ms, self._rate(now_ms))
+            self._set_bounds()
 
     def _turn_away(self, now_ms: int) -> list[V]:
         gone = []
         for lane, queue in self._queues.items():
             delay = self.delays[lane]
-            while delay.sheds and len(queue.waiting) > delay.bound:
+            while delay.stands and len(queue.waiting) > delay.bound:
                 gone.append(self._drop(lane))
         while self._count > self._limits.waiting_max or self._bytes > self._limits.waiting_bytes_max:
             least = max(lane for lane, queue in self._queues.items() if queue.waiting)
             if self._count > self._limits.waiting_max:
-                self.delays[least].stand(now_ms)
+                self._stand(least, now_ms)
             gone.append(self._drop(least))
         return gone
 

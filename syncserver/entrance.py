@@ -198,7 +198,7 @@ class Entrance:
             self._metrics.shed[lane].inc(self._shed[lane])
             self._metrics.entrance_waiting.labels(name).set(self._admission.waiting(lane))
             self._metrics.entrance_delay_s.labels(name).set(delay.shortest_ms / 1000)
-            self._metrics.entrance_sheds.labels(name).set(delay.sheds)
+            self._metrics.entrance_sheds.labels(name).set(delay.stands)
         self._shed, self._shed_at_socket = [0] * len(Lane), 0
 
     def _put_off(self, lane: Lane) -> int:

@@ -124,7 +124,7 @@ async def test_whoever_is_turned_away_at_the_socket_is_told_and_counted_as_every
         inside = await server.entrance.enter(LATER, 0)
         usual = await phone.post("/v1/sync", body)
         today = server.entrance._admission.delays[Lane.TODAY]
-        today.sheds, today.bound = True, 0
+        today.stands, today.bound = True, 0
         before = await _told(world)
         raw = server.turn_away(body)
         assert raw is not None
