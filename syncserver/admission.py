@@ -9,8 +9,8 @@ Invariants:
 
 The idea is CoDel's: a queue that empties now and then is a good queue however long it gets in between; one whose
 *shortest* delay stays above the target is a standing queue, and only those who come can be made fewer. While it stands,
-no more wait than the measured rate serves within a quarter of the target, the least urgent are turned away first, and
-shedding ends with the first interval in which nobody had to be turned away.
+no more wait than the measured rate serves within the target, those less urgent may wait for no more than their share of
+the turns, and shedding ends with the first interval in which nobody had to be turned away.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ SHARES = {Lane.TODAY: 12, Lane.BACKLOG: 3, Lane.LATER: 1}
 _PATIENCE = {Lane.TODAY: 1, Lane.BACKLOG: 4, Lane.LATER: 4}  # times the target
 _BYTES_PER_MS = 64  # a frame of one register waits 10 ms longer than nothing at all, a full request 4 s
 _DAY_MS, _DAYS_MAX = 50, 180
-# Of the target, for those who wait: those inside need their part of it, and what has waited is cold in the caches.
-_ROOM = 0.25
 _BOUND_MIN = 8  # so few are served in no time; a rate measured from almost nothing must not close a lane
 _due_ms = itemgetter(0)
 _RETRY_S, _RETRY_MIN_S, _RETRY_MAX_S = 15, 10, 300
@@ -159,8 +157,8 @@ class Admission(Generic[V]):
 
     @property
     def is_pressed(self) -> bool:
-        """Whether registers are put off, or in some lane even the shortest delay was over half of what may stand."""
-        return self.puts_registers_off or any(d.shortest_ms * 2 > d.target_ms for d in self.delays.values())
+        """Whether in some lane even the shortest delay of the last interval was over half of what may stand."""
+        return any(delay.shortest_ms * 2 > delay.target_ms for delay in self.delays.values())
 
     def come(self, visit: V, now_ms: int) -> list[V]:
         """Somebody came. They are let in (`is_inside`), wait, or are among those who are turned away now."""
@@ -254,7 +252,7 @@ class Admission(Generic[V]):
         stands = False
         for lane, delay in self.delays.items():
             part = SHARES[lane] / sum(SHARES.values()) if stands else 1.0
-            delay.bound = max(_BOUND_MIN, math.ceil(self._per_ms * delay.target_ms * _ROOM * part))
+            delay.bound = max(_BOUND_MIN, math.ceil(self._per_ms * delay.target_ms * part))
             delay.stands = stands = stands or delay.sheds
 
     def _stand(self, lane: Lane, now_ms: int) -> None:

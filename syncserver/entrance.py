@@ -94,7 +94,7 @@ class Entrance:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether a crowd is inside and waits for long, or registers are put off: work that can wait gives way."""
+        """Whether a crowd is inside and waits for long: work that can wait gives way."""
         return self._admission.inside >= _CROWD_MIN and self._admission.is_pressed
 
     @property
