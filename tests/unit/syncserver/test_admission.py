@@ -354,9 +354,8 @@ def test_those_of_another_lane_on_their_way_close_no_lane_that_has_room() -> Non
     """A backlog that was shed once comes in again as soon as there is room, however many registers of today come."""
     server = Server()
     admission = server.admission
-    admission.delays[Lane.BACKLOG].sheds = admission.delays[Lane.BACKLOG].stands = (
-        True  # it did a moment ago; since then everybody has been answered
-    )
+    backlog = admission.delays[Lane.BACKLOG]
+    backlog.sheds = backlog.stands = True  # it did a moment ago; since then everybody has been answered
     late = Visit(lane=Lane.BACKLOG, size_bytes=600, days=2, came_ms=0)
     room, bound = LIMITS.inside_max - 1, backlog.bound
     assert not admission.turns_away(late, 0, [room, 0, 0])  # there is room inside
