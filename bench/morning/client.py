@@ -18,13 +18,10 @@ import hashlib
 import heapq
 import os
 import random
-import resource
 import select
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
@@ -32,36 +29,15 @@ import msgpack
 from bench.morning.asking import CONFIRM_AFTER_S, Asking
 from bench.morning.frames import FOLLOWS, KEY_BYTES, LOST, SLOW, TORN, Jobs, parts_in
 from bench.morning.slow import PIECES, Drip
+from bench.morning.sockets import ADDRESSES, Connection, body_of, open_socket, raise_file_limit, retry_after_s
 from bench.morning.tally import AGAIN, AT_ONCE, SLOWLY, Tally
 from clientcore.backoff import wait_ms
 from clientcore.errors import FrameRefused
 from clientcore.exchange import DUPLICATE, MEDIA_TYPE, read_answer
 
 _OURS = f"content-type: {MEDIA_TYPE}".encode()
-_BIND_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, so that one address serves 28,000 at once
-_ADDRESSES = [f"127.0.0.{number}" for number in range(2, 34)]
 _ANSWER_S = 60.0
 _SAMPLE = 50  # of how many answers one is proved whole, signature included
-
-
-@dataclass(slots=True)
-class Connection:
-    """One try of one job, one of an ask for a confirmation, or a look at a page of the server (`job` -1)."""
-
-    sock: socket.socket
-    job: int
-    request: bytes
-    asked_s: float
-    failures: int = 0
-    begun_s: float = 0.0
-    sent_s: float = 0.0
-    left: bytes = b""
-    answer: bytes = b""
-    then: Callable[[bytes], None] | None = None
-    asking: Asking | None = None
-    drip: Drip | None = None
-    piece: int = 0
-    is_open: bool = True
 
 
 class Load:
@@ -176,7 +152,7 @@ class Load:
     def look(self, path: str, then: Callable[[bytes], None]) -> None:
         """GET a page of the server beside the load; `then` gets its body."""
         request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-        self._connect(Connection(_socket("127.0.0.1"), -1, request, self.now_s, then=then))
+        self._connect(Connection(open_socket("127.0.0.1"), -1, request, self.now_s, then=then))
 
     def _after(self, wait_s: float, act: Callable[[], None]) -> None:
         self._timer_no += 1
@@ -192,8 +168,8 @@ class Load:
             self._after(1.0, lambda: self._start(job, asked_s, max(failures, 1)))
             return
         jobs = self._jobs
-        self._address = (self._address + 1) % len(_ADDRESSES)
-        sock = _socket(_ADDRESSES[self._address])
+        self._address = (self._address + 1) % len(ADDRESSES)
+        sock = open_socket(ADDRESSES[self._address])
         request = os.pread(self._files[jobs.part[job]], jobs.length[job], jobs.offset[job])
         connection = Connection(sock, job, request, asked_s, failures)
         if jobs.flags[job] & SLOW:
@@ -322,7 +298,7 @@ class Load:
         status = int(head[9:12])
         if status in (503, 429):
             self.tally.count("shed" if status == 503 else "slowed", now_s)
-            after_s = _retry_after_s(head)
+            after_s = retry_after_s(head)
             if after_s is None:
                 self.tally.is_wrong(f"{status} without Retry-After")
             self._retry(connection, after_s)
@@ -336,7 +312,7 @@ class Load:
             self._finish(connection, now_s, body)
 
     def _check(self, connection: Connection, body: bytes) -> None:
-        request = _body_of(connection.request)
+        request = body_of(connection.request)
         receipts = msgpack.unpackb(signed := msgpack.unpackb(body)[1])[6]
         digest = hashlib.sha256(request).digest()[:16]
         verdicts = [verdict for entry in receipts for verdict in entry]
@@ -366,7 +342,7 @@ class Load:
         elif self._confirms and answered is not None:
             scalar = os.pread(self._keys[self._jobs.part[job]], KEY_BYTES, self._jobs.phone[job] * KEY_BYTES)
             self.asking += 1
-            self._ask_later(Asking.after(scalar, _body_of(connection.request), answered, now_s))
+            self._ask_later(Asking.after(scalar, body_of(connection.request), answered, now_s))
 
     # ---- confirmations -----------------------------------------------------------------------------------------
 
@@ -387,15 +363,15 @@ class Load:
         if self.open >= self._room:
             self._after(1.0, lambda: self._ask(phone))
             return
-        self._address = (self._address + 1) % len(_ADDRESSES)
+        self._address = (self._address + 1) % len(ADDRESSES)
         self.tally.count("asks", self.now_s)
-        self._connect(Connection(_socket(_ADDRESSES[self._address]), -1, phone.request, self.now_s, asking=phone))
+        self._connect(Connection(open_socket(ADDRESSES[self._address]), -1, phone.request, self.now_s, asking=phone))
 
     def _told(self, phone: Asking, head: bytes, body: bytes) -> None:
         now_s, status = time.perf_counter() - self._zero_s, int(head[9:12])
         if status in (503, 429):
             self.tally.count("asks put off", now_s)
-            self._ask_again(phone, _retry_after_s(head))
+            self._ask_again(phone, retry_after_s(head))
         elif status != 200 or _OURS not in head:
             self.tally.is_wrong(f"an ask: {status} {body[:200]!r}")
             self.asking -= 1
@@ -432,27 +408,3 @@ class Load:
         wait_s = wait_ms(failures, fraction=self._random.random()) / 1000 * self._patience
         # A Retry-After has whole seconds.
         return wait_s if retry_after_s is None else max(wait_s, retry_after_s + self._random.random())
-
-
-def raise_file_limit() -> int:
-    """As many open files as this process may have; processes started afterwards have them too."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
-
-
-def _body_of(request: bytes) -> bytes:
-    return request[request.index(b"\r\n\r\n") + 4 :]
-
-
-def _retry_after_s(head: bytes) -> float | None:
-    after = head.partition(b"retry-after:")[2].partition(b"\r\n")[0].strip()
-    return float(after) if after.isdigit() else None
-
-
-def _socket(address: str) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_IP, _BIND_NO_PORT, 1)
-    sock.bind((address, 0))
-    return sock

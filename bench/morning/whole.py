@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 
 from bench.morning import plan
-from bench.morning.client import Load, raise_file_limit
+from bench.morning.client import Load
 from bench.morning.door import crowd
 from bench.morning.frames import Jobs, parts_in, read_jobs, write_part
 from bench.morning.ground import add_phones, make_roster
@@ -29,6 +29,7 @@ from bench.morning.plan import PHONES_PER_SCHOOL, Phase, Size
 from bench.morning.proof import prove
 from bench.morning.report import Capacity, Findings, Stage, to_result
 from bench.morning.slow import drips
+from bench.morning.sockets import raise_file_limit
 from bench.morning.tally import Tally
 from bench.morning.watch import Watch, Watched, read_metrics, served
 from bench.results import Result, about_run, show, write_result
