@@ -1,8 +1,9 @@
 """Who is let in and who is asked to come later: decided by measured delay, not by a number somebody guessed. Pure.
 
 Invariants:
-  1. Nobody is turned away while the shortest delay of the last interval was within the target, unless the hard bounds
-     on what may wait (requests, bytes) are reached; where it is the requests, the lane is held to stand at once.
+  1. Nobody is turned away while the shortest delay of the last interval was within the target, in their lane and in
+     every more urgent one, unless the hard bounds on what may wait (requests, bytes) are reached; where it is the
+     requests, the lane is held to stand at once.
   2. Every lane in which somebody waits gets its share of the turns; within a lane time makes up for age and size, so
      nobody waits for ever behind those who came later.
   3. What is inside and what waits are bounded, whatever comes.
@@ -87,8 +88,9 @@ class Delay:
 
     Attributes:
         sheds: Whether its queue stands.
-        stands: Whether it or that of a more urgent lane does: then no more than `bound` may wait.
-        bound: How many may wait then.
+        stands: Whether this lane or a more urgent one sheds. Then at most `bound` may wait here.
+        bound: See there.
+        per_ms: Answered in a millisecond, over the last intervals.
         overload: Those who came over those who were served, in the last interval.
     """
 
@@ -99,6 +101,7 @@ class Delay:
     overload: float = 1.0
     shortest_ms: int = 0
     served_count: int = 0
+    per_ms: float = 0.0
     _least_ms: int | None = None
     _turned_away: int = 0
 
@@ -112,8 +115,10 @@ class Delay:
         """Somebody was asked to come later."""
         self._turned_away += 1
 
-    def look(self, waited_ms: int) -> None:
+    def look(self, passed_ms: int, waited_ms: int) -> None:
         """End the interval; `waited_ms`: how long the oldest has waited (counts where nobody was served)."""
+        rate = self.served_count / max(passed_ms, 1)
+        self.per_ms = (rate + self.per_ms) / 2 if self.per_ms else rate
         self.shortest_ms = waited_ms if self._least_ms is None else self._least_ms
         self.sheds = self._turned_away > 0 if self.sheds else self.shortest_ms > self.target_ms
         self.overload = (self.served_count + self._turned_away) / max(self.served_count, 1)
@@ -139,7 +144,7 @@ class Admission(Generic[V]):
         self._queues: dict[Lane, _Queue[V]] = {lane: _Queue(SHARES[lane]) for lane in Lane}
         self._count = self._bytes = self._seen = 0
         self._turn = 0.0  # where the lanes' turns have come to
-        self._per_ms, self._looked_ms, self._look_ms = 0.0, now_ms, now_ms + limits.interval_ms
+        self._looked_ms, self._look_ms = now_ms, now_ms + limits.interval_ms
 
     def waiting(self, lane: Lane) -> int:
         """How many wait in a lane."""
@@ -233,34 +238,40 @@ class Admission(Generic[V]):
         """End the interval of every lane if it is over."""
         if now_ms < self._look_ms:
             return
-        rate = self._rate(now_ms)
-        self._per_ms = (rate + self._per_ms) / 2 if self._per_ms else rate
+        passed_ms = now_ms - self._looked_ms
         self._looked_ms, self._look_ms = now_ms, now_ms + self._limits.interval_ms
         for lane, delay in self.delays.items():
             waiting = self._queues[lane].waiting
-            delay.look(now_ms - min(entry[2].came_ms for entry in waiting) if waiting else 0)
+            delay.look(passed_ms, now_ms - min(entry[2].came_ms for entry in waiting) if waiting else 0)
         self._set_bounds()
 
-    def _rate(self, now_ms: int) -> float:
-        """Answered in a millisecond since the last look, whatever their lanes."""
-        return sum(delay.served_count for delay in self.delays.values()) / max(now_ms - self._looked_ms, 1)
-
     def _set_bounds(self) -> None:
-        """Of the lane that stands as much as all that is served, so that it may take every turn; of those that are less
-        urgent their share, so that nobody waits there for turns that will not come.
+        """As many as are served within the target: by the lane's own rate, and at least by its share of all turns, or
+        a lane whose turns were taken by others would have less and less room. Behind a lane that sheds the share alone
+        counts: nobody gets more turns than that there.
         """
-        stands = False
+        stands, all_per_ms = False, sum(delay.per_ms for delay in self.delays.values())
         for lane, delay in self.delays.items():
-            part = SHARES[lane] / sum(SHARES.values()) if stands else 1.0
-            delay.bound = max(_BOUND_MIN, math.ceil(self._per_ms * delay.target_ms * part))
+            share = all_per_ms * SHARES[lane] / sum(SHARES.values())
+            rate = share if stands else max(delay.per_ms, share)
+            delay.bound = max(_BOUND_MIN, math.ceil(rate * delay.target_ms))
             delay.stands = stands = stands or delay.sheds
 
     def _stand(self, lane: Lane, now_ms: int) -> None:
-        """More wait than may: the lane's queue stands, and the end of the interval need not be waited for."""
-        if not self.delays[lane].sheds:
-            self.delays[lane].sheds = True
-            self._per_ms = max(self._per_ms, self._rate(now_ms))
-            self._set_bounds()
+        """More wait than may: the lane's queue stands, and the end of the interval need not be waited for.
+
+        What was served before it says little of what can be: a part of an interval is measured instead, and where that
+        is too short, those inside are taken to be served within the target.
+        """
+        delay, passed_ms = self.delays[lane], now_ms - self._looked_ms
+        if delay.sheds:
+            return
+        delay.sheds = True
+        measured = self._limits.inside_max / self._limits.target_ms
+        if passed_ms * 4 >= self._limits.interval_ms:
+            measured = sum(one.served_count for one in self.delays.values()) / passed_ms
+        delay.per_ms = max(delay.per_ms, measured)
+        self._set_bounds()
 
     def _turn_away(self, now_ms: int) -> list[V]:
         gone = []
