@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgpack
 
-from bench.morning.asking import CONFIRM_AFTER_S, Asking
+from bench.morning.asking import Asking, BadAnswer, cursor_of
 from bench.morning.frames import FOLLOWS, KEY_BYTES, LOST, SLOW, TORN, Jobs, parts_in
 from bench.morning.slow import PIECES, Drip
 from bench.morning.sockets import ADDRESSES, Connection, body_of, open_socket, raise_file_limit, retry_after_s
@@ -69,6 +69,7 @@ class Load:
         self._lingering: dict[int, Connection] = {}
         self.waiting = self.asking = 0
         self._confirms = False
+        self._left: dict[int, tuple[bytes | None, int]] = {}  # job that follows: the phone's cursor, changes to be told
         self.now_s = 0.0
         self.answered_s = 0.0
         self.tally = Tally()
@@ -128,8 +129,9 @@ class Load:
                 self._give_up_silent(now_s)
                 done = now_s > limit_s
                 self.tally.connections_max = max(self.tally.connections_max, self.open)
-            is_idle = upcoming is None and not self.waiting and not self._refill and not self.asking
-            done = done or (is_idle and is_over())
+            if upcoming is None and not self.waiting and not self._refill and is_over():
+                self.tally.settled_s = self.tally.settled_s or now_s
+                done = done or not self.asking
             until_s = min(
                 next_tick_s,
                 upcoming[0] if upcoming is not None else next_tick_s,
@@ -146,6 +148,7 @@ class Load:
         for connection in [*self._lingering.values()]:
             self._let_go(connection)
         self._timers.clear()
+        self._left.clear()
         self.waiting = self.asking = 0
         return self.tally
 
@@ -237,6 +240,8 @@ class Load:
             self._epoll.modify(fd, select.EPOLLIN)
             connection.sent_s = time.perf_counter() - self._zero_s
             self._send(connection, connection.left)
+            if not connection.is_open:
+                return
             if not events & ~select.EPOLLOUT:
                 return
         try:
@@ -323,11 +328,14 @@ class Load:
                 self.tally.is_wrong(f"verdict {verdict}")
             self.tally.counts["duplicate" if verdict == DUPLICATE else "durable"] += 1
         if connection.job % _SAMPLE == 0:
-            try:
-                read_answer(body, server_key=self._key, request=request)
-            except FrameRefused as refused:
-                self.tally.is_wrong(f"an answer that proves nothing: {refused}")
-            self.tally.counts["proved"] += 1
+            self._prove(body, request)
+
+    def _prove(self, answered: bytes, request: bytes) -> None:
+        try:
+            read_answer(answered, server_key=self._key, request=request)
+        except FrameRefused as refused:
+            self.tally.is_wrong(f"an answer that proves nothing: {refused}")
+        self.tally.counts["proved"] += 1
 
     def _finish(self, connection: Connection, now_s: float, answered: bytes | None) -> None:
         job, self.waiting, self.answered_s = connection.job, self.waiting - 1, now_s
@@ -336,20 +344,39 @@ class Load:
         waits_s = now_s - connection.sent_s, now_s - connection.asked_s
         self.tally.accepted.extend((connection.asked_s, kind, *waits_s, self._jobs.changes[job]))
         if job + 1 < len(self._jobs) and self._jobs.flags[job + 1] & FOLLOWS:
+            if self._confirms and answered is not None:
+                self._left[job + 1] = cursor_of(body_of(connection.request), answered), self._jobs.changes[job]
             self._start(job + 1, now_s)
         elif self._refill:
             self._start(self._refill.popleft(), now_s)
         elif self._confirms and answered is not None:
-            scalar = os.pread(self._keys[self._jobs.part[job]], KEY_BYTES, self._jobs.phone[job] * KEY_BYTES)
-            self.asking += 1
-            self._ask_later(Asking.after(scalar, body_of(connection.request), answered, now_s))
+            self._wait_to_be_told(connection, answered, now_s)
 
     # ---- confirmations -----------------------------------------------------------------------------------------
 
-    def _ask_later(self, phone: Asking) -> None:
+    def _wait_to_be_told(self, connection: Connection, answered: bytes, now_s: float) -> None:
+        jobs, job, body = self._jobs, connection.job, body_of(connection.request)
+        cursor, before = self._left.pop(job, (None, 0))
+        scalar = os.pread(self._keys[jobs.part[job]], KEY_BYTES, jobs.phone[job] * KEY_BYTES)
+        phone = Asking(scalar, before + jobs.changes[job], cursor_of(body, answered) or cursor, now_s, body)
+        self.asking += 1
+        self._take_told(phone, answered, now_s)
+
+    def _take_told(self, phone: Asking, answered: bytes, now_s: float) -> None:
         """What the page does: soon after the receipt, then ever more rarely, then no more."""
-        if phone.asked == len(CONFIRM_AFTER_S):
-            self.tally.count("not told", self.now_s)
+        try:
+            is_told = phone.take(answered)
+        except BadAnswer as bad:
+            self.tally.is_wrong(str(bad))
+            self.asking -= 1
+            return
+        if is_told:
+            self.tally.told_s.append(now_s - phone.since_s)
+            self.asking -= 1
+            return
+        wait_s = phone.wait_s
+        if wait_s is None:
+            self.tally.count("not told", now_s)
             self.asking -= 1
             return
 
@@ -357,7 +384,7 @@ class Load:
             phone.begin()
             self._ask(phone)
 
-        self._after(CONFIRM_AFTER_S[phone.asked] * self._patience, begin)
+        self._after(wait_s * self._patience, begin)
 
     def _ask(self, phone: Asking) -> None:
         if self.open >= self._room:
@@ -375,12 +402,12 @@ class Load:
         elif status != 200 or _OURS not in head:
             self.tally.is_wrong(f"an ask: {status} {body[:200]!r}")
             self.asking -= 1
-        elif phone.take(body):
-            self.tally.told_s.append(now_s - phone.since_s)
-            self.asking -= 1
         else:
+            self.tally.count("asks answered", now_s)
+            if self.tally.counts["asks answered"] % _SAMPLE == 0:
+                self._prove(body, phone.body)
             phone.asked += 1
-            self._ask_later(phone)
+            self._take_told(phone, body, now_s)
 
     def _ask_again(self, phone: Asking, retry_after_s: float | None) -> None:
         phone.failures += 1
@@ -390,10 +417,13 @@ class Load:
 
     def _again(self, connection: Connection, why: str) -> None:
         """The try failed without an answer."""
+        if not connection.is_open:  # known already
+            return
         self._shut(connection)
         if connection.then is not None:
             connection.then(b"")
         elif connection.asking is not None:
+            self.tally.count(f"asks failed: {why}", self.now_s)
             self._ask_again(connection.asking, None)
         else:
             self._retry(connection, None, why)

@@ -54,7 +54,7 @@ class Stage:
 
     @property
     def ended_s(self) -> float:
-        """When everything was answered and settled."""
+        """When everything was answered and settled, and everybody told of it or tired of asking."""
         return self.watch.samples[-1].at_s
 
     @property
@@ -106,6 +106,8 @@ class Findings:
             found.append("nothing was compared")
         for tally in self.tallies():
             found += tally.wrong
+            if tally.counts["not told"]:
+                found.append(f"phones that were tired of asking: {tally.counts['not told']}")
         return found + self.different
 
     def tallies(self) -> tuple[Tally, ...]:
@@ -205,7 +207,8 @@ def _overload_rows(found: Findings) -> list[Row]:
         ("settled meanwhile", stage.settled_per_s(stage.over_s), "registers/s", None),
         ("p99 of those accepted at once, from the bytes sent", percentile(sent, 0.99), "s", None),
         ("p99 of those that came again, from the moment they were due", percentile(again, 0.99), "s", None),
-        ("all accepted and settled after", stage.ended_s, "s", None),
+        ("all accepted and settled after", stage.tally.settled_s, "s", None),
+        ("everybody told after", stage.ended_s, "s", None),
         ("longest lag", stage.lag_max_s(), "s", None),
     ]
     return _rows(rows, "three times the capacity") + _common_rows(stage)
@@ -224,8 +227,9 @@ def _common_rows(stage: Stage) -> list[Row]:
         ("failed tries (torn, answer lost, silence, closed)", failed, "", None),
         ("asks for the confirmation, after the receipt", counts["asks"], "", None),
         ("of these put off", counts["asks put off"], "", None),
+        ("of these failed", sum(n for word, n in counts.items() if word.startswith("asks failed")), "", None),
         ("phones told", len(told_s), "", None),
-        ("phones that were tired of asking", counts["not told"], "", None),
+        ("phones that were tired of asking", counts["not told"], "", Goal(limit=0)),
         ("told after the receipt, p50", percentile(told_s, 0.5), "s", None),
         ("told after the receipt, p99", percentile(told_s, 0.99), "s", None),
         ("connections open at once, most", stage.tally.connections_max, "", None),
@@ -233,7 +237,7 @@ def _common_rows(stage: Stage) -> list[Row]:
         ("server memory, most", most_mb, "MB", None),
         ("server CPU", stage.server_cpu_s, "s", None),
         (
-            "server CPU per 1,000 accepted, settled too",
+            "server CPU per 1,000 accepted, settled and told too",
             stage.server_cpu_s / max(1, counts["accepted"]) * 1e3,
             "s",
             None,

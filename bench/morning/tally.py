@@ -19,13 +19,15 @@ class Tally:
     Attributes:
         seconds: Counts of each second of the run.
         accepted: Of each accepted request: when it was due, how it came, its two waits, and its registers.
-        told_s: Of each phone that was told of its confirmation: how long after its receipt.
+        told_s: Of each phone that was told of all it sent: how long after its last receipt.
+        settled_s: When everything was accepted and settled.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     seconds: dict[int, Counter[str]] = field(default_factory=dict)
     accepted: array[float] = field(default_factory=lambda: array("d"))
     told_s: array[float] = field(default_factory=lambda: array("d"))
+    settled_s: float = 0.0
     wrong: list[str] = field(default_factory=list)
     connections_max: int = 0
 

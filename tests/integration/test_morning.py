@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from bench.morning import plan
+from bench.morning.asking import Asking, BadAnswer, cursor_of
 from bench.morning.client import Load
 from bench.morning.door import Door
 from bench.morning.frames import parts_in, read_jobs, write_part
@@ -24,10 +25,19 @@ from bench.morning.report import Findings, to_result
 from bench.morning.slow import drips
 from bench.morning.tally import AGAIN, SINCE_DUE, SLOWLY, Tally
 from bench.morning.whole import Wish, whole_in
-from clientcore.exchange import DURABLE, REFUSED, Answer, Verdict, read_sync, request_digest, sign_answer
-from clientcore.frame import parse_frame
+from clientcore.exchange import (
+    DURABLE,
+    REFUSED,
+    Answer,
+    Verdict,
+    read_sync,
+    request_digest,
+    sign_answer,
+    write_sync,
+)
+from clientcore.frame import Ask, ClockEvidence, parse_frame, seal_frame
 from clientcore.keys import SigningKey
-from clientcore.wire import pack
+from clientcore.wire import Value, pack
 
 WISH = Wish(sessions=1_000, over_s=4.0, overload=0.2, capacity=200, patience=0.1, seed=7)
 
@@ -169,17 +179,60 @@ def sent(folder: Path, answers: list[object], *, confirms: bool = False, patienc
         return load.run(first, tick=lambda _: None, limit_s=20, confirms=confirms)
 
 
-def test_a_phone_asks_until_it_is_told_or_tired_and_comes_again_when_it_is_put_off(tmp_path: Path) -> None:
-    def receipt(request: bytes) -> bytes:
-        return answer(request, DURABLE)
+def receipt(request: bytes) -> bytes:
+    return answer(request, DURABLE, payload=pack([b"cursor", False, []]))
 
-    def told(request: bytes) -> bytes:
-        return answer(request, DURABLE, payload=pack([b"cursor", False, [["settled", "r", 1, []]]]))
 
+def told(request: bytes) -> bytes:
+    return answer(request, DURABLE, payload=pack([b"cursor", False, [["settled", "r", 1, [[bytes(8), 1, None]]]]]))
+
+
+def test_a_phone_asks_until_it_is_told_and_comes_again_when_it_is_put_off(tmp_path: Path) -> None:
     tally = sent(tmp_path, [receipt, receipt, SHED, told], confirms=True, patience=0.001)
     assert (tally.counts["asks"], tally.counts["asks put off"], len(tally.told_s), tally.wrong) == (3, 1, 1, [])
+    assert tally.told_s[0] > 1.0  # as long as it was put off for
+    assert tally.counts["not told"] == 0
+
+
+def test_a_phone_that_is_never_told_is_tired_of_asking_and_counted(tmp_path: Path) -> None:
     tally = sent(tmp_path, [receipt], confirms=True, patience=0.001)
     assert (tally.counts["asks"], tally.counts["not told"], len(tally.told_s), tally.wrong) == (4, 1, 0, [])
+
+
+def test_a_phone_with_a_backlog_is_told_when_it_was_told_of_all() -> None:
+    """Two changes, one confirmed: it goes on asking, with the cursor of the last payload, or its own."""
+    key = SigningKey.generate()
+    frame = seal_frame(
+        key, env="morning", school="s", device=bytes(16), number=1, prev=bytes(16),
+        clock=ClockEvidence(wall_ms=1, mono_ms=1, session=bytes(8), beacon=None), changes=[],
+        ask=Ask(nonce=bytes(8), cursor=b"own", have=None, app=None, unsent=0, done=0),
+    )  # fmt: skip
+    body = write_sync([frame.raw])
+
+    def words(body: bytes, *names: bytes) -> bytes:
+        items: list[Value] = [["settled", "r", 1, [[name, 1, None] for name in names]]]
+        return sign_answer(KEY, Answer(
+            request=request_digest(body), server_ms=1, epoch=1, nonce=bytes(8), last_number=1, receipts=((),),
+            payload=pack([b"later", False, items]),
+        ))  # fmt: skip
+
+    receipted = answer(b"\r\n\r\n" + body, DURABLE).partition(b"\r\n\r\n")[2]
+    assert cursor_of(body, receipted) == b"own"
+    phone = Asking(bytes(31) + b"\1", 2, cursor_of(body, receipted), 0.0, body)
+    assert not phone.take(receipted)
+    assert phone.wait_s == 0.0  # the nonce was old
+    phone.begin()
+    asked = phone.body
+    assert parse_frame(read_sync(asked)[0]).ask == Ask(
+        nonce=bytes(8), cursor=b"own", have=None, app=None, unsent=0, done=0
+    )
+    assert not phone.take(words(asked, b"1" * 8))
+    assert not phone.take(words(asked, b"1" * 8))
+    assert phone.wait_s == 3.0
+    assert phone.cursor == b"later"
+    with pytest.raises(BadAnswer):
+        phone.take(words(b"another request", b"2" * 8))
+    assert phone.take(words(asked, b"2" * 8))
 
 
 def test_a_phone_that_is_shed_comes_again_after_what_it_was_asked_to_wait(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_a_lane_that_stands_alone_has_room_for_the_turns_it_gets() -> None:
     assert {visit.lane for visit in server.gone} == {Lane.LATER}
 
 
-@pytest.mark.parametrize(("after_ms", "room"), [(0, 1_000), (400, 25)])
+@pytest.mark.parametrize(("after_ms", "room"), [(20, 1_000), (400, 25)])
 def test_the_room_in_the_middle_of_an_interval_is_measured_or_what_is_inside(after_ms: int, room: int) -> None:
     """After a quiet night more than may wait at once: a second's mean of nothing would turn nearly all of them away."""
     server = Server(replace(LIMITS, inside_max=1_000, waiting_max=2_000, waiting_bytes_max=1 << 40), cost_ms=1)
