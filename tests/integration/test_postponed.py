@@ -1,4 +1,4 @@
-"""While a lane is shed a receipt goes out alone; news come with the ask for the confirmation, and nothing is missed."""
+"""While registers are put off a receipt goes out alone; news come with the ask that follows, and nothing is missed."""
 
 from __future__ import annotations
 
