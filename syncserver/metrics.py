@@ -46,7 +46,9 @@ class Metrics:
         self.entrance_delay_s = Gauge(
             "hudur_entrance_delay_seconds", "Shortest delay of the last interval", ["lane"], registry=registry
         )
-        self.entrance_sheds = Gauge("hudur_entrance_shedding", "1 while this lane or a more urgent one sheds", ["lane"], registry=registry)
+        self.entrance_sheds = Gauge(
+            "hudur_entrance_shedding", "1 while this lane or a more urgent one sheds", ["lane"], registry=registry
+        )
         self.loop_lag_s = Gauge("hudur_loop_lag_seconds", "Last round of the event loop", registry=registry)
         self.waiting = Gauge("hudur_commit_waiting", "Pushes waiting for a commit", registry=registry)
         self.store_failures = Counter("hudur_store_failures", "Commits that failed", registry=registry)

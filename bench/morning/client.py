@@ -1,7 +1,7 @@
 """Half a million phones in one process: non-blocking sockets and epoll, requests ready-made, answers checked.
 
-The load may not cost more than the server it measures, so there is no event loop's machinery per connection here: about
-50 µs for a push. Every session is a TCP connection of its own. What a phone does is done: it waits as
+The load may not cost more than the server it measures, so there is no event loop's machinery per connection here: 50 to
+100 µs for a push. Every session is a TCP connection of its own. What a phone does is done: it waits as
 `clientcore.backoff` says, comes again with the same bytes, and believes only what answers its very request.
 
 Invariants:
