@@ -149,7 +149,7 @@ async def open_server(config: Config, db: Database, ports: ServerPorts, *, helpe
     divided = db.partitions > 1  # then several processes may run, and the claims decide which of them does what
     settler = Consumers(
         config, db, ports, metrics, intake.settled_wake, revisions_above=meta.feed_from,
-        stages=alone if divided else {}, is_crowded=lambda: entrance.is_crowded, helper=helper,
+        stages=alone if divided else {}, crowding=lambda: entrance.crowding, helper=helper,
     )  # fmt: skip
     status = Status(config, db, ports, intake, entrance)
     replica = _replica_of(config, ports)

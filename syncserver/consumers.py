@@ -45,11 +45,11 @@ class Consumers:
         *,
         revisions_above: int = 0,
         stages: dict[str, Stage] | None = None,
-        is_crowded: Callable[[], bool] = lambda: False,
+        crowding: Callable[[], int] = lambda: 0,
         helper: Helper | None = None,
     ) -> None:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
-        self._above, self._stages, self._is_crowded = revisions_above, stages or {}, is_crowded
+        self._above, self._stages, self._crowding = revisions_above, stages or {}, crowding
         self._helper = helper
         self._claims: Claims | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -118,7 +118,7 @@ class Consumers:
     def _settler(self, number: int, wake: asyncio.Event) -> Settler:
         return Settler(
             self._config, self._db, self._ports, self._metrics, wake, revisions_above=self._above, partition=number,
-            is_crowded=self._is_crowded, helper=self._helper,
+            crowding=self._crowding, helper=self._helper,
         )  # fmt: skip
 
     async def _share(self) -> None:

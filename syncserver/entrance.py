@@ -25,7 +25,7 @@ _DAY = re.compile(rb"/(20[0-9]{2}-[01][0-9]-[0-3][0-9])/")
 _NAME = rb"(?:[\xa1-\xbf]|\xd9.)[A-Za-z0-9._-]{1,36}"
 _DEVICE = re.compile(rb"\xa6hudur1" + _NAME * 2 + rb"\xc4\x10(.{16})", re.DOTALL)
 _TODAY_FOR_MS = 60_000
-_CROWD_MIN = 24
+_CROWD_MIN, _WHERE_PUT_OFF = 24, 19
 _EXPECTED_FOR_MS = 1_000
 BUSY = "the server is busy; your work is safe on the phone; try again"
 
@@ -93,9 +93,15 @@ class Entrance:
         return self._admission.puts_registers_off
 
     @property
-    def is_crowded(self) -> bool:
-        """Whether a crowd is inside and waits for long: work that can wait gives way."""
-        return self._admission.inside >= _CROWD_MIN and self._admission.is_pressed
+    def crowding(self) -> int:
+        """How far work that can wait gives way: for how many times as long as it took.
+
+        Not much until registers are put off: a confirmation that comes late is asked for again and again, and those who
+        ask make the crowd.
+        """
+        if self._admission.inside < _CROWD_MIN:
+            return 0
+        return _WHERE_PUT_OFF if self._admission.puts_registers_off else int(self._admission.is_pressed)
 
     @property
     def waiting(self) -> int:

@@ -44,7 +44,7 @@ _LOG = logging.getLogger("hudur.settle")
 PARTITION = 0  # the only one of a store that is not divided
 _BREATH = 8  # ordinary registers between two looks at what else there is to do
 # Times as long as the round before took, and at most; how often to look whether the crowd is gone.
-_GIVE_WAY, _GIVE_WAY_MAX_MS, _GIVE_WAY_MS = 19, 5_000, 10
+_GIVE_WAY_MAX_MS, _GIVE_WAY_MS = 5_000, 10
 _FAILED_WAIT_MS = 1_000
 _HELPED_FROM = 32  # changes in a round: with fewer, telling another process costs as much as it saves
 LANE = "settle"
@@ -91,11 +91,11 @@ class Settler:
         *,
         revisions_above: int = 0,
         partition: int = PARTITION,
-        is_crowded: Callable[[], bool] = lambda: False,
+        crowding: Callable[[], int] = lambda: 0,
         helper: Helper | None = None,
     ) -> None:
         self._config, self._db, self._ports, self._metrics, self._wake = config, db, ports, metrics, wake
-        self.partition, self._is_crowded, self._helper = partition, is_crowded, helper
+        self.partition, self._crowding, self._helper = partition, crowding, helper
         self._part = Part.of(db, partition)
         self._fence: int | None = None
         self._revisions_above = revisions_above  # see `Meta.feed_from`
@@ -247,13 +247,13 @@ class Settler:
                 await self._settle_large(task, done, sight, waited=waited)
 
     async def _give_way(self) -> None:
-        """A crowd that waits for long first: nineteen times as long as a round takes, and 5 s, at most.
+        """A crowd first: as many times as long as a round takes as it asks for, and 5 s, at most.
 
         A phone's receipt cannot wait, its *confirmed* can: what is settled later is settled in larger rounds. Not only
         the processor is given: a round that is written holds the only writer of SQLite.
         """
-        until_ms = self._ports.clock.mono_ms() + min(_GIVE_WAY * self._took_ms, _GIVE_WAY_MAX_MS)
-        while self._is_crowded() and self._ports.clock.mono_ms() < until_ms:
+        began_ms = self._ports.clock.mono_ms()
+        while self._ports.clock.mono_ms() - began_ms < min(self._crowding() * self._took_ms, _GIVE_WAY_MAX_MS):
             await self._ports.clock.sleep_ms(_GIVE_WAY_MS)
 
     async def _settle_large(self, task: Task, done: Round, sight: Sight, *, waited: bool) -> None:

@@ -192,6 +192,26 @@ async def test_a_device_that_is_put_off_keeps_its_work_and_comes_when_it_was_tol
         await line.close()
 
 
+async def test_settling_gives_way_to_registers_that_are_put_off_and_hardly_to_asks(tmp_path: Path) -> None:
+    """Who asks for a confirmation is answered by settling, not by its pause; a few inside are no crowd."""
+    async with open_world(tmp_path / "store.db", background=False) as world:
+        entrance = world.server.entrance
+        delays = entrance._admission.delays
+        inside = [await entrance.enter(LATER, 0) for _ in range(24)]
+        assert entrance.crowding == 0
+        delays[Lane.LATER].sheds = True
+        assert entrance.crowding == 0
+        delays[Lane.TODAY].shortest_ms = delays[Lane.TODAY].target_ms
+        assert entrance.crowding == 1
+        for lane in (Lane.TODAY, Lane.BACKLOG):
+            delays[lane].sheds = True
+            assert entrance.crowding == 19
+            delays[lane].sheds = False
+        delays[Lane.TODAY].sheds = True
+        entrance.leave(inside.pop())
+        assert entrance.crowding == 0
+
+
 async def test_a_device_that_floods_is_slowed_alone_and_before_its_signature_costs_anything(tmp_path: Path) -> None:
     """Over its quota a device is told so without a look at the signature; another device notices nothing."""
     config = Config(store=tmp_path / "store.db", device_burst=3, device_per_minute=60)

@@ -119,17 +119,18 @@ async def test_a_killed_helper_costs_no_register_and_another_one_follows(
 async def test_settling_gives_way_to_a_crowd_also_when_it_is_helped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nineteen times as long as the last round took, 5 s at most, or until the crowd is gone; then it is asked."""
+    """As many times as long as the last round took, 5 s at most, or until the crowd is gone; then it is asked."""
     async with helped(tmp_path / "store.db", monkeypatch) as (world, helper):
         phones = await one_round(world)
-        settler, crowd = world.server.settler.held[0], [True] * 1_000
-        monkeypatch.setattr(settler, "_is_crowded", lambda: bool(crowd) and crowd.pop())
-        took_ms = [100, 3_000, 100, 100, 0]
+        settler, crowd = world.server.settler.held[0], [0]
+        monkeypatch.setattr(settler, "_crowding", lambda: crowd.pop() if crowd else 0)
+        took_ms = [100, 3_000, 100, 100, 100, 0]
         world.points.acts["settle.after_commit"] = lambda: world.clock.advance(took_ms.pop(0))
         await push(phones, 1)
         await world.settle()  # took 100 ms
-        for turn, (left, wanted_ms) in enumerate([(1_000, 1_900), (1_000, 5_000), (7, 70), (0, 0)], 2):
-            crowd[:] = [True] * left
+        turns = [([19] * 1_000, 1_900), ([19] * 1_000, 5_000), ([19] * 7, 70), ([1] * 1_000, 100), ([], 0)]
+        for turn, (asked, wanted_ms) in enumerate(turns, 2):
+            crowd[:] = asked
             await push(phones, turn)
             began_ms = world.clock.mono_ms()
             took = took_ms[0]
