@@ -27,9 +27,8 @@ from clientcore.exchange import MEDIA_TYPE, SYNC_PATH
 
 _LOG = logging.getLogger("hudur.listener")
 _TAKEN_IN_A_ROUND = 128  # so the loop comes back to those it has taken within some milliseconds
-_TAKEN_WHILE_SHEDDING = (
-    1_024  # nearly all are turned away at 15 to 30 µs each: whoever stands in the kernel is told nothing
-)
+# Nearly all of them are turned away, at 15 to 30 µs each; whoever stands in the kernel is told nothing.
+_TAKEN_WHILE_SHEDDING = 1_024
 _PEEKED_BYTES = 16_384  # a register needs a thousand; what fills it, and may go on behind it, is handed over
 _PARKED_MAX, _PARKED_S, _SWEEP_S = 8_192, 10.0, 1.0  # then the server's own limits for slow requests begin
 _HEAD_MAX, _HEADS_MAX = 2_048, 256  # phones' heads are all but equal: each is read once
