@@ -25,7 +25,8 @@ _DAY = re.compile(rb"/(20[0-9]{2}-[01][0-9]-[0-3][0-9])/")
 _NAME = rb"(?:[\xa1-\xbf]|\xd9.)[A-Za-z0-9._-]{1,36}"
 _DEVICE = re.compile(rb"\xa6hudur1" + _NAME * 2 + rb"\xc4\x10(.{16})", re.DOTALL)
 _TODAY_FOR_MS = 60_000
-_CROWD_MIN, _WHERE_PUT_OFF = 24, 19
+_CROWD_MIN = 24
+_WAITS_WHERE_PUT_OFF = 19  # then settling has a twentieth of the time
 _EXPECTED_FOR_MS = 1_000
 BUSY = "the server is busy; your work is safe on the phone; try again"
 
@@ -101,7 +102,7 @@ class Entrance:
         """
         if self._admission.inside < _CROWD_MIN:
             return 0
-        return _WHERE_PUT_OFF if self._admission.puts_registers_off else int(self._admission.is_pressed)
+        return _WAITS_WHERE_PUT_OFF if self._admission.puts_registers_off else int(self._admission.is_pressed)
 
     @property
     def waiting(self) -> int:

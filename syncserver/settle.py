@@ -43,7 +43,7 @@ from syncserver.store.registers import POISON, StoredChange, changes_of
 _LOG = logging.getLogger("hudur.settle")
 PARTITION = 0  # the only one of a store that is not divided
 _BREATH = 8  # ordinary registers between two looks at what else there is to do
-# Times as long as the round before took, and at most; how often to look whether the crowd is gone.
+# At most, whatever a crowd asks for; how often to look whether it is gone.
 _GIVE_WAY_MAX_MS, _GIVE_WAY_MS = 5_000, 10
 _FAILED_WAIT_MS = 1_000
 _HELPED_FROM = 32  # changes in a round: with fewer, telling another process costs as much as it saves
@@ -247,7 +247,7 @@ class Settler:
                 await self._settle_large(task, done, sight, waited=waited)
 
     async def _give_way(self) -> None:
-        """A crowd first: as many times as long as a round takes as it asks for, and 5 s, at most.
+        """A crowd first: for as many times as the last round took as `Entrance.crowding` says, 5 s at most.
 
         A phone's receipt cannot wait, its *confirmed* can: what is settled later is settled in larger rounds. Not only
         the processor is given: a round that is written holds the only writer of SQLite.

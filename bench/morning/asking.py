@@ -6,16 +6,22 @@ the load. Waits are those of docs/protocol.md section 5 and of the page (`attemp
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgpack
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.morning.frames import ENV, HEAD
-from clientcore.exchange import write_sync
-from clientcore.frame import Ask, ClockEvidence, seal_frame
+from clientcore.errors import FrameRefused
+from clientcore.exchange import (
+    Answer,
+    read_payload,
+    read_signed_part,
+    read_sync,
+    request_digest,
+    write_sync,
+)
+from clientcore.frame import Ask, ClockEvidence, parse_frame, seal_frame
 from clientcore.keys import SigningKey
 from clientcore.ports import SystemClock
 
@@ -23,16 +29,13 @@ CONFIRM_AFTER_S = (3.0, 15.0, 60.0, 300.0)
 """How long after its receipt, and after each answer that did not tell it all, a phone asks."""
 
 
-class BadAnswer(ValueError):
-    """Bytes that answer something else, or a payload that is not the answer's."""
-
-
 def cursor_of(pushed: bytes, answered: bytes) -> bytes | None:
     """The cursor a phone has after its request: that of the payload, else the one it came with."""
     payload = msgpack.unpackb(answered)[3]
-    ask = msgpack.unpackb(msgpack.unpackb(pushed)[1][-1][:-64])[8]
-    cursor: bytes | None = msgpack.unpackb(payload)[0] if payload is not None else ask[1] if ask is not None else None
-    return cursor
+    if payload is not None:
+        return read_payload(payload).cursor
+    ask = parse_frame(read_sync(pushed)[-1]).ask
+    return None if ask is None else ask.cursor
 
 
 @dataclass(slots=True)
@@ -58,7 +61,7 @@ class Asking:
     asked: int = 0
     failures: int = 0
     has_payload: bool = False
-    _answer: list[Any] = field(default_factory=list)
+    _answer: Answer | None = None
     _settled: set[bytes] = field(default_factory=set)
 
     @property
@@ -72,40 +75,40 @@ class Asking:
         """Take an answer to what was sent last; whether all that was sent stands confirmed or in review.
 
         Raises:
-            BadAnswer: nothing of it was taken.
+            FrameRefused: it answers something else, or its payload is not its own; nothing of it was taken.
         """
-        _, signed, _, payload = msgpack.unpackb(answered)
-        answer = msgpack.unpackb(signed)
-        if answer[1] != hashlib.sha256(self.body).digest()[:16]:
-            raise BadAnswer("an answer to something else")
-        if (None if payload is None else hashlib.sha256(payload).digest()[:16]) != answer[8]:
-            raise BadAnswer("a payload that is not the answer's")
+        _, signed, _, payload = msgpack.unpackb(answered)  # the signature is proved of one in fifty
+        answer, payload_digest = read_signed_part(signed)
+        if answer.request != request_digest(self.body):
+            raise FrameRefused("bad-frame", "answers another request")
+        if payload_digest != (None if payload is None else request_digest(payload)):
+            raise FrameRefused("bad-frame", "payload")
         self._answer, self.has_payload = answer, payload is not None
         if payload is not None:
-            self.cursor, _, items = msgpack.unpackb(payload)
-            self._settled |= {entry[0] for item in items if item[0] == "settled" for entry in item[3]}
+            told = read_payload(payload)
+            self.cursor = told.cursor
+            self._settled |= {entry[0] for item in told.items if item[0] == "settled" for entry in item[3]}
         return len(self._settled) >= self.changes
 
     def begin(self) -> None:
         """Make the next ask."""
-        signed = msgpack.unpackb(self.body)[1][-1][:-64]
-        _tag, _env, school, device, number, _prev, clock, *_ = msgpack.unpackb(signed)
-        server_ms, nonce, last_number = self._answer[2], self._answer[4], self._answer[5]
+        answer, last = self._answer, parse_frame(read_sync(self.body)[-1])
+        assert answer is not None
         frame = seal_frame(
             SigningKey(ec.derive_private_key(int.from_bytes(self.scalar, "big"), ec.SECP256R1())),
             env=ENV,
-            school=school,
-            device=device,
-            number=max(number, last_number) + 1,
-            prev=hashlib.sha256(signed).digest()[:16],
+            school=last.school,
+            device=last.device,
+            number=max(last.number, answer.last_number) + 1,
+            prev=last.hash[:16],
             clock=ClockEvidence(
                 wall_ms=SystemClock().wall_ms(),
-                mono_ms=clock[1] + 3_000,
-                session=clock[2],
-                beacon=(server_ms, clock[1]),
+                mono_ms=last.clock.mono_ms + 3_000,
+                session=last.clock.session,
+                beacon=(answer.server_ms, last.clock.mono_ms),
             ),
             changes=[],
-            ask=Ask(nonce=nonce, cursor=self.cursor, have=None, app=None, unsent=0, done=0),
+            ask=Ask(nonce=answer.nonce, cursor=self.cursor, have=None, app=None, unsent=0, done=0),
         )
         self.body, self.failures = write_sync([frame.raw]), 0
         self.request = f"{HEAD}{len(self.body)}\r\n\r\n".encode() + self.body

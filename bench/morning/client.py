@@ -19,6 +19,7 @@ import heapq
 import os
 import random
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import msgpack
 
-from bench.morning.asking import Asking, BadAnswer, cursor_of
+from bench.morning.asking import Asking, cursor_of
 from bench.morning.frames import FOLLOWS, KEY_BYTES, LOST, SLOW, TORN, Jobs, parts_in
 from bench.morning.slow import PIECES, Drip
 from bench.morning.sockets import ADDRESSES, Connection, body_of, open_socket, raise_file_limit, retry_after_s
@@ -171,14 +172,17 @@ class Load:
             self._after(1.0, lambda: self._start(job, asked_s, max(failures, 1)))
             return
         jobs = self._jobs
-        self._address = (self._address + 1) % len(ADDRESSES)
-        sock = open_socket(ADDRESSES[self._address])
+        sock = self._next_socket()
         request = os.pread(self._files[jobs.part[job]], jobs.length[job], jobs.offset[job])
         connection = Connection(sock, job, request, asked_s, failures)
         if jobs.flags[job] & SLOW:
             connection.drip = self._drips[(job + failures) % len(self._drips)]
         self.tally.count("tries", self.now_s)
         self._connect(connection)
+
+    def _next_socket(self) -> socket.socket:
+        self._address = (self._address + 1) % len(ADDRESSES)
+        return open_socket(ADDRESSES[self._address])
 
     def _connect(self, connection: Connection) -> None:
         sock = connection.sock
@@ -366,8 +370,8 @@ class Load:
         """What the page does: soon after the receipt, then ever more rarely, then no more."""
         try:
             is_told = phone.take(answered)
-        except BadAnswer as bad:
-            self.tally.is_wrong(str(bad))
+        except FrameRefused as refused:
+            self.tally.is_wrong(f"an answer to an ask: {refused}")
             self.asking -= 1
             return
         if is_told:
@@ -390,9 +394,8 @@ class Load:
         if self.open >= self._room:
             self._after(1.0, lambda: self._ask(phone))
             return
-        self._address = (self._address + 1) % len(ADDRESSES)
         self.tally.count("asks", self.now_s)
-        self._connect(Connection(open_socket(ADDRESSES[self._address]), -1, phone.request, self.now_s, asking=phone))
+        self._connect(Connection(self._next_socket(), -1, phone.request, self.now_s, asking=phone))
 
     def _told(self, phone: Asking, head: bytes, body: bytes) -> None:
         now_s, status = time.perf_counter() - self._zero_s, int(head[9:12])

@@ -92,7 +92,7 @@ async function enrolled(server?: Server): Promise<{ world: World; server: Server
 }
 
 /** Two phones of one class at one server. */
-async function twoPhones(): Promise<{ server: Server; one: { device: Device }; other: Device }> {
+async function twoPhones(): Promise<{ server: Server; one: { device: Device; world: World }; other: Device }> {
   const server = await new Server().start();
   const one = await enrolled(server);
   const two = new World(server, new IDBFactory(), 77);
@@ -629,12 +629,8 @@ test('the confirmation is owed by the state: a second round of the same attempt 
 });
 
 test('a server in a crowd gives a receipt alone: the news come with the ask for the confirmation, from the same cursor', async () => {
-  const server = await new Server().start();
-  const { device, world } = await enrolled(server);
-  const two = new World(server, new IDBFactory(), 77);
-  const other = await two.open();
-  await other.enrol('eg-07-113', 'BCDFGHJKLM', 'second');
-  await settled(other);
+  const { server, one, other } = await twoPhones();
+  const { device, world } = one;
   await other.tap(REGISTER, [['s2', 'A28811111']]);
   await other.sync('save');
   server.sheds = true;

@@ -162,25 +162,35 @@ async def test_a_restored_old_copy_loses_nothing_and_doubles_nothing(tmp_path: P
         assert len(await world.events()) == 80
 
 
+async def ordered(world: World, line: Line, folder: Path, level: str) -> tuple[Phone, Phone]:
+    """A phone that has sent a register, and its champion, who has ordered a resync of it."""
+    phone = await join(world, line, folder / "a")
+    champion = await join(world, line, folder / "ch", user="ch1", seed=2)
+    phone.take(session="am1")
+    await phone.sync()
+    await champion.sync()
+    await champion.device.call("resync", [phone.device.journal.device, level, "test"])
+    return phone, champion
+
+
+async def check_carried_out(phone: Phone, champion: Phone) -> None:
+    """Two registers are confirmed, no order is open, and the champion's list shows it done."""
+    assert phone.steps() == {"confirmed": 2}
+    assert phone.device.state.open_directives() == []
+    devices = unpack(await champion.device.call("devices", []), bytes_max=1_000)
+    [row] = [row for row in devices if row[0] == phone.device.journal.device]
+    assert row[12] is None or row[12][2] == "done"
+
+
 @pytest.mark.parametrize("level", ["nudge", "repull", "rebuild"])
 async def test_the_champions_resync_is_carried_out_and_unsent_work_arrives(tmp_path: Path, level: str) -> None:
     """The champion orders, the device with unsent work obeys, and the champion's list shows it done."""
     async with school(tmp_path) as (world, line):
-        phone = await join(world, line, tmp_path / "a")
-        champion = await join(world, line, tmp_path / "ch", user="ch1", seed=2)
-        phone.take(session="am1")
-        await phone.sync()
-        await champion.sync()
-        device = phone.device.journal.device
-        await champion.device.call("resync", [device, level, "test"])
+        phone, champion = await ordered(world, line, tmp_path, level)
         phone.take(absent("s001"))
         assert (await phone.sync()).outcome == "ok"
         await settle_and_sync(world, phone)
-        assert phone.steps() == {"confirmed": 2}
-        assert phone.device.state.open_directives() == []
-        devices = unpack(await champion.device.call("devices", []), bytes_max=1_000)
-        [row] = [row for row in devices if row[0] == device]
-        assert row[12] is None or row[12][2] == "done"
+        await check_carried_out(phone, champion)
         assert len(await world.events()) == 80
 
 

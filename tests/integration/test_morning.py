@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from bench.morning import plan
-from bench.morning.asking import Asking, BadAnswer, cursor_of
+from bench.morning.asking import Asking, cursor_of
 from bench.morning.client import Load
 from bench.morning.door import Door
 from bench.morning.frames import parts_in, read_jobs, write_part
@@ -25,6 +25,7 @@ from bench.morning.report import Findings, to_result
 from bench.morning.slow import drips
 from bench.morning.tally import AGAIN, SINCE_DUE, SLOWLY, Tally
 from bench.morning.whole import Wish, whole_in
+from clientcore.errors import FrameRefused
 from clientcore.exchange import (
     DURABLE,
     REFUSED,
@@ -230,7 +231,7 @@ def test_a_phone_with_a_backlog_is_told_when_it_was_told_of_all() -> None:
     assert not phone.take(words(asked, b"1" * 8))
     assert phone.wait_s == 3.0
     assert phone.cursor == b"later"
-    with pytest.raises(BadAnswer):
+    with pytest.raises(FrameRefused):
         phone.take(words(b"another request", b"2" * 8))
     assert phone.take(words(asked, b"2" * 8))
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from clientcore.exchange import DUPLICATE, DURABLE, Verdict
-from clientcore.wire import unpack
 from syncserver.admission import Lane
 from syncserver.cursor import REBUILDS, Cursor
-from tests.integration.test_device_server import join, school
+from tests.integration.test_device_server import check_carried_out, join, ordered, school, settle_and_sync
 from tests.support.devices import absent
 from tests.support.server.phone import Phone
 from tests.support.server.world import PUPILS, TODAY, World, open_world
@@ -130,20 +129,10 @@ async def test_a_device_is_told_of_others_within_the_same_sync(tmp_path: Path) -
 async def test_a_resync_that_is_ordered_meanwhile_is_carried_out(tmp_path: Path, level: str) -> None:
     """A phone for which an order waits is told at once, and what follows in full: done is said of what was done."""
     async with school(tmp_path) as (world, line):
-        phone = await join(world, line, tmp_path / "a")
-        champion = await join(world, line, tmp_path / "ch", user="ch1", seed=2)
-        phone.take(session="am1")
-        await phone.sync()
-        device = phone.device.journal.device
-        await champion.device.call("resync", [device, level, "test"])
+        phone, champion = await ordered(world, line, tmp_path, level)
         stand(world)
         phone.take(absent("s001"))
         assert (await phone.device.sync(confirm=False)).outcome == "ok"
         assert phone.device.state.directives
-        await world.settle()
-        assert (await phone.sync()).outcome == "ok"
-        assert phone.steps() == {"confirmed": 2}
-        assert phone.device.state.open_directives() == []
-        devices = unpack(await champion.device.call("devices", []), bytes_max=1_000)
-        [row] = [row for row in devices if row[0] == device]
-        assert row[12][2] == "done"
+        await settle_and_sync(world, phone)
+        await check_carried_out(phone, champion)
