@@ -138,9 +138,14 @@ async def serve(config: Config, *, ports: ServerPorts | None = None, on_ready: O
 
 def _helper_of(config: Config, ports: ServerPorts) -> Helper | None:
     """One for a store that no other process can settle, where there is a core for it."""
-    if not config.consumes or not isinstance(config.store, Path) or (os.cpu_count() or 1) == 1:
+    if not config.consumes or not isinstance(config.store, Path) or _cores() == 1:
         return None
     return Helper(config.store, config.zone, ports.clock)
+
+
+def _cores() -> int:
+    """How many this process may use: a container or a service's affinity may leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tell_address(store: StoreAddress, url: str | None) -> None:

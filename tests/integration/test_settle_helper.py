@@ -18,6 +18,9 @@ import pytest
 
 from clientcore.ports import ManualClock
 from syncserver import settle as settle_module
+from syncserver.config import Config
+from syncserver.ports import ServerPorts
+from syncserver.serve import _helper_of
 from syncserver.settle_helper import Helper
 from syncserver.sight import Part, look
 from tests.support.server.phone import Phone
@@ -207,3 +210,14 @@ async def test_a_closed_helper_leaves_no_process(tmp_path: Path, monkeypatch: py
         pid = helper._process.pid
         assert pid is not None
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_server_that_may_use_one_core_has_no_helper(tmp_path: Path) -> None:
+    """However many the machine has: a helper on the same core takes from the requests what it computes."""
+    config, ports, mine = Config(store=tmp_path / "store.db"), ServerPorts(), os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(mine)})
+        assert _helper_of(config, ports) is None
+    finally:
+        os.sched_setaffinity(0, mine)
+    assert (_helper_of(config, ports) is None) == (len(mine) == 1)
