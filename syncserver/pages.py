@@ -15,6 +15,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from syncserver.errors import ConfigError
 
@@ -69,7 +70,7 @@ class _Endpoint:
             "content-security-policy": policy,
         }
 
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         request = Request(scope)
         await self._reply(request)(scope, receive, send)
